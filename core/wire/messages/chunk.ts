@@ -1,0 +1,190 @@
+/**
+ * Control messages between a metadata server and a chunk server (one connection, opened by the chunk
+ * server), and those that clients and chunk servers may send to a chunk server. Data travels in
+ * `wire/data.ts`. Every report and order about a replica names the version it starts from (rule E6).
+ */
+import { type Static, Type } from '@sinclair/typebox'
+import { method, Nothing, UInt } from './method.ts'
+
+export const ReplicaRole = Type.Union([
+  Type.Literal('in-sync'),
+  Type.Literal('joining'),
+  Type.Literal('reconciling'),
+])
+export type ReplicaRole = Static<typeof ReplicaRole>
+
+/** One replica as a chunk server holds it durably. */
+export const ReplicaReport = Type.Object({
+  chunk: UInt,
+  version: UInt,
+  role: ReplicaRole,
+  lease: UInt,
+  /** On the open list when the server stopped uncleanly: contents unverified until the quorum decides (B1). */
+  unclean: Type.Boolean(),
+  /** The state could not be read: counts as void. */
+  damaged: Type.Boolean(),
+})
+export type ReplicaReport = Static<typeof ReplicaReport>
+
+export const SpaceReport = Type.Object({ totalBytes: UInt, freeBytes: UInt })
+
+/** Chunk server to metadata server. */
+export const chunkServerUpMethods = {
+  /**
+   * First message. `server` 0 asks for an id. `registration` is the number stored at the last
+   * registration (rule B3). `crashes` counts host crashes seen by this store (rules B2, F6).
+   */
+  'cs.register': method(
+    Type.Object({
+      server: UInt,
+      storeUuid: Type.String({ maxLength: 64 }),
+      registration: UInt,
+      incarnation: UInt,
+      crashes: UInt,
+      uncleanStop: Type.Union([Type.Literal('none'), Type.Literal('process'), Type.Literal('host')]),
+      hostId: Type.String({ maxLength: 64 }),
+      hostName: Type.String({ maxLength: 255 }),
+      location: Type.String({ maxLength: 255 }),
+      tier: UInt,
+      host: Type.String({ maxLength: 255 }),
+      port: UInt,
+      space: SpaceReport,
+      checksums: Type.Boolean(),
+      replicaCount: UInt,
+    }),
+    Type.Object({
+      server: UInt,
+      registration: UInt,
+      /** Heartbeat period. */
+      heartbeatMs: UInt,
+    }),
+  ),
+  /** The whole inventory in pages after registration; `last` ends it. Serving starts when it is answered. */
+  'cs.report': method(
+    Type.Object({ replicas: Type.Array(ReplicaReport, { maxItems: 4096 }), last: Type.Boolean() }),
+    Nothing,
+  ),
+  'cs.heartbeat': method(
+    Type.Object({
+      counter: UInt,
+      space: SpaceReport,
+      /** Letters of the guide: H h R T for failures, J C D c for the normal state. */
+      flags: Type.String({ maxLength: 16 }),
+      oldestIoAgeMs: Type.Number(),
+      counters: Type.Record(Type.String({ maxLength: 64 }), Type.Number()),
+    }),
+    Nothing,
+  ),
+  /** The join of `attempt` is complete and synced (rule F1). */
+  'cs.joined': method(
+    Type.Object({ chunk: UInt, version: UInt, attempt: UInt, bytesPulled: UInt, lostPages: UInt }),
+    Nothing,
+  ),
+  'cs.joinFailed': method(
+    Type.Object({ chunk: UInt, version: UInt, attempt: UInt, reason: Type.String({ maxLength: 128 }) }),
+    Nothing,
+  ),
+  /** Pages that do not verify; the server goes on to repair them by itself once it has sources. */
+  'cs.badPages': method(
+    Type.Object({
+      chunk: UInt,
+      version: UInt,
+      pages: Type.Array(UInt, { maxItems: 1024 }),
+      reason: Type.String({ maxLength: 128 }),
+    }),
+    Nothing,
+  ),
+  /** The replica as a whole is unusable (missing or short file, unreadable records, sync error). */
+  'cs.badReplica': method(
+    Type.Object({ chunk: UInt, version: UInt, reason: Type.String({ maxLength: 128 }) }),
+    Nothing,
+  ),
+} as const
+export type ChunkServerUpMethods = typeof chunkServerUpMethods
+
+const Source = Type.Object({ server: UInt, host: Type.String({ maxLength: 255 }), port: UInt })
+
+/** Metadata server to chunk server. Batched; each answer lists what was done, item by item. */
+export const chunkServerOrderMethods = {
+  /** Creates empty replicas durably (rule E12). */
+  'replica.create': method(
+    Type.Object({
+      replicas: Type.Array(Type.Object({ chunk: UInt, version: UInt, role: ReplicaRole, lease: UInt }), {
+        maxItems: 1024,
+      }),
+    }),
+    Type.Object({ failed: Type.Array(Type.Object({ chunk: UInt, code: Type.String() })) }),
+  ),
+  /**
+   * Makes (version, role, lease fence) durable; answered only after everything admitted at a lower
+   * version has finished (rule E2). Missing replicas are refused: NO_REPLICA. The answer carries what
+   * the replica holds now, which may be higher.
+   */
+  'replica.persist': method(
+    Type.Object({
+      replicas: Type.Array(Type.Object({ chunk: UInt, version: UInt, role: ReplicaRole, lease: UInt }), {
+        maxItems: 1024,
+      }),
+    }),
+    Type.Object({
+      held: Type.Array(Type.Object({ chunk: UInt, version: UInt, code: Type.Optional(Type.String()) })),
+    }),
+  ),
+  /** Deletes replicas up to a version; refuses newer ones (rule E6). */
+  'replica.delete': method(
+    Type.Object({ replicas: Type.Array(Type.Object({ chunk: UInt, versionMax: UInt }), { maxItems: 1024 }) }),
+    Type.Object({ deleted: Type.Array(UInt), refused: Type.Array(UInt) }),
+  ),
+  /** Pull what differs from a source, then sync, then `cs.joined`. Answered when accepted. */
+  'replica.join': method(
+    Type.Object({
+      chunk: UInt,
+      version: UInt,
+      attempt: UInt,
+      sources: Type.Array(Source, { minItems: 1, maxItems: 16 }),
+    }),
+    Nothing,
+  ),
+  /**
+   * The chosen authority of a dirty chunk: verify open regions, fetch what does not verify from peers
+   * that verify it, adopt the rest (rule P1), sync. Answers with the highest written byte (rule F8).
+   */
+  'replica.heal': method(
+    Type.Object({ chunk: UInt, version: UInt, peers: Type.Array(Source, { maxItems: 16 }) }),
+    Type.Object({ writtenEnd: UInt, adoptedPages: UInt }),
+  ),
+  /** Pages of an in-sync replica to repair from peers (rules R1, J7). */
+  'replica.repair': method(
+    Type.Object({
+      chunk: UInt,
+      version: UInt,
+      pages: Type.Array(UInt, { maxItems: 1024 }),
+      sources: Type.Array(Source, { maxItems: 16 }),
+    }),
+    Type.Object({ repaired: UInt, lost: UInt }),
+  ),
+  /** The role changes without a bump (joining to in-sync adds rights only, rule E7). */
+  'replica.promote': method(Type.Object({ chunk: UInt, version: UInt }), Nothing),
+  /** The intent is cleared: open-list entries may go after a covering sync (rule B1). */
+  'replica.close': method(Type.Object({ chunks: Type.Array(UInt, { maxItems: 1024 }) }), Nothing),
+  'cs.ping': method(Nothing, Type.Object({ incarnation: UInt })),
+} as const
+export type ChunkServerOrderMethods = typeof chunkServerOrderMethods
+
+/** Control messages on a chunk server's data port (clients, other chunk servers, fsck). */
+export const chunkServerPortMethods = {
+  /** Rule E5: answers when no request of an earlier connection of this session is queued any more. */
+  'cs.drain': method(Type.Object({ session: UInt }), Type.Object({ incarnation: UInt })),
+  /** Reads and verifies all pages of a replica; digests let fsck compare replicas. */
+  'cs.verify': method(
+    Type.Object({ chunk: UInt, version: UInt }),
+    Type.Object({
+      pages: UInt,
+      badPages: Type.Array(UInt),
+      lostPages: Type.Array(UInt),
+      /** CRC32C over (stamp, content CRC, state) of each region's pages. */
+      digests: Type.Array(UInt),
+    }),
+  ),
+} as const
+export type ChunkServerPortMethods = typeof chunkServerPortMethods
