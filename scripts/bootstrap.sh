@@ -85,6 +85,14 @@ install_node_modules() {
   node scripts/node-modules-state.mjs || fail "npm ci left node_modules incomplete" "run npm ci and read its output"
 }
 
+# npm 9 links no program when two optional packages offer one of the same name and only one can be installed.
+link_runtime() {
+  arch=$(node -p process.arch)
+  if [ node_modules/.bin/node -ef "node_modules/node-linux-$arch/bin/node" ]; then return 0; fi
+  ln -sf "../node-linux-$arch/bin/node" node_modules/.bin/node
+  node_modules/.bin/node -v >/dev/null || fail "the Node of node-linux-$arch does not run here" "check the C library: Debian 12 or newer"
+}
+
 is_sqlite3_usable() { node_modules/.bin/node -e 'require("sqlite3")' 2>/dev/null; }
 
 build_sqlite3() {
@@ -114,4 +122,5 @@ case "$phase" in
 esac
 check_host_node
 install_node_modules
+link_runtime
 build_sqlite3

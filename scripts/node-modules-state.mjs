@@ -31,7 +31,6 @@ function firstDifference() {
   if (installed[runtimePackage] === undefined) {
     return `${runtimePackage} is not installed: no Node runtime for ${process.platform} ${process.arch}`
   }
-  if (!existsSync('node_modules/.bin/node')) return 'node_modules/.bin/node is missing'
   return undefined
 }
 

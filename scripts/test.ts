@@ -1,0 +1,159 @@
+// The second half of `npm test` (scripts/bootstrap.sh is the first): runs every *.test.ts of core, plugins
+// and test, each file in a process of its own. Unit tests go first, side by side; files under
+// test/integration follow one at a time, because they start whole clusters and measure nothing but truth.
+//   node scripts/test.ts [PART-OF-A-PATH...]      only the files whose path contains one of these
+//
+// Promises: a file that hangs is killed, with everything it started, after its time-out; a file that leaves
+// processes behind, runs no test, or skips one, has failed; the whole run ends within runLimitMs; the last
+// lines are node:test's closing lines and `N passed, N failed`; the exit status is non-zero on any failure
+// and when no test ran. It retries nothing.
+
+import { spawn } from 'node:child_process'
+import { globSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { resolve } from 'node:path'
+import { performance } from 'node:perf_hooks'
+
+interface FileResult {
+  path: string
+  passed: number
+  failed: number
+  durationMs: number
+  /** Why the file failed beyond its own failing tests; empty when it did not. */
+  complaints: string[]
+  output: string
+}
+
+const rootDirectory = resolve(import.meta.dirname, '..')
+const unitTimeoutMs = 120_000
+const integrationTimeoutMs = 360_000
+// `npm test` stays under 15 minutes, bootstrap included; what has not run by then is reported as failed.
+const runLimitMs = 14 * 60_000
+const outputSizeMax = 4 * 1024 * 1024
+const slowestCount = 8
+const integrationPrefix = 'test/integration/'
+const startedMs = performance.now()
+
+function listTestFiles(filters: string[]): string[] {
+  return globSync(['core/**/*.test.ts', 'plugins/**/*.test.ts', 'test/**/*.test.ts'], {
+    cwd: rootDirectory,
+    exclude: (name) => name.includes('node_modules'),
+  })
+    .filter((path) => filters.length === 0 || filters.some((filter) => path.includes(filter)))
+    .sort()
+}
+
+/** Reads the last closing line of that name which node:test's reporter printed, e.g. `ℹ pass 12`. */
+function closingCount(output: string, name: string): number {
+  const found = [...output.matchAll(new RegExp(`^[#ℹ] ${name} (\\d+)$`, 'gm'))].at(-1)
+  return found === undefined ? 0 : Number(found[1])
+}
+
+function signalGroup(groupId: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    process.kill(-groupId, signal)
+    return true
+  } catch {
+    return false // no process is left in the group
+  }
+}
+
+function judge(path: string, output: string, exitCode: number | null, complaints: string[]): FileResult {
+  const testCount = closingCount(output, 'tests')
+  const skipped = closingCount(output, 'skipped') + closingCount(output, 'todo')
+  let failed = closingCount(output, 'fail') + closingCount(output, 'cancelled')
+  if (testCount === 0) complaints.push('ran no test')
+  if (skipped > 0) complaints.push(`skipped ${skipped} tests: a missing tool is a failure, not a skip`)
+  if (exitCode !== 0 && failed === 0) complaints.push(`ended with status ${exitCode ?? 'of a signal'}`)
+  if (complaints.length > 0 && failed === 0) failed = 1
+  return { path, passed: closingCount(output, 'pass'), failed, durationMs: 0, complaints, output }
+}
+
+function runFile(path: string, timeoutMs: number): Promise<FileResult> {
+  const fileStartedMs = performance.now()
+  const environment = { ...process.env }
+  delete environment['NODE_TEST_CONTEXT']
+  return new Promise((done) => {
+    // A process group of its own, so that nothing the file starts can outlive it unnoticed.
+    const child = spawn(process.execPath, ['--test-reporter=spec', path], {
+      cwd: rootDirectory,
+      env: environment,
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    const complaints: string[] = []
+    let output = ''
+    const append = (piece: string) => {
+      if (output.length < outputSizeMax) output += piece
+    }
+    child.stdout.setEncoding('utf8').on('data', append)
+    child.stderr.setEncoding('utf8').on('data', append)
+    const timer = setTimeout(() => {
+      complaints.push(`timed out after ${timeoutMs / 1000} s`)
+      if (child.pid !== undefined) signalGroup(child.pid, 'SIGKILL')
+    }, timeoutMs)
+    child.on('error', (error) => complaints.push(error.message))
+    child.on('exit', () => {
+      if (child.pid === undefined || !signalGroup(child.pid, 0)) return
+      if (complaints.length === 0) complaints.push('left processes running; they were killed')
+      signalGroup(child.pid, 'SIGKILL')
+    })
+    child.on('close', (exitCode) => {
+      clearTimeout(timer)
+      const result = judge(path, output, exitCode, complaints)
+      done({ ...result, durationMs: performance.now() - fileStartedMs })
+    })
+  })
+}
+
+function report(result: FileResult): void {
+  const seconds = `${(result.durationMs / 1000).toFixed(1).padStart(6)} s`
+  if (result.failed === 0) {
+    console.log(`ok   ${seconds}  ${result.path} (${result.passed})`)
+    return
+  }
+  console.log(`FAIL ${seconds}  ${result.path}: ${[`${result.failed} failed`, ...result.complaints].join('; ')}`)
+  console.log(result.output.trimEnd().replace(/^/gm, '     | '))
+}
+
+async function runFiles(paths: string[], concurrency: number, timeoutMs: number): Promise<FileResult[]> {
+  const waiting = [...paths]
+  const results: FileResult[] = []
+  const worker = async () => {
+    for (let path = waiting.shift(); path !== undefined; path = waiting.shift()) {
+      const remainingMs = runLimitMs - (performance.now() - startedMs)
+      const complaint = `not run: the limit of ${runLimitMs / 60_000} minutes for all tests was reached`
+      const result =
+        remainingMs > 0
+          ? await runFile(path, Math.min(timeoutMs, Math.max(remainingMs, 1000)))
+          : { path, passed: 0, failed: 1, durationMs: 0, complaints: [complaint], output: '' }
+      report(result)
+      results.push(result)
+    }
+  }
+  await Promise.all(Array.from({ length: concurrency }, worker))
+  return results
+}
+
+function summarize(results: FileResult[]): void {
+  const passed = results.reduce((sum, result) => sum + result.passed, 0)
+  const failed = results.reduce((sum, result) => sum + result.failed, 0)
+  const slowest = results.toSorted((a, b) => b.durationMs - a.durationMs).slice(0, slowestCount)
+  console.log('\nslowest files:')
+  for (const result of slowest) {
+    console.log(`${(result.durationMs / 1000).toFixed(1).padStart(8)} s  ${result.path}`)
+  }
+  for (const result of results.filter((one) => one.failed > 0)) console.log(`failed: ${result.path}`)
+  // The closing lines of node:test's own reporter, summed over the files.
+  console.log(`\n# tests ${passed + failed}\n# pass ${passed}\n# fail ${failed}`)
+  console.log(`# duration_ms ${Math.round(performance.now() - startedMs)}`)
+  console.log(`${passed} passed, ${failed} failed`)
+  process.exitCode = failed === 0 && passed > 0 ? 0 : 1
+}
+
+const paths = listTestFiles(process.argv.slice(2))
+const unitPaths = paths.filter((path) => !path.startsWith(integrationPrefix))
+const integrationPaths = paths.filter((path) => path.startsWith(integrationPrefix))
+const unitResults = await runFiles(unitPaths, Math.max(2, availableParallelism()), unitTimeoutMs)
+const integrationResults = await runFiles(integrationPaths, 1, integrationTimeoutMs)
+summarize([...unitResults, ...integrationResults])
