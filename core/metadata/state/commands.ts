@@ -1,0 +1,114 @@
+/**
+ * Commands of the replicated state machine. `apply(command, index)` is deterministic: the same commands
+ * in the same order give the same state and the same results on every member. Time and randomness reach
+ * it only inside commands (rule L11). File system and lease commands carry the parameters of the wire
+ * method of the same name.
+ */
+import type { MetadataMethods } from '../../wire/messages/metadata.ts'
+import type { ParamsOf } from '../../wire/messages/method.ts'
+import type { ChunkMember, EventSeverity, ServerState } from './rows.ts'
+
+type FileSystemCommandName =
+  | 'fs.setattr'
+  | 'fs.create'
+  | 'fs.mknod'
+  | 'fs.symlink'
+  | 'fs.link'
+  | 'fs.unlink'
+  | 'fs.rmdir'
+  | 'fs.rename'
+  | 'fs.setxattr'
+  | 'fs.removexattr'
+  | 'attr.set'
+type LeaseCommandName =
+  | 'lease.acquire'
+  | 'lease.update'
+  | 'lease.release'
+  | 'lease.truncate'
+  | 'lease.zeroed'
+  | 'lease.unmap'
+type AdminCommandName = 'admin.setConfig'
+
+/** Commands that a session's requests turn into, one to one. */
+export type RequestCommandName = FileSystemCommandName | LeaseCommandName | AdminCommandName
+export type RequestCommand = {
+  [N in RequestCommandName]: { type: N; session: number } & ParamsOf<MetadataMethods, N>
+}[RequestCommandName]
+
+/** Commands of the master itself. Each states its condition; `apply` re-checks it and ignores what is stale (E6). */
+export type ControlCommand =
+  | { type: 'session.open'; name: string; host: string; kind: string; secret: string }
+  /** Ends all its leases; their intents become dirty by a dead lease (rules J5, L1). */
+  | { type: 'session.expire'; session: number; clean: boolean }
+  /** Reserves chunk ids ahead, so that ids are never reused (rule G1). Result: { from }. */
+  | { type: 'chunk.reserve'; count: number }
+  /** After the servers hold the empty replicas durably (rule E12). Comes with the intent of `lease`. */
+  | {
+      type: 'chunk.create'
+      lease: number
+      inode: number
+      chunks: { chunk: number; index: number; members: number[] }[]
+    }
+  /** Result: { granted: chunk ids }. Refuses chunks that are pending or dirty. */
+  | { type: 'intent.grant'; lease: number; inode: number; chunks: number[]; sizeLimit: number }
+  | { type: 'intent.clear'; lease: number; inode: number; chunks: number[] }
+  /** `from` = highest committed version (active or pending) that the proposal was made against. */
+  | { type: 'epoch.propose'; epochs: EpochProposal[] }
+  | { type: 'epoch.activate'; epochs: { chunk: number; version: number }[] }
+  | { type: 'join.complete'; joins: { chunk: number; version: number; server: number; attempt: number }[] }
+  /** After reconciliation of a file whose holder died: the true size (rule F8). */
+  | { type: 'file.recoverSize'; inode: number; size: number }
+  /** Inodes without links that no session holds open any more. */
+  | { type: 'file.collect'; inodes: number[] }
+  /** Deletion is decided here, carried out later, confirmed by replica.deleted (rule G1). */
+  | { type: 'replica.condemn'; replicas: { chunk: number; server: number; versionMax: number }[] }
+  | { type: 'replica.deleted'; replicas: { chunk: number; server: number }[] }
+  /** A replica was reported that is no member, or a member turned out not to exist there any more. */
+  | {
+      type: 'replica.former'
+      replicas: { chunk: number; server: number; version: number; exists: boolean }[]
+    }
+  | {
+      type: 'server.register'
+      server: number
+      storeUuid: string
+      registration: number
+      incarnation: number
+      crashes: number
+      hostId: string
+      hostName: string
+      location: string
+      tier: number
+      host: string
+      port: number
+      totalBytes: number
+      checksums: boolean
+    }
+  | { type: 'server.state'; server: number; state: ServerState }
+  | {
+      type: 'event.record'
+      system: 'MDS' | 'CS' | 'JRN' | 'CLI'
+      severity: EventSeverity
+      code: string
+      message: string
+    }
+  /** Log time: milliseconds of the master's monotonic clock since its last tick, bounded (rule L11). */
+  | { type: 'tick'; elapsedMs: number }
+
+export interface EpochProposal {
+  chunk: number
+  from: number
+  members: ChunkMember[]
+  reconcile: boolean
+  /** Members that leave: do their replicas still exist (re-join later), or are they lost? */
+  leaving: { server: number; exists: boolean }[]
+}
+
+export type Command = RequestCommand | ControlCommand
+
+/** What goes into the log: wall-clock time for file times and events comes from the master. */
+export interface LogCommand {
+  readonly command: Command
+  readonly wallSeconds: number
+  readonly wallNanoseconds: number
+}

@@ -1,0 +1,121 @@
+/**
+ * Rows of the replicated state: what the quorum remembers. Everything here is deterministic data;
+ * soft state (connections, open files, heartbeats) lives in `metadata/server`. Objects are internal to
+ * the state machine: nobody outside mutates them.
+ */
+import type { FileType, PlacementAttributes, Role } from '../../wire/messages/common.ts'
+
+export interface InodeRow {
+  inode: number
+  type: FileType
+  mode: number
+  uid: number
+  gid: number
+  links: number
+  size: number
+  device: number
+  accessSeconds: number
+  accessNanoseconds: number
+  modifySeconds: number
+  modifyNanoseconds: number
+  changeSeconds: number
+  changeNanoseconds: number
+  generation: number
+  /** Directories: the parent ('..'); files: 0. */
+  parent: number
+  target?: string
+  placement?: PlacementAttributes
+  extended?: Record<string, string>
+  /** Files: chunk id by index; 0 = none (a hole). Sparse files keep only what exists. */
+  chunks?: Map<number, number>
+  /** Tail of the last chunk that must be zeroed before the size may grow past it (rule T1). */
+  zeroFrom?: number
+  /** Upper bound under the current lease; set when intents are granted (rule F8). */
+  sizeLimit?: number
+}
+
+export interface ChunkMember {
+  server: number
+  role: Role
+  /** Version since which it is continuously in sync (rule E8); 0 for a joiner. */
+  since: number
+  /** Join attempt (rule E6); 0 when in sync. */
+  attempt: number
+}
+
+export interface PendingEpoch {
+  version: number
+  members: ChunkMember[]
+  /** Members are made equal before it becomes active (rules J1, J5). */
+  reconcile: boolean
+}
+
+/** View of one row of the chunk table (columns in typed arrays inside). */
+export interface ChunkRow {
+  chunk: number
+  inode: number
+  index: number
+  /** Version and members of the last active epoch. */
+  version: number
+  members: ChunkMember[]
+  writable: boolean
+  pending: PendingEpoch | null
+  /** Lease that holds a write intent, 0 = none. */
+  intentLease: number
+  /** Dirty by a dead lease until reconciled (rule J5). */
+  dirtyDead: boolean
+  /** Replicas that left but may still exist: server -> highest version they may have. */
+  former: { server: number; version: number }[]
+}
+
+export interface SessionRow {
+  session: number
+  secret: string
+  name: string
+  host: string
+  kind: string
+  openedAtTickMs: number
+}
+
+export interface LeaseRow {
+  lease: number
+  inode: number
+  session: number
+  pinned: boolean
+}
+
+export type ServerState = 'active' | 'inactive' | 'offline' | 'dropped'
+
+export interface ServerRow {
+  server: number
+  storeUuid: string
+  registration: number
+  incarnation: number
+  crashes: number
+  hostId: string
+  hostName: string
+  location: string
+  tier: number
+  host: string
+  port: number
+  totalBytes: number
+  checksums: boolean
+  state: ServerState
+}
+
+export interface CondemnedRow {
+  chunk: number
+  server: number
+  versionMax: number
+}
+
+export type EventSeverity = 'info' | 'warn' | 'err'
+
+export interface EventRow {
+  id: number
+  timeMs: number
+  system: 'MDS' | 'CS' | 'JRN' | 'CLI'
+  severity: EventSeverity
+  code: string
+  message: string
+}
