@@ -33,7 +33,11 @@ fail() {
 
 is_present() {
   case "$1" in
-    /*) [ -e "$1" ] ;;
+    /*)
+      # A pattern: libraries lie in a directory named after the processor.
+      for candidate in $1; do [ ! -e "$candidate" ] || return 0; done
+      return 1
+      ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
   esac
 }
@@ -90,7 +94,7 @@ link_runtime() {
   arch=$(node -p process.arch)
   if [ node_modules/.bin/node -ef "node_modules/node-linux-$arch/bin/node" ]; then return 0; fi
   ln -sf "../node-linux-$arch/bin/node" node_modules/.bin/node
-  node_modules/.bin/node -v >/dev/null || fail "the Node of node-linux-$arch does not run here" "check the C library: Debian 12 or newer"
+  node_modules/.bin/node -v >/dev/null || fail "the Node of node-linux-$arch does not run here" "install the library it names above; it needs Debian 12 or newer"
 }
 
 is_sqlite3_usable() { node_modules/.bin/node -e 'require("sqlite3")' 2>/dev/null; }
