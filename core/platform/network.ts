@@ -20,8 +20,12 @@ export interface Connection {
   readonly remote: string
   /** Must be called once, synchronously after the connection was handed out. */
   start(handler: ConnectionHandler): void
-  /** Takes the buffers until they are sent. False: stop until onDrain (bytes were taken all the same). */
-  write(ownedBuffers: readonly Buffer[]): boolean
+  /**
+   * Takes the buffers until they are sent. False: stop until onDrain (bytes were taken all the same).
+   * `onSent` runs once, perhaps before the call returns, when the buffers are not read any more: handed
+   * to the system, or the connection closed.
+   */
+  write(ownedBuffers: readonly Buffer[], onSent?: () => void): boolean
   readonly bufferedBytes: number
   /** Stop and resume reading: back-pressure towards the peer. */
   pause(): void
