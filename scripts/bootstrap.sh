@@ -31,6 +31,15 @@ fail() {
   exit 1
 }
 
+# Two of us at once would tear node_modules apart: the second waits, then finds everything done.
+wait_for_turn() {
+  command -v flock >/dev/null 2>&1 || return 0
+  exec 9<scripts/bootstrap.sh
+  flock -n 9 && return 0
+  say "waiting for another bootstrap of this tree to end"
+  flock 9
+}
+
 is_present() {
   case "$1" in
     /*)
@@ -120,6 +129,7 @@ build_sqlite3() {
     "run node_modules/.bin/node -e 'require(\"sqlite3\")' and read the message"
 }
 
+wait_for_turn
 case "$phase" in
   start) install_packages start ;;
   test) install_packages start test ;;

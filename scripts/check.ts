@@ -30,7 +30,11 @@ const checks: Check[] = [
   {
     name: 'tidy',
     command: process.execPath,
-    parameters: ['--test', '--test-reporter=spec', ...globSync('test/tidy/*.test.ts', { cwd: rootDirectory })],
+    parameters: [
+      '--test',
+      '--test-reporter=spec',
+      ...globSync('test/tidy/*.test.ts', { cwd: rootDirectory }),
+    ],
   },
   { name: 'types', command: 'tsc', parameters: ['--noEmit', '--pretty', 'false'] },
   { name: 'unused', command: 'knip', parameters: ['--no-progress'] },
@@ -39,7 +43,10 @@ const checks: Check[] = [
 
 function runCheck(check: Check): Promise<CheckResult> {
   const startedMs = performance.now()
-  const environment = { ...process.env, PATH: `${binDirectory}:${process.env['PATH'] ?? ''}` }
+  const environment: NodeJS.ProcessEnv = {
+    ...process.env,
+    PATH: `${binDirectory}:${process.env['PATH'] ?? ''}`,
+  }
   // Set by a surrounding test runner, it would turn the tidy tests' output into that runner's protocol.
   delete environment['NODE_TEST_CONTEXT']
   return new Promise((done) => {
@@ -62,7 +69,9 @@ function runCheck(check: Check): Promise<CheckResult> {
 
 function report(result: CheckResult): void {
   const verdict = result.exitCode === 0 ? 'ok' : `FAILED (exit status ${result.exitCode})`
-  console.log(`${result.check.name.padEnd(8)} ${(result.durationMs / 1000).toFixed(1).padStart(5)} s  ${verdict}`)
+  console.log(
+    `${result.check.name.padEnd(8)} ${(result.durationMs / 1000).toFixed(1).padStart(5)} s  ${verdict}`,
+  )
   if (result.exitCode !== 0) console.log(result.output.trimEnd())
 }
 

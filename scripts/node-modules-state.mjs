@@ -26,7 +26,8 @@ function firstDifference() {
     }
   }
   for (const path of Object.keys(installed)) {
-    if (path.startsWith('node_modules/') && locked[path] === undefined) return `${path} is not in the lock file`
+    if (path.startsWith('node_modules/') && locked[path] === undefined)
+      return `${path} is not in the lock file`
   }
   if (installed[runtimePackage] === undefined) {
     return `${runtimePackage} is not installed: no Node runtime for ${process.platform} ${process.arch}`

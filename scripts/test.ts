@@ -112,7 +112,9 @@ function report(result: FileResult): void {
     console.log(`ok   ${seconds}  ${result.path} (${result.passed})`)
     return
   }
-  console.log(`FAIL ${seconds}  ${result.path}: ${[`${result.failed} failed`, ...result.complaints].join('; ')}`)
+  console.log(
+    `FAIL ${seconds}  ${result.path}: ${[`${result.failed} failed`, ...result.complaints].join('; ')}`,
+  )
   console.log(result.output.trimEnd().replace(/^/gm, '     | '))
 }
 

@@ -69,7 +69,9 @@ function complaint(file: SourceFile, reference: ImportReference): string | undef
   if (target !== undefined && !existsSync(resolve(rootDirectory, target))) return 'does not exist'
   if (top === 'core') {
     if (target !== undefined) return complaintInCore(file, target)
-    return reference.specifier.startsWith('@cairn/') ? 'core imports no plugin, and itself by path' : undefined
+    return reference.specifier.startsWith('@cairn/')
+      ? 'core imports no plugin, and itself by path'
+      : undefined
   }
   if (top === 'plugins') {
     const home = file.path.split('/').slice(0, 2).join('/')

@@ -35,7 +35,8 @@ function isChecked(file: SourceFile): boolean {
 
 interface Named {
   type: string
-  name?: string
+  start: number
+  name?: unknown
 }
 
 /** Offsets of `Date`, `Math.random` and the like. A name that the file itself declares is not the global. */
@@ -44,9 +45,9 @@ function forbiddenUses(file: SourceFile): string[] {
   const harmless = new Set<number>()
   const declared = new Set<string>()
   const declare = (node: Named | null) => {
-    if (node?.type === 'Identifier' && node.name !== undefined) declared.add(node.name)
+    if (node?.type === 'Identifier' && typeof node.name === 'string') declared.add(node.name)
   }
-  const excuse = (node: Named & { start: number }) => harmless.add(node.start)
+  const excuse = (node: Named) => harmless.add(node.start)
   visit(file, {
     Identifier(node) {
       if (forbiddenGlobals.has(node.name)) uses.set(node.start, node.name)
