@@ -1,0 +1,196 @@
+/** `cairn stat`, `list-services`, `get-event`: what the cluster says of itself. Guide: Monitoring. */
+import type { Command } from 'commander'
+import type { ChunkStatistics, ClusterStatistics, ServiceEntry } from '../../wire/messages/statistics.ts'
+import { CairnError } from '../../base/errors.ts'
+import type { AdminConnection } from '../admin.ts'
+import type { CommandContext } from '../context.ts'
+import { formatDuration, formatPercent, formatSize, formatTable, type Output } from '../output.ts'
+
+const EVENT_POLL_MS = 1000
+
+export function registerStatisticsCommands(program: Command, contextOf: () => CommandContext): void {
+  program
+    .command('stat')
+    .description('state of the cluster: space, servers, chunks, clients, I/O')
+    .addHelpText('after', '\nExample:\n  cairn -c demo stat --json')
+    .action(async () => {
+      const context = contextOf()
+      await context.withAdmin(async (admin) => {
+        const statistics = (await admin.metadata.call('admin.stat', {})) as ClusterStatistics
+        context.output.document(statistics)
+        if (!context.output.json) printStatistics(context.output, statistics)
+      })
+    })
+
+  program
+    .command('list-services')
+    .description('metadata servers, chunk servers and clients of the cluster')
+    .option('-M', 'metadata servers only')
+    .option('-C', 'chunk servers only')
+    .addHelpText('after', '\nExample:\n  cairn -c demo list-services -C')
+    .action(async (options: { M?: boolean; C?: boolean }) => {
+      const context = contextOf()
+      await context.withAdmin(async (admin) => {
+        const all = ((await admin.metadata.call('admin.services', {})) as { services: ServiceEntry[] }).services
+        const services = all.filter((entry) => (!options.M && !options.C) || (options.M && entry.kind === 'mds') || (options.C && entry.kind === 'cs'))
+        context.output.document({ services })
+        const rows = services.map((entry) => [entry.kind.toUpperCase(), String(entry.id), entry.status, entry.address, entry.host, entry.hostId])
+        for (const line of formatTable(['TYPE', 'ID', 'STATUS', 'ADDRESS', 'HOST', 'HOST ID'], rows)) context.output.line(line)
+      })
+    })
+
+  program
+    .command('get-event')
+    .description('the event log')
+    .option('-n <count>', 'how many of the latest events', '20')
+    .option('-f', 'go on printing new events')
+    .option('--level <level>', 'this severity and worse: info, warn or err', 'info')
+    .option('--since <time>', 'events since this ISO 8601 time')
+    .addHelpText('after', '\nExample:\n  cairn -c demo get-event -n 50 --level warn')
+    .action(async (options: EventOptions) => {
+      const context = contextOf()
+      await context.withAdmin((admin) => printEvents(context.output, admin, checkEventOptions(options), options.f === true))
+    })
+}
+
+interface EventOptions {
+  n: string
+  f?: boolean
+  level: string
+  since?: string
+}
+interface EventFilter {
+  count: number
+  level: number
+  sinceMs: number
+}
+const LEVELS = ['info', 'warn', 'err']
+
+function checkEventOptions(options: EventOptions): EventFilter {
+  const count = Number(options.n)
+  const level = LEVELS.indexOf(options.level)
+  const sinceMs = options.since === undefined ? 0 : Date.parse(options.since)
+  if (!Number.isInteger(count) || count < 1 || count > 10_000) {
+    throw new CairnError('USAGE', `-n ${options.n} is no count`, { next: 'give a number from 1 to 10000' })
+  }
+  if (level < 0) throw new CairnError('USAGE', `--level ${options.level} is unknown`, { next: 'use info, warn or err' })
+  if (Number.isNaN(sinceMs)) {
+    throw new CairnError('USAGE', `--since ${options.since} is no time`, { next: 'write for example 2026-11-22T10:00:00Z' })
+  }
+  return { count, level, sinceMs }
+}
+
+type ClusterEvent = { id: number; timeMs: number; system: string; severity: string; code: string; message: string }
+
+async function printEvents(output: Output, admin: AdminConnection, filter: EventFilter, follow: boolean): Promise<void> {
+  const wanted = (event: ClusterEvent): boolean => LEVELS.indexOf(event.severity) >= filter.level && event.timeMs >= filter.sinceMs
+  let after = 0
+  let latest: ClusterEvent[] = []
+  for (;;) {
+    const page = await admin.metadata.call('admin.events', { after, limit: 1000 })
+    latest = [...latest, ...page.events.filter(wanted)].slice(-filter.count)
+    const end = page.events.at(-1)
+    if (end === undefined || end.id >= page.last) break
+    after = end.id
+  }
+  output.document({ events: latest })
+  for (const event of latest) output.line(formatEvent(event))
+  after = latest.at(-1)?.id ?? after
+  while (follow) {
+    await admin.pause(EVENT_POLL_MS)
+    const page = await admin.metadata.call('admin.events', { after, limit: 1000 })
+    for (const event of page.events.filter(wanted)) {
+      if (output.json) process.stdout.write(`${JSON.stringify(event)}\n`)
+      else output.line(formatEvent(event))
+    }
+    after = page.events.at(-1)?.id ?? after
+  }
+}
+
+function formatEvent(event: ClusterEvent): string {
+  const time = new Date(event.timeMs).toISOString().replace('T', ' ').slice(0, 19)
+  return `${time}  ${event.system.padEnd(3)}  ${event.severity.padEnd(4)}  ${event.message}`
+}
+
+function printStatistics(output: Output, stat: ClusterStatistics): void {
+  const master = stat.mds.find((server) => server.master)
+  output.line(`connected to MDS#${master?.id ?? '?'}`)
+  output.line(`Cluster '${stat.cluster}': ${stat.status}`)
+  const { space } = stat
+  const used = space.allocatableTotal === 0 ? 1 : 1 - space.allocatable / space.allocatableTotal
+  output.line(
+    `Space: [${used >= 0.8 ? 'WARN' : 'OK'}] allocatable ${formatSize(space.allocatable)} of ${formatSize(space.allocatableTotal)}, ` +
+      `free ${formatSize(space.free)} of ${formatSize(space.total)}`,
+  )
+  output.line(`MDS nodes: ${stat.mds.filter((server) => server.status === 'active').length} of ${stat.mds.length}, epoch uptime: ${formatDuration(stat.epochUptimeMs)}`)
+  const count = (status: string): number => stat.cs.filter((server) => server.status === status).length
+  output.line(`CS nodes:  ${count('active')} of ${stat.cs.length} (${count('active')} avail, ${count('inactive')} inactive, ${count('offline')} offline)`)
+  if (stat.license !== null) output.line(`License: ${stat.license}`)
+  output.line(`Replication:  ${stat.replication.normal} norm,  ${stat.replication.minimum} limit`)
+  for (const line of formatChunks(stat.chunks)) output.line(line)
+  const { fs } = stat
+  output.line(
+    `FS:  ${formatSize(fs.bytes)} in ${fs.files} files, ${fs.inodes} inodes,  ${fs.fileMaps} file maps,  ${fs.chunks} chunks,  ${fs.chunkReplicas} chunk replicas`,
+  )
+  const { io } = stat
+  output.line(
+    `IO:  read ${formatSize(io.readBytesPerS)}/s (${Math.round(io.readOpsPerS)} ops/s),  write ${formatSize(io.writeBytesPerS)}/s (${Math.round(io.writeOpsPerS)} ops/s)`,
+  )
+  output.line()
+  printServers(output, stat)
+}
+
+function formatChunks(chunks: ChunkStatistics): string[] {
+  const bad = chunks.urgent + chunks.blocked + chunks.offline + chunks.void
+  const state = bad > 0 ? 'ERR' : chunks.degraded + chunks.standby > 0 ? 'WARN' : 'OK'
+  const show = (name: keyof ChunkStatistics): string => `${chunks[name]} (${formatPercent(chunks[name], chunks.total)}) ${name}`
+  const healthy = `${chunks.healthy} (${formatPercent(chunks.healthy, chunks.total)}) healthy`
+  const share = (name: keyof ChunkStatistics): string => (chunks.total === 0 ? `${chunks[name]} (0%) ${name}` : show(name))
+  return [
+    `Chunks: [${state}] ${healthy},  ${share('standby')},  ${share('degraded')},  ${share('urgent')},`,
+    `             ${share('blocked')},  ${share('pending')},  ${share('offline')},  ${share('replicating')},`,
+    `             ${share('overcommitted')},  ${share('deleting')},  ${share('void')}`,
+  ]
+}
+
+function printServers(output: Output, stat: ClusterStatistics): void {
+  const mdsRows = stat.mds.map((server) => [
+    `${server.master ? 'M' : ' '} ${server.id}`,
+    server.status,
+    `${server.ctimePct.toFixed(1)}%`,
+    `${Math.round(server.commitsPerS)}/s`,
+    `${server.cpuPct.toFixed(1)}%`,
+    formatSize(server.memBytes),
+    formatDuration(server.uptimeMs),
+    server.address,
+  ])
+  for (const line of formatTable(['MDSID', 'STATUS', '%CTIME', 'COMMITS', '%CPU', 'MEM', 'UPTIME', 'HOST'], mdsRows)) output.line(line)
+  output.line()
+  const csRows = stat.cs.map((server) => [
+    String(server.id),
+    server.status,
+    formatSize(server.spaceTotal),
+    formatSize(server.spaceFree),
+    String(server.replicas),
+    `${server.ioWaitPct.toFixed(0)}%`,
+    `${server.ioLatMsAvg.toFixed(1)}/${server.ioLatMsMax.toFixed(0)}`,
+    server.queueDepth.toFixed(1),
+    server.flags,
+    server.address,
+  ])
+  for (const line of formatTable(['CSID', 'STATUS', 'SPACE', 'FREE', 'REPLICAS', 'IOWAIT', 'IOLAT(ms)', 'QDEPTH', 'FLAGS', 'HOST'], csRows)) output.line(line)
+  if (stat.clients.length === 0) return
+  output.line()
+  const clientRows = stat.clients.map((client) => [
+    String(client.id),
+    String(client.leases),
+    `${formatSize(client.readBytesPerS)}/s`,
+    `${formatSize(client.writeBytesPerS)}/s`,
+    String(Math.round(client.readOpsPerS)),
+    String(Math.round(client.writeOpsPerS)),
+    String(Math.round(client.fsyncsPerS)),
+    `${client.ioLatMsAvg.toFixed(1)}/${client.ioLatMsMax.toFixed(0)}`,
+    client.host,
+  ])
+  for (const line of formatTable(['CLID', 'LEASES', 'READ', 'WRITE', 'RD_OPS', 'WR_OPS', 'FSYNCS', 'IOLAT(ms)', 'HOST'], clientRows)) output.line(line)
+}

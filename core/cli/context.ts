@@ -1,0 +1,30 @@
+/** What every command gets: where to print, where the configuration lies, and how to reach the cluster. */
+import { CairnError } from '../base/errors.ts'
+import type { Address } from '../platform/network.ts'
+import type { AdminConnection } from './admin.ts'
+import type { EtcDirectory } from './etc.ts'
+import type { Output } from './output.ts'
+
+export interface CommandContext {
+  readonly output: Output
+  readonly etc: EtcDirectory
+  /** The name given with -c, or the only one configured. Throws USAGE. */
+  cluster(): string
+  /** Base addresses of the cluster's metadata servers. Throws UNREACHABLE when none is known. */
+  metadataServers(): Address[]
+  /** A session with the master; closed by `use`'s end. */
+  withAdmin<T>(use: (admin: AdminConnection) => Promise<T>): Promise<T>
+}
+
+export function selectCluster(given: string | undefined, etc: EtcDirectory): string {
+  if (given !== undefined) return given
+  const known = etc.clusters()
+  const only = known[0]
+  if (known.length === 1 && only !== undefined) return only
+  throw new CairnError('USAGE', known.length === 0 ? 'no cluster is configured on this host' : 'several clusters are configured on this host', {
+    next:
+      known.length === 0
+        ? `name one with -c NAME, and put HOST:PORT of a metadata server into ${etc.root}/clusters/NAME/bs.list`
+        : `name one with -c: ${known.join(', ')}`,
+  })
+}

@@ -1,0 +1,33 @@
+/** Exit statuses of every command, and how errors map to them (docs/cli.md). */
+import { codeOf } from '../base/errors.ts'
+
+export const ExitStatus = {
+  done: 0,
+  failed: 1,
+  usage: 2,
+  notFound: 3,
+  refused: 4,
+  unreachable: 5,
+  timedOut: 124,
+} as const
+export type ExitStatus = (typeof ExitStatus)[keyof typeof ExitStatus]
+
+const statusByCode: Readonly<Record<string, ExitStatus>> = {
+  USAGE: ExitStatus.usage,
+  BAD_CONFIG: ExitStatus.failed,
+  ENOENT: ExitStatus.notFound,
+  NOT_FOUND: ExitStatus.notFound,
+  REFUSED: ExitStatus.refused,
+  EBUSY: ExitStatus.refused,
+  EPERM: ExitStatus.refused,
+  EACCES: ExitStatus.refused,
+  UNREACHABLE: ExitStatus.unreachable,
+  DISCONNECTED: ExitStatus.unreachable,
+  NOT_MASTER: ExitStatus.unreachable,
+  STARTING: ExitStatus.unreachable,
+  TIMED_OUT: ExitStatus.timedOut,
+}
+
+export function exitStatusOf(error: unknown): ExitStatus {
+  return statusByCode[codeOf(error)] ?? ExitStatus.failed
+}
