@@ -4,15 +4,24 @@
 //   node scripts/test.ts [PART-OF-A-PATH...]      only the files whose path contains one of these
 //
 // Promises: a file that hangs is killed, with everything it started, after its time-out; a file that leaves
-// processes behind, runs no test, or skips one, has failed; the whole run ends within runLimitMs; the last
-// lines are node:test's closing lines and `N passed, N failed`; the exit status is non-zero on any failure
-// and when no test ran. It retries nothing.
+// processes or mounts behind, runs no test, or skips one, has failed; the whole run ends within runLimitMs;
+// the last lines are node:test's closing lines and `N passed, N failed`; the exit status is non-zero on any
+// failure and when no test ran. It retries nothing.
 
 import { spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { globSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { resolve } from 'node:path'
 import { performance } from 'node:perf_hooks'
+import {
+  collectMounts,
+  collectProcesses,
+  killProcesses,
+  type Leftover,
+  markerVariable,
+  mountPoints,
+} from './leftovers.ts'
 
 interface FileResult {
   path: string
@@ -30,6 +39,9 @@ const integrationTimeoutMs = 360_000
 // `npm test` stays under 15 minutes, bootstrap included; what has not run by then is reported as failed.
 const runLimitMs = 14 * 60_000
 const outputSizeMax = 4 * 1024 * 1024
+const pipeGraceMs = 1000
+// The tests of a file time out this much before the file does, so that the output names the one that hung.
+const testTimeoutLeadMs = 2000
 const slowestCount = 8
 const integrationPrefix = 'test/integration/'
 const startedMs = performance.now()
@@ -49,15 +61,6 @@ function closingCount(output: string, name: string): number {
   return found === undefined ? 0 : Number(found[1])
 }
 
-function signalGroup(groupId: number, signal: NodeJS.Signals | 0): boolean {
-  try {
-    process.kill(-groupId, signal)
-    return true
-  } catch {
-    return false // no process is left in the group
-  }
-}
-
 function judge(path: string, output: string, exitCode: number | null, complaints: string[]): FileResult {
   const testCount = closingCount(output, 'tests')
   const skipped = closingCount(output, 'skipped') + closingCount(output, 'todo')
@@ -69,19 +72,25 @@ function judge(path: string, output: string, exitCode: number | null, complaints
   return { path, passed: closingCount(output, 'pass'), failed, durationMs: 0, complaints, output }
 }
 
-function runFile(path: string, timeoutMs: number): Promise<FileResult> {
-  const fileStartedMs = performance.now()
-  const environment = { ...process.env }
+interface FileEnd {
+  output: string
+  exitCode: number | null
+  leftovers: Leftover[]
+}
+
+/** Runs one file to its end or its time-out, which goes to `complaints`. */
+function spawnFile(path: string, timeoutMs: number, marker: string, complaints: string[]) {
+  const environment: NodeJS.ProcessEnv = { ...process.env, [markerVariable]: marker }
+  // Set by a surrounding test runner, it would turn the output into that runner's protocol.
   delete environment['NODE_TEST_CONTEXT']
-  return new Promise((done) => {
-    // A process group of its own, so that nothing the file starts can outlive it unnoticed.
-    const child = spawn(process.execPath, ['--test-reporter=spec', path], {
+  return new Promise<FileEnd>((done) => {
+    const testTimeoutMs = Math.max(1000, timeoutMs - testTimeoutLeadMs)
+    const parameters = ['--test-reporter=spec', `--test-timeout=${testTimeoutMs}`, path]
+    const child = spawn(process.execPath, parameters, {
       cwd: rootDirectory,
       env: environment,
-      detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
     })
-    const complaints: string[] = []
     let output = ''
     const append = (piece: string) => {
       if (output.length < outputSizeMax) output += piece
@@ -90,20 +99,37 @@ function runFile(path: string, timeoutMs: number): Promise<FileResult> {
     child.stderr.setEncoding('utf8').on('data', append)
     const timer = setTimeout(() => {
       complaints.push(`timed out after ${timeoutMs / 1000} s`)
-      if (child.pid !== undefined) signalGroup(child.pid, 'SIGKILL')
+      killProcesses(marker)
     }, timeoutMs)
     child.on('error', (error) => complaints.push(error.message))
+    let collecting: Promise<Leftover[]> = Promise.resolve([])
     child.on('exit', () => {
-      if (child.pid === undefined || !signalGroup(child.pid, 0)) return
-      if (complaints.length === 0) complaints.push('left processes running; they were killed')
-      signalGroup(child.pid, 'SIGKILL')
+      clearTimeout(timer)
+      // What is left behind holds the pipes open: only when it is gone can they be read to their end.
+      collecting = collectProcesses(marker).finally(() => {
+        setTimeout(() => [child.stdout, child.stderr].forEach((pipe) => pipe.destroy()), pipeGraceMs).unref()
+      })
     })
     child.on('close', (exitCode) => {
-      clearTimeout(timer)
-      const result = judge(path, output, exitCode, complaints)
-      done({ ...result, durationMs: performance.now() - fileStartedMs })
+      void collecting.then((leftovers) => done({ output, exitCode, leftovers }))
     })
   })
+}
+
+async function runFile(path: string, timeoutMs: number, isAlone: boolean): Promise<FileResult> {
+  const fileStartedMs = performance.now()
+  const marker = randomUUID()
+  const complaints: string[] = []
+  const mountsBefore = mountPoints()
+  const { output, exitCode, leftovers } = await spawnFile(path, timeoutMs, marker, complaints)
+  if (leftovers.length > 0) {
+    const commands = leftovers.map((leftover) => leftover.command).join(', ')
+    complaints.push(`left processes running, now killed: ${commands}`)
+  }
+  // Files that run side by side cannot be told apart by the mount table.
+  const mounts = isAlone ? collectMounts(mountsBefore) : []
+  if (mounts.length > 0) complaints.push(`left mounts, now unmounted: ${mounts.join(', ')}`)
+  return { ...judge(path, output, exitCode, complaints), durationMs: performance.now() - fileStartedMs }
 }
 
 function report(result: FileResult): void {
@@ -127,7 +153,7 @@ async function runFiles(paths: string[], concurrency: number, timeoutMs: number)
       const complaint = `not run: the limit of ${runLimitMs / 60_000} minutes for all tests was reached`
       const result =
         remainingMs > 0
-          ? await runFile(path, Math.min(timeoutMs, Math.max(remainingMs, 1000)))
+          ? await runFile(path, Math.min(timeoutMs, Math.max(remainingMs, 1000)), concurrency === 1)
           : { path, passed: 0, failed: 1, durationMs: 0, complaints: [complaint], output: '' }
       report(result)
       results.push(result)
