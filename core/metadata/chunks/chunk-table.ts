@@ -1,0 +1,279 @@
+/**
+ * The chunk table: every chunk's epoch as the quorum committed it. Rows are read as copies (`ChunkRow`) and
+ * written back whole with `put`; the bulk lies in columns (chunk-columns.ts), what few chunks have (a pending
+ * epoch, former replicas, a dead writer's mark, an intent) in side maps that double as indexes.
+ * It checks the shape of a row, not whether a change is allowed: that is epochs.ts and intents.ts.
+ */
+import { assert, present } from '../../base/assert.ts'
+import type { RowChange } from '../../platform/store.ts'
+import { metadataError } from '../errors.ts'
+import type { ChunkMember, ChunkRow, PendingEpoch } from '../state/rows.ts'
+import { type ChangeTracked, jsonArray } from '../state/table.ts'
+import { ChunkColumns, ChunkFlag } from './chunk-columns.ts'
+
+/** norm at most 15, twice that while everything moves (ChunkLocation allows 32). */
+export const CHUNK_MEMBER_COUNT_MAX = 32
+export const FORMER_COUNT_MAX = 64
+
+export class ChunkTable implements ChangeTracked {
+  readonly name = 'chunk'
+  readonly #columns = new ChunkColumns()
+  readonly #pending = new Map<number, PendingEpoch>()
+  readonly #former = new Map<number, { server: number; version: number }[]>()
+  readonly #dirtyDead = new Set<number>()
+  readonly #intents = new Map<number, Set<number>>()
+  readonly #changed = new Set<number>()
+
+  get size(): number {
+    return this.#columns.count
+  }
+
+  get byteLength(): number {
+    return this.#columns.byteLength
+  }
+
+  get slotLimit(): number {
+    return this.#columns.slotLimit
+  }
+
+  has(chunk: number): boolean {
+    return this.#columns.find(chunk) >= 0
+  }
+
+  /** A copy; change it and `put` it back. */
+  get(chunk: number): ChunkRow | undefined {
+    const slot = this.#columns.find(chunk)
+    return slot < 0 ? undefined : this.#read(slot)
+  }
+
+  put(row: ChunkRow): void {
+    this.#write(row)
+    this.#changed.add(row.chunk)
+  }
+
+  delete(chunk: number): void {
+    const slot = this.#columns.find(chunk)
+    if (slot < 0) return
+    this.#setIntent(chunk, this.#columns.readScalars(slot).intentLease, 0)
+    this.#columns.remove(slot)
+    this.#pending.delete(chunk)
+    this.#former.delete(chunk)
+    this.#dirtyDead.delete(chunk)
+    this.#changed.add(chunk)
+  }
+
+  /** Chunk ids with a member of the active epoch on `server`; a copy. */
+  chunksOn(server: number): number[] {
+    return [...this.#columns.chunksOn(server)]
+  }
+
+  replicaCount(server: number): number {
+    return this.#columns.replicaCount(server)
+  }
+
+  get pendingCount(): number {
+    return this.#pending.size
+  }
+
+  pendingChunks(): IterableIterator<number> {
+    return this.#pending.keys()
+  }
+
+  formerChunks(): IterableIterator<number> {
+    return this.#former.keys()
+  }
+
+  dirtyDeadChunks(): IterableIterator<number> {
+    return this.#dirtyDead.keys()
+  }
+
+  isDirtyDead(chunk: number): boolean {
+    return this.#dirtyDead.has(chunk)
+  }
+
+  /** Chunks with an intent of `lease`, in rising order (so that every member walks them alike). */
+  chunksWithIntent(lease: number): number[] {
+    return [...(this.#intents.get(lease) ?? [])].toSorted((a, b) => a - b)
+  }
+
+  intentCount(lease: number): number {
+    return this.#intents.get(lease)?.size ?? 0
+  }
+
+  /**
+   * Visits the rows in up to `slotCount` slots from `fromSlot` on and returns where to go on, or -1 at the
+   * end. Chunks added meanwhile may be missed, none is seen twice.
+   */
+  scan(fromSlot: number, slotCount: number, visit: (row: ChunkRow) => void): number {
+    const end = Math.min(this.#columns.slotLimit, fromSlot + slotCount)
+    for (let slot = fromSlot; slot < end; slot++) {
+      if (this.#columns.chunkAt(slot) !== 0) visit(this.#read(slot))
+    }
+    return end >= this.#columns.slotLimit ? -1 : end
+  }
+
+  /** All ids; for paging by id (`admin.chunks`) and tests. */
+  *ids(): Generator<number> {
+    for (let slot = 0; slot < this.#columns.slotLimit; slot++) {
+      const chunk = this.#columns.chunkAt(slot)
+      if (chunk !== 0) yield chunk
+    }
+  }
+
+  loadRow(key: string, value: string): void {
+    try {
+      const chunk = Number(key)
+      if (!Number.isSafeInteger(chunk) || chunk <= 0) throw new Error('the key is no chunk id')
+      this.#write(decodeRow(chunk, JSON.parse(value)))
+    } catch (error) {
+      throw metadataError('ROW_CORRUPT', `${this.name}/${key}`, error)
+    }
+  }
+
+  collectChanges(into: RowChange[]): void {
+    for (const chunk of this.#changed) {
+      const row = this.get(chunk)
+      into.push({
+        table: this.name,
+        key: String(chunk),
+        value: row === undefined ? null : encodeRow(row),
+      })
+    }
+    this.#changed.clear()
+  }
+
+  *rows(): Iterable<readonly [string, string]> {
+    for (const chunk of this.ids()) {
+      yield [String(chunk), encodeRow(present(this.get(chunk), 'a listed chunk exists'))]
+    }
+  }
+
+  #read(slot: number): ChunkRow {
+    const { flags, ...scalars } = this.#columns.readScalars(slot)
+    const pending = this.#pending.get(scalars.chunk)
+    return {
+      ...scalars,
+      members: this.#columns.readMembers(slot),
+      writable: (flags & ChunkFlag.writable) !== 0,
+      dirtyDead: (flags & ChunkFlag.dirtyDead) !== 0,
+      pending: pending === undefined ? null : copyPending(pending),
+      former: (this.#former.get(scalars.chunk) ?? []).map((entry) => ({ ...entry })),
+    }
+  }
+
+  #write(row: ChunkRow): void {
+    assert(row.members.length > 0, 'a chunk has members (rule G2)')
+    assert(row.members.length <= CHUNK_MEMBER_COUNT_MAX, 'members are bounded')
+    assert(row.former.length <= FORMER_COUNT_MAX, 'former replicas are bounded')
+    const { chunk } = row
+    let slot = this.#columns.find(chunk)
+    const leaseBefore = slot < 0 ? 0 : this.#columns.readScalars(slot).intentLease
+    if (slot < 0) slot = this.#columns.add(chunk)
+    const flags = (row.writable ? ChunkFlag.writable : 0) | (row.dirtyDead ? ChunkFlag.dirtyDead : 0)
+    this.#columns.writeScalars(slot, {
+      chunk,
+      inode: row.inode,
+      index: row.index,
+      version: row.version,
+      intentLease: row.intentLease,
+      flags,
+    })
+    this.#columns.setMembers(slot, row.members)
+    this.#setIntent(chunk, leaseBefore, row.intentLease)
+    if (row.pending === null) this.#pending.delete(chunk)
+    else this.#pending.set(chunk, copyPending(row.pending))
+    if (row.former.length === 0) this.#former.delete(chunk)
+    else {
+      this.#former.set(
+        chunk,
+        row.former.map((entry) => ({ ...entry })),
+      )
+    }
+    if (row.dirtyDead) this.#dirtyDead.add(chunk)
+    else this.#dirtyDead.delete(chunk)
+  }
+
+  #setIntent(chunk: number, before: number, after: number): void {
+    if (before === after) return
+    const old = this.#intents.get(before)
+    if (old !== undefined) {
+      old.delete(chunk)
+      if (old.size === 0) this.#intents.delete(before)
+    }
+    if (after === 0) return
+    const chunks = this.#intents.get(after)
+    if (chunks === undefined) this.#intents.set(after, new Set([chunk]))
+    else chunks.add(chunk)
+  }
+}
+
+function copyPending(pending: PendingEpoch): PendingEpoch {
+  return { ...pending, members: pending.members.map((member) => ({ ...member })) }
+}
+
+/**
+ * Row text, canonical: [inode, index, version, flags, intentLease, members, pending, former]; flags bit 0
+ * writable, bit 1 dirtyDead; a member is [server, 0 = in sync | 1 = joining, since or attempt]; pending is
+ * 0 or [version, reconcile 0|1, members]; former is [[server, version], ...].
+ */
+function encodeRow(row: ChunkRow): string {
+  const pending =
+    row.pending === null
+      ? 0
+      : [row.pending.version, row.pending.reconcile ? 1 : 0, encodeMembers(row.pending.members)]
+  return JSON.stringify([
+    row.inode,
+    row.index,
+    row.version,
+    (row.writable ? 1 : 0) | (row.dirtyDead ? 2 : 0),
+    row.intentLease,
+    encodeMembers(row.members),
+    pending,
+    row.former.map((entry) => [entry.server, entry.version]),
+  ])
+}
+
+function encodeMembers(members: readonly ChunkMember[]): number[][] {
+  return members.map((member) =>
+    member.role === 'joining' ? [member.server, 1, member.attempt] : [member.server, 0, member.since],
+  )
+}
+
+function decodeRow(chunk: number, value: unknown): ChunkRow {
+  const [inode, index, version, flags, intentLease, members, pending, former] = jsonArray(value, 8)
+  const flagBits = integer(flags)
+  return {
+    chunk,
+    inode: integer(inode),
+    index: integer(index),
+    version: integer(version),
+    writable: (flagBits & 1) !== 0,
+    dirtyDead: (flagBits & 2) !== 0,
+    intentLease: integer(intentLease),
+    members: decodeMembers(members),
+    pending: pending === 0 ? null : decodePending(pending),
+    former: jsonArray(former, 0).map((entry) => {
+      const [server, formerVersion] = jsonArray(entry, 2)
+      return { server: integer(server), version: integer(formerVersion) }
+    }),
+  }
+}
+
+function decodePending(value: unknown): PendingEpoch {
+  const [version, reconcile, members] = jsonArray(value, 3)
+  return { version: integer(version), reconcile: reconcile === 1, members: decodeMembers(members) }
+}
+
+function decodeMembers(value: unknown): ChunkMember[] {
+  return jsonArray(value, 1).map((entry) => {
+    const [server, joining, mark] = jsonArray(entry, 3)
+    return joining === 1
+      ? { server: integer(server), role: 'joining', since: 0, attempt: integer(mark) }
+      : { server: integer(server), role: 'in-sync', since: integer(mark), attempt: 0 }
+  })
+}
+
+function integer(value: unknown): number {
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw new Error('no integer')
+  return value
+}
