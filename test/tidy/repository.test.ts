@@ -26,6 +26,19 @@ test('the lock file and the npm settings name no registry', () => {
   assert.doesNotMatch(readText('.npmrc'), /registry=|:_auth|\/\//)
 })
 
+test('the lock file names the optional packages of every system, or npm 11 refuses it', () => {
+  const lock = JSON.parse(readText('package-lock.json')) as {
+    packages: Record<string, { optionalDependencies?: Record<string, string> }>
+  }
+  const missing = Object.entries(lock.packages).flatMap(([path, entry]) =>
+    Object.keys(entry.optionalDependencies ?? {}).filter(
+      (name) =>
+        !(`node_modules/${name}` in lock.packages) && !(`${path}/node_modules/${name}` in lock.packages),
+    ),
+  )
+  assert.deepEqual(missing, [], 'run: node scripts/complete-lock-file.mjs')
+})
+
 /** The anchors GitHub makes of a document's headings. */
 function anchorsOf(text: string): Set<string> {
   const headings = text.matchAll(/^#{1,6} (.*)$/gm)
