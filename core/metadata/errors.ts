@@ -1,0 +1,34 @@
+/**
+ * Error codes of the metadata room that do not cross the wire: each is fatal for the process that meets
+ * it. What a client may see is a `WireCode` (wire/codes.ts), carried as a value in a `CommandResult`.
+ */
+import { CairnError } from '../base/errors.ts'
+import { type WireCode, wireCodes } from '../wire/codes.ts'
+
+export const metadataErrorCodes = {
+  LOG_CORRUPT: 'a log entry does not verify or has an unknown format',
+  ROW_CORRUPT: 'a stored row of the state cannot be read',
+  STORE_FAILED: 'the store could not commit or load',
+  STATE_FORMAT: 'the stored state has a format this version does not know',
+} as const
+export type MetadataErrorCode = keyof typeof metadataErrorCodes
+
+const nextSteps: Record<MetadataErrorCode, string> = {
+  LOG_CORRUPT: 'Check the disk below the metadata directory and restore it from a healthy member or a copy.',
+  ROW_CORRUPT: 'Check the disk below the metadata directory and restore it from a healthy member or a copy.',
+  STORE_FAILED:
+    'Check space and health of the disk below the metadata directory, then start the server again.',
+  STATE_FORMAT: 'Start the version of Cairn that wrote it, or a newer one.',
+}
+
+export function metadataError(code: MetadataErrorCode, detail: string, cause?: unknown): CairnError {
+  return new CairnError(code, `${metadataErrorCodes[code]}: ${detail}`, {
+    next: nextSteps[code],
+    ...(cause === undefined ? {} : { cause }),
+  })
+}
+
+/** A refusal as an exception, for request handlers that answer a session. */
+export function wireError(code: WireCode, message: string): CairnError {
+  return new CairnError(code, message, { retryable: wireCodes[code].retryable })
+}

@@ -1,0 +1,135 @@
+/**
+ * Inode rows as text (docs/formats/metadata.md). The chunk list is not in it: every row of the chunk table
+ * names its inode and index, and loading rebuilds the list, so that an fsync of a large file writes one
+ * short row. Placement objects are shared: most files have the same.
+ */
+import type { FileType, PlacementAttributes } from '../../wire/messages/common.ts'
+import type { InodeRow } from './rows.ts'
+import { jsonArray, numberKey, type RowCodec } from './table.ts'
+
+/** Position = stored code; only ever appended to. */
+const fileTypes: readonly FileType[] = [
+  'file',
+  'directory',
+  'symlink',
+  'fifo',
+  'socket',
+  'block-device',
+  'character-device',
+]
+const fixedFieldCount = 15
+
+interface OptionalFields {
+  t?: string | undefined
+  p?: PlacementAttributes | undefined
+  x?: [string, string][] | undefined
+  z?: number | undefined
+  s?: number | undefined
+}
+
+function encodeInode(row: InodeRow): string {
+  const fields: unknown[] = [
+    fileTypes.indexOf(row.type),
+    row.mode,
+    row.uid,
+    row.gid,
+    row.links,
+    row.size,
+    row.device,
+    row.accessSeconds,
+    row.accessNanoseconds,
+    row.modifySeconds,
+    row.modifyNanoseconds,
+    row.changeSeconds,
+    row.changeNanoseconds,
+    row.generation,
+    row.parent,
+  ]
+  const hasOptional =
+    row.target !== undefined ||
+    row.placement !== undefined ||
+    row.extended !== undefined ||
+    row.zeroFrom !== undefined ||
+    row.sizeLimit !== undefined
+  if (hasOptional) {
+    const optional: OptionalFields = {
+      t: row.target,
+      p: row.placement === undefined ? undefined : internPlacement(row.placement),
+      x: row.extended === undefined ? undefined : Object.entries(row.extended).toSorted(byName),
+      z: row.zeroFrom,
+      s: row.sizeLimit,
+    }
+    fields.push(optional)
+  }
+  return JSON.stringify(fields)
+}
+
+function byName(left: [string, string], right: [string, string]): number {
+  return left[0] < right[0] ? -1 : 1
+}
+
+function decodeInode(value: unknown, inode: number): InodeRow {
+  const fields = jsonArray(value, fixedFieldCount)
+  const numbers = fields.slice(0, fixedFieldCount) as number[]
+  if (!numbers.every((number) => Number.isSafeInteger(number))) throw new Error('a field is no integer')
+  const at = (position: number): number => numbers[position] ?? 0
+  const type = fileTypes[at(0)]
+  if (type === undefined) throw new Error('unknown file type')
+  const row: InodeRow = {
+    inode,
+    type,
+    mode: at(1),
+    uid: at(2),
+    gid: at(3),
+    links: at(4),
+    size: at(5),
+    device: at(6),
+    accessSeconds: at(7),
+    accessNanoseconds: at(8),
+    modifySeconds: at(9),
+    modifyNanoseconds: at(10),
+    changeSeconds: at(11),
+    changeNanoseconds: at(12),
+    generation: at(13),
+    parent: at(14),
+  }
+  const optional = fields[fixedFieldCount] as OptionalFields | undefined
+  if (optional === undefined) return row
+  if (optional.t !== undefined) row.target = optional.t
+  if (optional.p !== undefined) row.placement = internPlacement(optional.p)
+  if (optional.x !== undefined) row.extended = extendedRecord(optional.x)
+  if (optional.z !== undefined) row.zeroFrom = optional.z
+  if (optional.s !== undefined) row.sizeLimit = optional.s
+  return row
+}
+
+/** Without a prototype: attribute names come from people. */
+export function extendedRecord(pairs: Iterable<readonly [string, string]>): Record<string, string> {
+  const record = Object.create(null) as Record<string, string>
+  for (const [name, value] of pairs) record[name] = value
+  return record
+}
+
+/** At most 16 x 16 x 6 x 5 different ones exist, so this cache is bounded by its key. */
+const placements = new Map<string, PlacementAttributes>()
+
+/** One frozen object per value, fields in one order. */
+export function internPlacement(attributes: PlacementAttributes): PlacementAttributes {
+  const ordered: PlacementAttributes = {}
+  if (attributes.replicasNormal !== undefined) ordered.replicasNormal = attributes.replicasNormal
+  if (attributes.replicasMinimum !== undefined) ordered.replicasMinimum = attributes.replicasMinimum
+  if (attributes.failureDomain !== undefined) ordered.failureDomain = attributes.failureDomain
+  if (attributes.tier !== undefined) ordered.tier = attributes.tier
+  const key = JSON.stringify(ordered)
+  const known = placements.get(key)
+  if (known !== undefined) return known
+  const frozen = Object.freeze(ordered)
+  placements.set(key, frozen)
+  return frozen
+}
+
+export const inodeCodec: RowCodec<number, InodeRow> = {
+  ...numberKey,
+  encode: encodeInode,
+  decode: decodeInode,
+}

@@ -1,0 +1,213 @@
+/**
+ * The replicated state: what the quorum remembers, in memory. Changed only by `apply` (and filled once by
+ * loading); everybody else reads. `collectChanges` gives the rows that the Store lacks.
+ */
+import { createHash } from 'node:crypto'
+import type { RowChange } from '../../platform/store.ts'
+import { ROOT_INODE } from '../../wire/messages/common.ts'
+import { metadataError } from '../errors.ts'
+import { Counters } from './counters.ts'
+import { DirectoryTable } from './directories.ts'
+import { inodeCodec } from './inode-codec.ts'
+import { ReplyTable } from './replies.ts'
+import type { CondemnedRow, EventRow, InodeRow, LeaseRow, ServerRow, SessionRow } from './rows.ts'
+import { type ChangeTracked, fieldsCodec, numberKey, stringKey, Table } from './table.ts'
+
+/** Files, directories and everything else; V8 maps end at 2^24 entries. */
+export const INODE_COUNT_MAX = 16_000_000
+/** The event log keeps this many. */
+export const EVENT_COUNT_MAX = 10_000
+/** Raised when a row's text changes its form; docs/formats/metadata.md. */
+export const STATE_FORMAT_VERSION = 1
+
+/**
+ * The chunk table (columns in typed arrays, `chunks/`). A row exists exactly as long as a file has the chunk
+ * in its list: the lists are rebuilt from these rows. What is left of a dropped chunk is in `condemned`.
+ */
+export interface ChunkTracked extends ChangeTracked {
+  readonly size: number
+  forEachMapped(visit: (chunk: number, inode: number, index: number) => void): void
+}
+
+export type ConfigValue = string | number
+
+export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
+  readonly inodes = new Table<number, InodeRow>('inodes', inodeCodec)
+  readonly entries = new DirectoryTable()
+  readonly chunks: Chunks
+  readonly sessions = new Table<number, SessionRow>('sessions', {
+    ...numberKey,
+    ...fieldsCodec<SessionRow>(['session', 'secret', 'name', 'host', 'kind', 'openedAtTickMs']),
+  })
+  readonly leases = new Table<number, LeaseRow>('leases', {
+    ...numberKey,
+    ...fieldsCodec<LeaseRow>(['lease', 'inode', 'session', 'pinned']),
+  })
+  readonly servers = new Table<number, ServerRow>('servers', {
+    ...numberKey,
+    ...fieldsCodec<ServerRow>([
+      'server',
+      'storeUuid',
+      'registration',
+      'incarnation',
+      'crashes',
+      'hostId',
+      'hostName',
+      'location',
+      'tier',
+      'host',
+      'port',
+      'totalBytes',
+      'checksums',
+      'state',
+    ]),
+  })
+  /** Key: condemnedKey(). */
+  readonly condemned = new Table<string, CondemnedRow>('condemned', {
+    ...stringKey,
+    encode: (row) => JSON.stringify([row.chunk, row.server, row.versionMax]),
+    decode: fieldsCodec<CondemnedRow>(['chunk', 'server', 'versionMax']).decode as (
+      value: unknown,
+    ) => CondemnedRow,
+  })
+  readonly events = new Table<number, EventRow>('events', {
+    ...numberKey,
+    ...fieldsCodec<EventRow>(['id', 'timeMs', 'system', 'severity', 'code', 'message']),
+  })
+  readonly config = new Table<string, ConfigValue>('config', {
+    ...stringKey,
+    encode: (value) => JSON.stringify(value),
+    decode: (value) => value as ConfigValue,
+  })
+  readonly counters = new Counters()
+  readonly replies = new ReplyTable()
+
+  // Soft indexes, kept by observers and rebuilt by loading.
+  /** Inodes without a name that wait for file.collect. */
+  readonly orphans = new Set<number>()
+  /** The one write lease of a file. */
+  readonly leaseByInode = new Map<number, number>()
+  readonly leasesBySession = new Map<number, Set<number>>()
+
+  private readonly byName: ReadonlyMap<string, ChangeTracked>
+
+  constructor(chunks: Chunks) {
+    this.chunks = chunks
+    this.byName = new Map(this.tables().map((table) => [table.name, table]))
+    this.inodes.observe({
+      onSet: (inode, row) => void (row.links === 0 ? this.orphans.add(inode) : undefined),
+      onDelete: (inode) => void this.orphans.delete(inode),
+    })
+    this.leases.observe({
+      onSet: (lease, row) => this.indexLease(lease, row),
+      onDelete: (lease, row) => this.unindexLease(lease, row),
+    })
+    this.inodes.set(ROOT_INODE, rootRow())
+  }
+
+  tables(): readonly ChangeTracked[] {
+    return [
+      this.inodes,
+      this.entries,
+      this.chunks,
+      this.sessions,
+      this.leases,
+      this.servers,
+      this.condemned,
+      this.events,
+      this.config,
+      this.counters,
+      this.replies,
+    ]
+  }
+
+  /** The inode lost its last name. Call after setting `links` to 0. */
+  markOrphan(row: InodeRow): void {
+    this.orphans.add(row.inode)
+    this.inodes.touch(row.inode)
+  }
+
+  recordEvent(event: Omit<EventRow, 'id'>): EventRow {
+    const row: EventRow = { id: this.counters.take('nextEvent'), ...event }
+    this.events.set(row.id, row)
+    this.events.delete(row.id - EVENT_COUNT_MAX)
+    return row
+  }
+
+  collectChanges(): RowChange[] {
+    const changes: RowChange[] = []
+    for (const table of this.tables()) table.collectChanges(changes)
+    return changes
+  }
+
+  loadRow(table: string, key: string, value: string): void {
+    const found = this.byName.get(table)
+    if (found === undefined) throw metadataError('STATE_FORMAT', `unknown table ${table}`)
+    found.loadRow(key, value)
+  }
+
+  /** After the last row. */
+  finishLoad(): void {
+    this.chunks.forEachMapped((chunk, inode, index) => {
+      const row = this.inodes.get(inode)
+      if (row === undefined) throw metadataError('ROW_CORRUPT', `chunk ${chunk} names lost inode ${inode}`)
+      row.chunks ??= new Map()
+      row.chunks.set(index, chunk)
+    })
+  }
+
+  private indexLease(lease: number, row: LeaseRow): void {
+    this.leaseByInode.set(row.inode, lease)
+    let leases = this.leasesBySession.get(row.session)
+    if (leases === undefined) {
+      leases = new Set()
+      this.leasesBySession.set(row.session, leases)
+    }
+    leases.add(lease)
+  }
+
+  private unindexLease(lease: number, row: LeaseRow): void {
+    if (this.leaseByInode.get(row.inode) === lease) this.leaseByInode.delete(row.inode)
+    const leases = this.leasesBySession.get(row.session)
+    leases?.delete(lease)
+    if (leases?.size === 0) this.leasesBySession.delete(row.session)
+  }
+}
+
+export function condemnedKey(chunk: number, server: number): string {
+  return `${chunk}/${server}`
+}
+
+/** Equal for equal states, however they came about: SHA-256 over all rows in sorted order. */
+export function stateDigest(state: MetadataState): string {
+  const hash = createHash('sha256')
+  for (const table of state.tables()) {
+    const lines: string[] = []
+    for (const [key, value] of table.rows()) lines.push(`${key}\0${value}\n`)
+    hash.update(`${table.name}\n`)
+    for (const line of lines.sort()) hash.update(line)
+  }
+  return hash.digest('hex')
+}
+
+/** The root exists before the first command, so its times are zero until something is made in it. */
+function rootRow(): InodeRow {
+  return {
+    inode: ROOT_INODE,
+    type: 'directory',
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+    links: 2,
+    size: 0,
+    device: 0,
+    accessSeconds: 0,
+    accessNanoseconds: 0,
+    modifySeconds: 0,
+    modifyNanoseconds: 0,
+    changeSeconds: 0,
+    changeNanoseconds: 0,
+    generation: 0,
+    parent: ROOT_INODE,
+  }
+}
