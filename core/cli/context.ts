@@ -21,10 +21,16 @@ export function selectCluster(given: string | undefined, etc: EtcDirectory): str
   const known = etc.clusters()
   const only = known[0]
   if (known.length === 1 && only !== undefined) return only
-  throw new CairnError('USAGE', known.length === 0 ? 'no cluster is configured on this host' : 'several clusters are configured on this host', {
-    next:
-      known.length === 0
-        ? `name one with -c NAME, and put HOST:PORT of a metadata server into ${etc.root}/clusters/NAME/bs.list`
-        : `name one with -c: ${known.join(', ')}`,
-  })
+  throw new CairnError(
+    'USAGE',
+    known.length === 0
+      ? 'no cluster is configured on this host'
+      : 'several clusters are configured on this host',
+    {
+      next:
+        known.length === 0
+          ? `name one with -c NAME, and put HOST:PORT of a metadata server into ${etc.root}/clusters/NAME/bs.list`
+          : `name one with -c: ${known.join(', ')}`,
+    },
+  )
 }

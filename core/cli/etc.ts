@@ -7,7 +7,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { CairnError } from '../base/errors.ts'
 import type { Address } from '../platform/network.ts'
-import { nodeRandom } from '../platform/node/random.ts'
+import { randomBytes } from 'node:crypto'
 
 export const BASE_PORT_DEFAULT = 2510
 export const ETC_DEFAULT = '/etc/cairn'
@@ -73,7 +73,7 @@ export class EtcDirectory {
     const idFile = path.join(this.root, 'host_id')
     let hostId = readText(idFile)?.trim()
     if (hostId === undefined || hostId === '') {
-      hostId = nodeRandom.hex(16)
+      hostId = randomBytes(16).toString('hex')
       fs.mkdirSync(this.root, { recursive: true })
       fs.writeFileSync(idFile, `${hostId}\n`)
     }

@@ -67,6 +67,8 @@ export function formatTable(head: readonly string[], rows: readonly (readonly st
     Math.max(title.length, ...rows.map((row) => (row[column] ?? '').length)),
   )
   const format = (cells: readonly string[]): string =>
-    cells.map((cell, column) => (column === head.length - 1 ? cell : cell.padEnd(widths[column] ?? 0))).join('  ')
+    cells
+      .map((cell, column) => (column === head.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
+      .join('  ')
   return [format(head), ...rows.map(format)]
 }

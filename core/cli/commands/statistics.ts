@@ -31,11 +31,25 @@ export function registerStatisticsCommands(program: Command, contextOf: () => Co
     .action(async (options: { M?: boolean; C?: boolean }) => {
       const context = contextOf()
       await context.withAdmin(async (admin) => {
-        const all = ((await admin.metadata.call('admin.services', {})) as { services: ServiceEntry[] }).services
-        const services = all.filter((entry) => (!options.M && !options.C) || (options.M && entry.kind === 'mds') || (options.C && entry.kind === 'cs'))
+        const all = ((await admin.metadata.call('admin.services', {})) as { services: ServiceEntry[] })
+          .services
+        const services = all.filter(
+          (entry) =>
+            (!options.M && !options.C) ||
+            (options.M && entry.kind === 'mds') ||
+            (options.C && entry.kind === 'cs'),
+        )
         context.output.document({ services })
-        const rows = services.map((entry) => [entry.kind.toUpperCase(), String(entry.id), entry.status, entry.address, entry.host, entry.hostId])
-        for (const line of formatTable(['TYPE', 'ID', 'STATUS', 'ADDRESS', 'HOST', 'HOST ID'], rows)) context.output.line(line)
+        const rows = services.map((entry) => [
+          entry.kind.toUpperCase(),
+          String(entry.id),
+          entry.status,
+          entry.address,
+          entry.host,
+          entry.hostId,
+        ])
+        for (const line of formatTable(['TYPE', 'ID', 'STATUS', 'ADDRESS', 'HOST', 'HOST ID'], rows))
+          context.output.line(line)
       })
     })
 
@@ -49,7 +63,9 @@ export function registerStatisticsCommands(program: Command, contextOf: () => Co
     .addHelpText('after', '\nExample:\n  cairn -c demo get-event -n 50 --level warn')
     .action(async (options: EventOptions) => {
       const context = contextOf()
-      await context.withAdmin((admin) => printEvents(context.output, admin, checkEventOptions(options), options.f === true))
+      await context.withAdmin((admin) =>
+        printEvents(context.output, admin, checkEventOptions(options), options.f === true),
+      )
     })
 }
 
@@ -73,17 +89,33 @@ function checkEventOptions(options: EventOptions): EventFilter {
   if (!Number.isInteger(count) || count < 1 || count > 10_000) {
     throw new CairnError('USAGE', `-n ${options.n} is no count`, { next: 'give a number from 1 to 10000' })
   }
-  if (level < 0) throw new CairnError('USAGE', `--level ${options.level} is unknown`, { next: 'use info, warn or err' })
+  if (level < 0)
+    throw new CairnError('USAGE', `--level ${options.level} is unknown`, { next: 'use info, warn or err' })
   if (Number.isNaN(sinceMs)) {
-    throw new CairnError('USAGE', `--since ${options.since} is no time`, { next: 'write for example 2026-11-22T10:00:00Z' })
+    throw new CairnError('USAGE', `--since ${options.since} is no time`, {
+      next: 'write for example 2026-11-22T10:00:00Z',
+    })
   }
   return { count, level, sinceMs }
 }
 
-type ClusterEvent = { id: number; timeMs: number; system: string; severity: string; code: string; message: string }
+type ClusterEvent = {
+  id: number
+  timeMs: number
+  system: string
+  severity: string
+  code: string
+  message: string
+}
 
-async function printEvents(output: Output, admin: AdminConnection, filter: EventFilter, follow: boolean): Promise<void> {
-  const wanted = (event: ClusterEvent): boolean => LEVELS.indexOf(event.severity) >= filter.level && event.timeMs >= filter.sinceMs
+async function printEvents(
+  output: Output,
+  admin: AdminConnection,
+  filter: EventFilter,
+  follow: boolean,
+): Promise<void> {
+  const wanted = (event: ClusterEvent): boolean =>
+    LEVELS.indexOf(event.severity) >= filter.level && event.timeMs >= filter.sinceMs
   let after = 0
   let latest: ClusterEvent[] = []
   for (;;) {
@@ -122,9 +154,13 @@ function printStatistics(output: Output, stat: ClusterStatistics): void {
     `Space: [${used >= 0.8 ? 'WARN' : 'OK'}] allocatable ${formatSize(space.allocatable)} of ${formatSize(space.allocatableTotal)}, ` +
       `free ${formatSize(space.free)} of ${formatSize(space.total)}`,
   )
-  output.line(`MDS nodes: ${stat.mds.filter((server) => server.status === 'active').length} of ${stat.mds.length}, epoch uptime: ${formatDuration(stat.epochUptimeMs)}`)
+  output.line(
+    `MDS nodes: ${stat.mds.filter((server) => server.status === 'active').length} of ${stat.mds.length}, epoch uptime: ${formatDuration(stat.epochUptimeMs)}`,
+  )
   const count = (status: string): number => stat.cs.filter((server) => server.status === status).length
-  output.line(`CS nodes:  ${count('active')} of ${stat.cs.length} (${count('active')} avail, ${count('inactive')} inactive, ${count('offline')} offline)`)
+  output.line(
+    `CS nodes:  ${count('active')} of ${stat.cs.length} (${count('active')} avail, ${count('inactive')} inactive, ${count('offline')} offline)`,
+  )
   if (stat.license !== null) output.line(`License: ${stat.license}`)
   output.line(`Replication:  ${stat.replication.normal} norm,  ${stat.replication.minimum} limit`)
   for (const line of formatChunks(stat.chunks)) output.line(line)
@@ -143,9 +179,11 @@ function printStatistics(output: Output, stat: ClusterStatistics): void {
 function formatChunks(chunks: ChunkStatistics): string[] {
   const bad = chunks.urgent + chunks.blocked + chunks.offline + chunks.void
   const state = bad > 0 ? 'ERR' : chunks.degraded + chunks.standby > 0 ? 'WARN' : 'OK'
-  const show = (name: keyof ChunkStatistics): string => `${chunks[name]} (${formatPercent(chunks[name], chunks.total)}) ${name}`
+  const show = (name: keyof ChunkStatistics): string =>
+    `${chunks[name]} (${formatPercent(chunks[name], chunks.total)}) ${name}`
   const healthy = `${chunks.healthy} (${formatPercent(chunks.healthy, chunks.total)}) healthy`
-  const share = (name: keyof ChunkStatistics): string => (chunks.total === 0 ? `${chunks[name]} (0%) ${name}` : show(name))
+  const share = (name: keyof ChunkStatistics): string =>
+    chunks.total === 0 ? `${chunks[name]} (0%) ${name}` : show(name)
   return [
     `Chunks: [${state}] ${healthy},  ${share('standby')},  ${share('degraded')},  ${share('urgent')},`,
     `             ${share('blocked')},  ${share('pending')},  ${share('offline')},  ${share('replicating')},`,
@@ -164,7 +202,11 @@ function printServers(output: Output, stat: ClusterStatistics): void {
     formatDuration(server.uptimeMs),
     server.address,
   ])
-  for (const line of formatTable(['MDSID', 'STATUS', '%CTIME', 'COMMITS', '%CPU', 'MEM', 'UPTIME', 'HOST'], mdsRows)) output.line(line)
+  for (const line of formatTable(
+    ['MDSID', 'STATUS', '%CTIME', 'COMMITS', '%CPU', 'MEM', 'UPTIME', 'HOST'],
+    mdsRows,
+  ))
+    output.line(line)
   output.line()
   const csRows = stat.cs.map((server) => [
     String(server.id),
@@ -178,7 +220,11 @@ function printServers(output: Output, stat: ClusterStatistics): void {
     server.flags,
     server.address,
   ])
-  for (const line of formatTable(['CSID', 'STATUS', 'SPACE', 'FREE', 'REPLICAS', 'IOWAIT', 'IOLAT(ms)', 'QDEPTH', 'FLAGS', 'HOST'], csRows)) output.line(line)
+  for (const line of formatTable(
+    ['CSID', 'STATUS', 'SPACE', 'FREE', 'REPLICAS', 'IOWAIT', 'IOLAT(ms)', 'QDEPTH', 'FLAGS', 'HOST'],
+    csRows,
+  ))
+    output.line(line)
   if (stat.clients.length === 0) return
   output.line()
   const clientRows = stat.clients.map((client) => [
@@ -192,5 +238,9 @@ function printServers(output: Output, stat: ClusterStatistics): void {
     `${client.ioLatMsAvg.toFixed(1)}/${client.ioLatMsMax.toFixed(0)}`,
     client.host,
   ])
-  for (const line of formatTable(['CLID', 'LEASES', 'READ', 'WRITE', 'RD_OPS', 'WR_OPS', 'FSYNCS', 'IOLAT(ms)', 'HOST'], clientRows)) output.line(line)
+  for (const line of formatTable(
+    ['CLID', 'LEASES', 'READ', 'WRITE', 'RD_OPS', 'WR_OPS', 'FSYNCS', 'IOLAT(ms)', 'HOST'],
+    clientRows,
+  ))
+    output.line(line)
 }

@@ -148,7 +148,9 @@ export class ServiceProcess {
     }
     return new Promise((resolve) => {
       const deadline = this.#options.clock.setTimer(STOP_DEADLINE_MS, () => {
-        this.#options.logger.warn(`${this.definition.name} did not stop within ${STOP_DEADLINE_MS / 1000} s; killed`)
+        this.#options.logger.warn(
+          `${this.definition.name} did not stop within ${STOP_DEADLINE_MS / 1000} s; killed`,
+        )
         child.kill('SIGKILL')
       })
       this.#exitListeners.push(() => {

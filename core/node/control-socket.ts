@@ -1,0 +1,90 @@
+/**
+ * The kernel's control protocol over a unix socket of mode 0600. Who can open the socket commands the
+ * process, so it lies where only root (or the owner of the directory) gets.
+ */
+import fs from 'node:fs'
+import net from 'node:net'
+import path from 'node:path'
+import { ControlClient, type ControlCommands, ControlSession } from '../kernel/control.ts'
+import { nodeClock } from '../platform/node/platform.ts'
+
+const CONNECTIONS_MAX = 16
+/** sockaddr_un holds 108 bytes with the final zero. */
+const SOCKET_PATH_BYTES_MAX = 107
+
+export interface ControlServer {
+  close(): void
+}
+
+/** Replaces a socket file that nobody listens on any more. */
+export async function serveControl(socketFile: string, commands: ControlCommands): Promise<ControlServer> {
+  const server = net.createServer((socket) => {
+    const session = new ControlSession(commands, {
+      send: (line) => socket.write(line),
+      close: () => socket.end(),
+    })
+    socket.on('data', (data) => session.receive(data))
+    socket.on('error', () => socket.destroy())
+    socket.on('close', () => session.disconnected())
+  })
+  server.maxConnections = CONNECTIONS_MAX
+  fs.mkdirSync(path.dirname(socketFile), { recursive: true })
+  fs.rmSync(socketFile, { force: true })
+  const previousMask = process.umask(0o177)
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen(shortened(socketFile), resolve)
+    })
+  } finally {
+    process.umask(previousMask)
+  }
+  return {
+    close() {
+      server.close()
+      fs.rmSync(socketFile, { force: true })
+    },
+  }
+}
+
+export interface ControlConnection {
+  readonly client: ControlClient
+  close(): void
+}
+
+/** Null when nobody listens there. */
+export function connectControl(socketFile: string): Promise<ControlConnection | null> {
+  return new Promise((resolve) => {
+    const socket = net.connect(shortened(socketFile))
+    const client = new ControlClient(nodeClock, {
+      send: (line) => socket.write(line),
+      close: () => socket.end(),
+    })
+    socket.on('data', (data) => client.receive(data))
+    socket.on('close', () => client.disconnected())
+    socket.once('error', () => resolve(null))
+    socket.once('connect', () => resolve({ client, close: () => socket.end() }))
+  })
+}
+
+/** Asks one thing; null when nobody listens there. */
+export async function askControl<T>(
+  socketFile: string,
+  command: string,
+  deadlineMs?: number,
+): Promise<T | null> {
+  const connection = await connectControl(socketFile)
+  if (connection === null) return null
+  try {
+    return await connection.client.request<T>(command, {}, deadlineMs)
+  } finally {
+    connection.close()
+  }
+}
+
+/** A long path is given relative to the working directory when that is shorter. */
+function shortened(socketFile: string): string {
+  if (Buffer.byteLength(socketFile) <= SOCKET_PATH_BYTES_MAX) return socketFile
+  const relative = path.relative(process.cwd(), socketFile)
+  return relative.length < socketFile.length ? relative : socketFile
+}

@@ -1,0 +1,321 @@
+/**
+ * `cairn up`: a whole cluster of real processes on loopback under one directory. Makes what is missing
+ * with the same code as make-mds and make-cs, starts the roles, waits until the cluster is healthy, says
+ * where everything is, and stops it cleanly.
+ */
+import fs from 'node:fs'
+import net from 'node:net'
+import os from 'node:os'
+import path from 'node:path'
+import { CairnError } from '../../base/errors.ts'
+import { BASE_PORT_DEFAULT, EtcDirectory } from '../../cli/etc.ts'
+import { connectAdmin } from '../../cli/admin.ts'
+import type { Logger } from '../../platform/logger.ts'
+import type { Address } from '../../platform/network.ts'
+import { nodeClock } from '../../platform/node/platform.ts'
+import type { ClusterStatistics } from '../../wire/messages/statistics.ts'
+import { makeChunkServer } from '../commands/make-cs.ts'
+import { makeMetadataServer } from '../commands/make-mds.ts'
+import { cairnCommand, pause } from '../self.ts'
+import { type ControlServer, serveControl } from '../control-socket.ts'
+import { askUpStatus, type UpStatus } from './control.ts'
+import type { UpLayout, UpOptions } from './layout.ts'
+import { isMounted } from './mounts.ts'
+import { ServiceProcess } from './service-process.ts'
+
+const LOOPBACK = '127.0.0.1'
+const HEALTHY_DEADLINE_MS = 120_000
+const POLL_MS = 100
+/** A process that died this often before the cluster was healthy will not come up by waiting. */
+const EARLY_RESTARTS_MAX = 3
+/** FUSE reads and disk syncs each occupy a thread of the pool while they wait. */
+const THREAD_POOL_SIZE: Readonly<Record<string, string>> = { mds: '4', cs: '8', mount: '16' }
+
+export class Up {
+  readonly #options: UpOptions
+  readonly #layout: UpLayout
+  readonly #logger: Logger
+  readonly #services: ServiceProcess[] = []
+  #phase: UpStatus['phase'] = 'starting'
+  #failure: string | null = null
+  #base: Address = { host: LOOPBACK, port: BASE_PORT_DEFAULT }
+  #control: ControlServer | null = null
+  #stopRequest: (() => void) | null = null
+  #resolveStopped: () => void = () => {}
+  readonly #stopped = new Promise<void>((resolve) => {
+    this.#resolveStopped = resolve
+  })
+  /** Somebody asked for a stop through the control socket. */
+  readonly stopRequested: Promise<void>
+
+  constructor(options: UpOptions, layout: UpLayout, logger: Logger) {
+    this.#options = options
+    this.#layout = layout
+    this.#logger = logger
+    this.stopRequested = new Promise((resolve) => {
+      this.#stopRequest = resolve
+    })
+  }
+
+  get status(): UpStatus {
+    return {
+      pid: process.pid,
+      cluster: this.#options.cluster,
+      phase: this.#phase,
+      failure: this.#failure,
+      endpoints: {
+        'metadata server': `${this.#base.host}:${this.#base.port}`,
+        ...(this.#options.mountDirectory === null ? {} : { mount: this.#options.mountDirectory }),
+        logs: this.#layout.logDirectory,
+        configuration: this.#layout.etc(1),
+      },
+      processes: this.#services.map((service) => service.status()),
+    }
+  }
+
+  /** Resolves when the cluster is healthy and mounted. Rejects with what went wrong and where to look. */
+  async start(): Promise<ClusterStatistics> {
+    fs.mkdirSync(this.#layout.logDirectory, { recursive: true })
+    const running = await askUpStatus(this.#layout.controlSocket)
+    if (running !== null) {
+      throw new CairnError(
+        'REFUSED',
+        `a cluster is already running in ${this.#layout.root} (process ${running.pid})`,
+        {
+          next: `see it with: cairn status --dir ${this.#layout.root}; stop it with: cairn down --dir ${this.#layout.root}`,
+        },
+      )
+    }
+    this.#control = await serveControl(this.#layout.controlSocket, {
+      'up.status': () => this.status,
+      'up.stop': async () => {
+        this.#stopRequest?.()
+        await this.#stopped
+        return this.status
+      },
+    })
+    try {
+      await this.#prepare()
+      this.#startServers()
+      const statistics = await this.#waitUntilHealthy()
+      if (this.#options.mountDirectory !== null) await this.#mount(this.#options.mountDirectory)
+      this.#phase = 'healthy'
+      return statistics
+    } catch (error) {
+      this.#failure = (error as Error).message
+      throw error
+    }
+  }
+
+  async #prepare(): Promise<void> {
+    const { cluster, basePort } = this.#options
+    const port = basePort !== 0 ? basePort : await freeBasePort()
+    this.#base = { host: LOOPBACK, port }
+    this.#layout.writeOptions({ ...this.#options, basePort: port })
+    for (let host = 1; host <= this.#options.hostCount; host++) {
+      const etc = new EtcDirectory(this.#layout.etc(host))
+      etc.hostIdentity()
+      etc.addBootstrapAddress(cluster, this.#base)
+      if (!fs.existsSync(etc.configFile)) {
+        fs.writeFileSync(
+          etc.configFile,
+          `${JSON.stringify({ plugins: { enabled: this.#options.plugins } }, null, 2)}\n`,
+        )
+      }
+    }
+    const metadata = this.#layout.metadataRepository(1)
+    if (!fs.existsSync(metadata)) {
+      await makeMetadataServer({
+        cluster,
+        address: this.#base,
+        repository: metadata,
+        etc: new EtcDirectory(this.#layout.etc(1)),
+        replicas: this.#options.replicas,
+        failureDomain: this.#options.failureDomain,
+      })
+    }
+  }
+
+  #startServers(): void {
+    this.#addService(
+      'mds1',
+      'mds',
+      ['mds', '-r', this.#layout.metadataRepository(1)],
+      1,
+      `${this.#base.host}:${this.#base.port}`,
+    )
+    // The chunk servers are made once the metadata server answers: make-cs asks it for the cluster's identity.
+  }
+
+  #addService(
+    name: string,
+    role: 'mds' | 'cs' | 'mount',
+    parameters: readonly string[],
+    host: number,
+    address: string,
+  ): void {
+    const logFile = this.#layout.logFile(name)
+    const service = new ServiceProcess(
+      {
+        name,
+        role,
+        address,
+        logFile,
+        command: cairnCommand([
+          '--etc',
+          this.#layout.etc(host),
+          '-c',
+          this.#options.cluster,
+          ...parameters,
+          '--log',
+          logFile,
+          '--supervised',
+        ]),
+        environment: { UV_THREADPOOL_SIZE: THREAD_POOL_SIZE[role] ?? '4' },
+      },
+      { clock: nodeClock, logger: this.#logger, restart: this.#options.restart },
+    )
+    this.#services.push(service)
+    service.start()
+  }
+
+  async #waitUntilHealthy(): Promise<ClusterStatistics> {
+    const deadlineMs = nodeClock.nowMs() + HEALTHY_DEADLINE_MS
+    let chunkServersStarted = false
+    let last = 'the metadata server does not answer'
+    while (nodeClock.nowMs() < deadlineMs) {
+      this.#failOnDeadService()
+      try {
+        const statistics = await this.#askStatistics()
+        if (!chunkServersStarted) {
+          chunkServersStarted = true
+          await this.#startChunkServers()
+        }
+        const active = statistics.cs.filter((server) => server.status === 'active').length
+        if (active >= this.#options.chunkServerCount && statistics.status === 'healthy') return statistics
+        last = `${active} of ${this.#options.chunkServerCount} chunk servers are active, the cluster is ${statistics.status}`
+      } catch (error) {
+        if (!(error instanceof CairnError) || error.code === 'USAGE') throw error
+        last = error.message
+      }
+      await pause(POLL_MS)
+    }
+    throw new CairnError(
+      'TIMED_OUT',
+      `the cluster is not healthy after ${HEALTHY_DEADLINE_MS / 1000} s: ${last}`,
+      {
+        next: `look into the logs in ${this.#layout.logDirectory}`,
+      },
+    )
+  }
+
+  async #askStatistics(): Promise<ClusterStatistics> {
+    const admin = await connectAdmin(this.#options.cluster, [this.#base])
+    try {
+      return (await admin.metadata.call('admin.stat', {})) as ClusterStatistics
+    } finally {
+      await admin.close()
+    }
+  }
+
+  async #startChunkServers(): Promise<void> {
+    for (let number = 1; number <= this.#options.chunkServerCount; number++) {
+      const host = ((number - 1) % this.#options.hostCount) + 1
+      const repository = this.#layout.chunkRepository(number)
+      if (!fs.existsSync(repository)) {
+        await makeChunkServer({
+          cluster: this.#options.cluster,
+          metadataServers: [this.#base],
+          repository,
+          etc: new EtcDirectory(this.#layout.etc(host)),
+          tier: 0,
+          checksums: true,
+          listen: null,
+          // One machine plays all hosts here: shared disks are expected.
+          quiet: true,
+        })
+      }
+      this.#addService(`cs${number}`, 'cs', ['cs', '-r', repository], host, LOOPBACK)
+    }
+  }
+
+  async #mount(directory: string): Promise<void> {
+    fs.mkdirSync(directory, { recursive: true })
+    this.#addService('mount', 'mount', ['mount', directory, '--foreground'], 1, directory)
+    const deadlineMs = nodeClock.nowMs() + HEALTHY_DEADLINE_MS
+    while (!isMounted(directory)) {
+      this.#failOnDeadService()
+      if (nodeClock.nowMs() > deadlineMs) {
+        throw new CairnError('TIMED_OUT', `${directory} is not mounted`, {
+          next: `look into ${this.#layout.logFile('mount')}`,
+        })
+      }
+      await pause(POLL_MS)
+    }
+  }
+
+  #failOnDeadService(): void {
+    for (const service of this.#services) {
+      const { restarts, state } = service.status()
+      if (state !== 'stopped' && restarts < EARLY_RESTARTS_MAX) continue
+      throw new CairnError(
+        'FAILED',
+        `${service.definition.name} does not start: ${service.errorTail || 'it says nothing'}`,
+        {
+          next: `look into ${service.definition.logFile}`,
+        },
+      )
+    }
+  }
+
+  /** Guide: shut down exports, mounts, metadata, chunk servers. Clients first, so that they can flush. */
+  async stop(): Promise<void> {
+    this.#phase = 'stopping'
+    const byRole = (role: string): ServiceProcess[] =>
+      this.#services.filter((service) => service.definition.role === role)
+    for (const role of ['mount', 'cs', 'mds']) {
+      await Promise.all(byRole(role).map((service) => service.stop()))
+    }
+    this.#resolveStopped()
+    await pause(POLL_MS)
+    this.#control?.close()
+  }
+}
+
+/** The default ports when they are free, else the first free pair above 12510. */
+async function freeBasePort(): Promise<number> {
+  for (const port of [BASE_PORT_DEFAULT, ...Array.from({ length: 200 }, (_, index) => 12_510 + 10 * index)]) {
+    if ((await isFree(port)) && (await isFree(port + 1))) return port
+  }
+  throw new CairnError('FAILED', 'no free pair of ports was found', { next: 'name one with --port BASE' })
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = net.createServer()
+    server.once('error', () => resolve(false))
+    server.listen(port, LOOPBACK, () => server.close(() => resolve(true)))
+  })
+}
+
+/** What a newcomer should see when it is up. */
+export function describeUp(up: UpStatus, statistics: ClusterStatistics, directory: string): string[] {
+  const cairn = `${path.relative(process.cwd(), path.join(import.meta.dirname, '..', '..', '..', 'scripts', 'cairn')) || 'cairn'}`
+  const relative = path.relative(process.cwd(), directory) || '.'
+  const here = `--etc ${relative}/etc`
+  const mount = up.endpoints['mount']
+  const lines = [
+    '',
+    `Cluster '${up.cluster}' is ${statistics.status}: ${statistics.mds.length} metadata server, ${statistics.cs.length} chunk servers, ` +
+      `${statistics.replication.normal} replicas (writes need ${statistics.replication.minimum})`,
+    ...Object.entries(up.endpoints).map(([name, value]) => `  ${name.padEnd(16)} ${value}`),
+    '',
+    'Try next:',
+    ...(mount === undefined ? [] : [`  cp -a /usr/share/doc ${mount}/        # keep some files`]),
+    `  ${cairn} ${here} stat`,
+    `  ${cairn} ${here} get-event`,
+    `  kill -9 PID of a chunk server     # see: ${cairn} status --dir ${relative}; nothing is lost`,
+    `  ${cairn} ${here} fsck`,
+  ]
+  return lines.map((line) => line.replace(os.homedir(), '~'))
+}
