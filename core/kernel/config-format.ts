@@ -147,7 +147,11 @@ const FORMATS: Readonly<Record<ConfigFormat, FormatRow>> = {
   port: { expected: 'a TCP port from 1 to 65535', example: '3260', parse: port },
   bytes: { expected: 'a size in bytes', example: '"64 MiB"', parse: (raw) => quantity(raw, BYTE_UNITS) },
   duration: { expected: 'a duration', example: '"30 s"', parse: (raw) => quantity(raw, DURATION_UNITS_MS) },
-  'host:port': { expected: 'a host and port', example: '"10.0.0.1:2510" or "[fd00::1]:2510"', parse: hostPort },
+  'host:port': {
+    expected: 'a host and port',
+    example: '"10.0.0.1:2510" or "[fd00::1]:2510"',
+    parse: hostPort,
+  },
   path: {
     expected: 'an absolute path',
     example: '"/var/lib/cairn"',
@@ -177,7 +181,9 @@ export function parseLeaf(leaf: ConfigLeaf, raw: unknown): Parsed {
 }
 
 function parseChoice(choices: readonly (string | number)[], raw: unknown): Parsed {
-  const value = choices.find((choice) => choice === raw || (typeof choice === 'number' && choice === number(raw)))
+  const value = choices.find(
+    (choice) => choice === raw || (typeof choice === 'number' && choice === number(raw)),
+  )
   if (value !== undefined) return { value }
   const shown = choices.map((choice) => JSON.stringify(choice))
   return { misfit: { expected: `one of ${shown.join(', ')}`, example: shown[0] ?? '' } }

@@ -79,7 +79,11 @@ export function parseConfigText(file: string, text: string | undefined): RawConf
 }
 
 /** `plugins.enabled`, needed before the schemas of the plugins are known. */
-export function enabledPlugins(file: string, raw: RawConfig, byDefault: readonly string[]): readonly string[] {
+export function enabledPlugins(
+  file: string,
+  raw: RawConfig,
+  byDefault: readonly string[],
+): readonly string[] {
   const section = raw['plugins']
   const value = isObject(section) ? (section['enabled'] ?? byDefault) : byDefault
   if (Array.isArray(value) && value.every((item) => typeof item === 'string' && item !== '')) return value
@@ -107,20 +111,26 @@ export function buildConfig<Core extends ConfigSchema>(request: ConfigRequest<Co
   const schema = { ...request.core, plugins } as unknown as ConfigSchema
   const boxed = builder.boxedSchema(schema, '', 0)
   const accepted = builder.boxedValues(schema, request.raw, '', new Set(request.ignored))
-  const config = convict<Record<string, unknown>>(boxed as never, { env: { ...request.environment }, args: [] })
+  const config = convict<Record<string, unknown>>(boxed as never, {
+    env: { ...request.environment },
+    args: [],
+  })
   config.load(accepted)
   try {
     config.validate({ allowed: 'strict' })
   } catch (error) {
     // The checks have collected what they found; anything else is convict's own word.
-    if (builder.problems.length === 0) builder.add('(file)', messageOf(error), 'Compare with docs/configuration')
+    if (builder.problems.length === 0)
+      builder.add('(file)', messageOf(error), 'Compare with docs/configuration')
   }
   if (builder.problems.length > 0) throw new ConfigError(request.file, builder.problems)
   const values = builder.values(schema, config.getProperties()) as Record<string, unknown>
   const pluginValues = values['plugins'] as Record<string, unknown>
   return {
     core: values as ConfigOf<Core>,
-    plugins: new Map(request.sections.map(({ plugin }) => [plugin, pluginValues[plugin] ?? Object.freeze({})])),
+    plugins: new Map(
+      request.sections.map(({ plugin }) => [plugin, pluginValues[plugin] ?? Object.freeze({})]),
+    ),
     masked: config.toString(),
   }
 }

@@ -18,7 +18,9 @@ import { kernelError, messageOf } from './errors.ts'
 import type { PluginStatus } from './record.ts'
 
 export const CONTROL_VERSION = 1
-export const CONTROL_LINE_BYTES_MAX = 1024 * 1024
+/** Requests are small; answers are lists of plugins. */
+export const CONTROL_REQUEST_BYTES_MAX = 64 * 1024
+export const CONTROL_ANSWER_BYTES_MAX = 4 * 1024 * 1024
 export const CONTROL_IN_FLIGHT_MAX = 16
 /** Longer than the longest start (60 s) and the stops before it. */
 export const CONTROL_DEADLINE_MS = 180_000
@@ -86,8 +88,13 @@ export interface ControlPeer {
 
 /** Cuts a byte stream into lines. Throws CONTROL_PROTOCOL when one is too long. */
 export class LineDecoder {
+  readonly #lineBytesMax: number
   #parts: Uint8Array[] = []
   #bytes = 0
+
+  constructor(lineBytesMax: number) {
+    this.#lineBytesMax = lineBytesMax
+  }
 
   /** Lines completed by these bytes. The bytes may be reused by the caller afterwards. */
   push(borrowedBytes: Uint8Array): string[] {
@@ -96,9 +103,9 @@ export class LineDecoder {
     for (;;) {
       const end = borrowedBytes.indexOf(10, from)
       const part = borrowedBytes.subarray(from, end < 0 ? borrowedBytes.length : end)
-      if (this.#bytes + part.length > CONTROL_LINE_BYTES_MAX)
-        throw kernelError('CONTROL_PROTOCOL', `a line is longer than ${CONTROL_LINE_BYTES_MAX} bytes`)
-      if (part.length > 0) this.#parts.push(part.slice())
+      if (this.#bytes + part.length > this.#lineBytesMax)
+        throw kernelError('CONTROL_PROTOCOL', `a line is longer than ${this.#lineBytesMax} bytes`)
+      if (part.length > 0) this.#parts.push(new Uint8Array(part)) // a copy: Buffer's slice() would not be
       this.#bytes += part.length
       if (end < 0) return lines
       lines.push(Buffer.concat(this.#parts).toString('utf8'))
@@ -113,7 +120,7 @@ export class LineDecoder {
 export class ControlSession {
   readonly #commands: ControlCommands
   readonly #peer: ControlPeer
-  readonly #decoder = new LineDecoder()
+  readonly #decoder = new LineDecoder(CONTROL_REQUEST_BYTES_MAX)
   #inFlightCount = 0
   #isClosed = false
 
@@ -140,10 +147,16 @@ export class ControlSession {
   #receiveLine(line: string): void {
     const request = parseLine(line)
     if (!requestCheck.Check(request))
-      throw kernelError('CONTROL_PROTOCOL', `not a request of version ${CONTROL_VERSION} of the control protocol`)
+      throw kernelError(
+        'CONTROL_PROTOCOL',
+        `not a request of version ${CONTROL_VERSION} of the control protocol`,
+      )
     const { id, command, parameters = {} } = request
     if (this.#inFlightCount >= CONTROL_IN_FLIGHT_MAX) {
-      this.#answerError(id, kernelError('CONTROL_BUSY', `${CONTROL_IN_FLIGHT_MAX} requests are in flight already`))
+      this.#answerError(
+        id,
+        kernelError('CONTROL_BUSY', `${CONTROL_IN_FLIGHT_MAX} requests are in flight already`),
+      )
       return
     }
     const run = Object.hasOwn(this.#commands, command) ? this.#commands[command] : undefined
@@ -167,7 +180,12 @@ export class ControlSession {
     this.#answer({
       version: CONTROL_VERSION,
       id,
-      error: { code: codeOf(error), message: messageOf(error), next: known?.next, retryable: known?.retryable },
+      error: {
+        code: codeOf(error),
+        message: messageOf(error),
+        next: known?.next,
+        retryable: known?.retryable,
+      },
     })
   }
 
@@ -196,7 +214,7 @@ interface Pending {
 export class ControlClient {
   readonly #clock: Clock
   readonly #peer: ControlPeer
-  readonly #decoder = new LineDecoder()
+  readonly #decoder = new LineDecoder(CONTROL_ANSWER_BYTES_MAX)
   readonly #pending = new Map<number, Pending>()
   #lastId = 0
   #closedBy: Error | undefined
@@ -214,7 +232,9 @@ export class ControlClient {
   ): Promise<Result> {
     if (this.#closedBy !== undefined) return Promise.reject(this.#closedBy)
     if (this.#pending.size >= CONTROL_IN_FLIGHT_MAX)
-      return Promise.reject(kernelError('CONTROL_BUSY', `${CONTROL_IN_FLIGHT_MAX} requests are in flight already`))
+      return Promise.reject(
+        kernelError('CONTROL_BUSY', `${CONTROL_IN_FLIGHT_MAX} requests are in flight already`),
+      )
     const id = ++this.#lastId
     return new Promise((resolve, reject) => {
       const timer = this.#clock.setTimer(deadlineMs, () => {
@@ -245,7 +265,10 @@ export class ControlClient {
   #receiveLine(line: string): void {
     const answer = parseLine(line)
     if (!answerCheck.Check(answer))
-      throw kernelError('CONTROL_PROTOCOL', `not an answer of version ${CONTROL_VERSION} of the control protocol`)
+      throw kernelError(
+        'CONTROL_PROTOCOL',
+        `not an answer of version ${CONTROL_VERSION} of the control protocol`,
+      )
     const { id, error } = answer
     const failure = error === undefined ? undefined : errorOf(error)
     if (id === null) throw failure ?? kernelError('CONTROL_PROTOCOL', 'an answer without id and error')

@@ -7,10 +7,16 @@ interface KernelErrorRow {
 }
 
 const TABLE = {
-  PLUGIN_NOT_FOUND: { retryable: false, next: 'Check the spelling in plugins.enabled, or install the package.' },
+  PLUGIN_NOT_FOUND: {
+    retryable: false,
+    next: 'Check the spelling in plugins.enabled, or install the package.',
+  },
   PLUGIN_MANIFEST: { retryable: false, next: 'Correct the "cairn" block of the package.json named above.' },
   PLUGIN_INCOMPATIBLE: { retryable: false, next: 'Install a version of the plugin made for this core.' },
-  PLUGIN_IMPORT: { retryable: false, next: 'Correct the code of the plugin, then: cairn plugin reload NAME.' },
+  PLUGIN_IMPORT: {
+    retryable: false,
+    next: 'Correct the code of the plugin, then: cairn plugin reload NAME.',
+  },
   PLUGIN_APPLY: { retryable: false, next: 'Correct the code of the plugin, then: cairn plugin reload NAME.' },
   PLUGIN_START: { retryable: true, next: 'See the log of this process, then: cairn plugin reload NAME.' },
   PLUGIN_DEADLINE: { retryable: false, next: 'See the log of this process, then: cairn plugin reload NAME.' },
@@ -21,8 +27,14 @@ const TABLE = {
   PLUGIN_LIMIT: { retryable: false, next: 'This is a fault in the plugin: tell its author.' },
   PLUGIN_STOPPED: { retryable: false, next: 'The plugin is being stopped: register nothing after that.' },
   HOOK_FAULT: { retryable: false, next: 'See the log of this process, then: cairn plugin reload NAME.' },
-  SERVICE_MISSING: { retryable: false, next: 'Name the service in "requires" of the manifest of the plugin.' },
-  SERVICE_UNDECLARED: { retryable: false, next: 'Name the service in "provides" of the manifest of the plugin.' },
+  SERVICE_MISSING: {
+    retryable: false,
+    next: 'Name the service in "requires" of the manifest of the plugin.',
+  },
+  SERVICE_UNDECLARED: {
+    retryable: false,
+    next: 'Name the service in "provides" of the manifest of the plugin.',
+  },
   CONFIG_READ: { retryable: false, next: 'Make the file readable JSON.' },
   CONFIG_INVALID: { retryable: false, next: 'Correct the keys named above and start again.' },
   CONTROL_PROTOCOL: { retryable: false, next: 'Use the cairn program of the same version.' },

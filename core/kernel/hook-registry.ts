@@ -16,7 +16,6 @@ import { Hook } from './hook.ts'
 import type { HookDefinition, TapFunction, TapOptions, TapOwner } from './hook.ts'
 
 /** Extended by declaration in the rooms. Keys are groups: the part of a hook's name before the dot. */
-// biome-ignore lint: filled by declaration merging
 export interface HookDefinitions {}
 
 /** Any tree of definitions, for registries that know only some of the rooms (tests, the CLI). */
@@ -24,7 +23,9 @@ export type HookTree = { readonly [group: string]: { readonly [name: string]: Ho
 
 export type HooksOf<Tree> = {
   readonly [Group in keyof Tree]: {
-    readonly [Name in keyof Tree[Group]]: Tree[Group][Name] extends HookDefinition ? Hook<Tree[Group][Name]> : never
+    readonly [Name in keyof Tree[Group]]: Tree[Group][Name] extends HookDefinition
+      ? Hook<Tree[Group][Name]>
+      : never
   }
 }
 

@@ -60,10 +60,8 @@ export interface HookTraits<Arguments extends readonly unknown[]> {
 export interface HookDefinition<
   Kind extends HookKind = HookKind,
   Mode extends HookMode = HookMode,
-  // biome-ignore lint: the widest definition must accept every argument list
-  Arguments extends readonly unknown[] = any,
-  // biome-ignore lint: as above
-  Item = any,
+  Arguments extends readonly unknown[] = readonly unknown[],
+  Item = unknown,
 > extends Omit<HookTraits<Arguments>, 'parameters'> {
   readonly kind: Kind
   readonly mode: Mode
@@ -109,8 +107,8 @@ export const asyncHook = {
 }
 
 export type ArgumentsOf<D> = D extends HookDefinition<HookKind, HookMode, infer A, unknown> ? A : never
-type ItemOf<D> = D extends HookDefinition<HookKind, HookMode, never, infer Item> ? Item : never
-// biome-ignore lint: void is what a tap that says nothing returns
+type ItemOf<D> = D extends HookDefinition<HookKind, HookMode, readonly unknown[], infer Item> ? Item : never
+// void is what a tap that says nothing returns
 type TapReturn<D> = D extends { readonly kind: 'notify' } ? void : ItemOf<D> | undefined | void
 type Later<D, T> = D extends { readonly mode: 'async' } ? T | Promise<T> : T
 
@@ -190,7 +188,7 @@ export class Hook<D extends HookDefinition = HookDefinition> {
 
   /** Fires the hook. Only the room that owns it does this. */
   readonly call: HookCall<D> = ((...args: unknown[]) =>
-    this.definition.mode === 'sync' ? this.#callSync(args) : this.#callAsync(args)) as HookCall<D>
+    this.definition.mode === 'sync' ? this.#callSync(args) : this.#callAsync(args)) as unknown as HookCall<D>
 
   /** Adds a tap; the returned disposer removes it and may be called twice. */
   tap(owner: TapOwner, run: TapFunction<D>, options: TapOptions = {}): () => void {
@@ -203,7 +201,7 @@ export class Hook<D extends HookDefinition = HookDefinition> {
       owner,
       stage: options.stage ?? 0,
       sequence: this.#sequence++,
-      run: run as (...args: unknown[]) => unknown,
+      run: run as unknown as (...args: unknown[]) => unknown,
       active: true,
       held: false,
     }
@@ -265,12 +263,11 @@ export class Hook<D extends HookDefinition = HookDefinition> {
 
   #compile(): CompiledHook {
     if (this.#compiled !== undefined) return this.#compiled
-    this.#records.sort(
-      (a, b) => a.stage - b.stage || a.owner.rank - b.owner.rank || a.sequence - b.sequence,
-    )
+    this.#records.sort((a, b) => a.stage - b.stage || a.owner.rank - b.owner.rank || a.sequence - b.sequence)
     const hook = newTapableHook(this.definition)
     this.#records.forEach((record, index) => {
-      const guard = this.definition.mode === 'sync' ? this.#guardSync(record) : this.#guardAsync(record, index)
+      const guard =
+        this.definition.mode === 'sync' ? this.#guardSync(record) : this.#guardAsync(record, index)
       if (this.definition.mode === 'sync') hook.tap(record.owner.plugin, guard)
       else hook.tapPromise?.(record.owner.plugin, guard as (...args: never[]) => Promise<unknown>)
     })
@@ -362,12 +359,19 @@ export class Hook<D extends HookDefinition = HookDefinition> {
     if (!record.held && !record.owner.muted) record.owner.reportFault(name, error)
     if (onFault === 'ignore') return undefined
     if (kind === 'veto')
-      return { plugin, code: 'HOOK_FAULT', reason: `plugin ${plugin} could not decide ${name}: ${messageOf(error)}` }
-    throw kernelError('HOOK_FAULT', `plugin ${plugin} failed in ${name}: ${messageOf(error)}`, { cause: error })
+      return {
+        plugin,
+        code: 'HOOK_FAULT',
+        reason: `plugin ${plugin} could not decide ${name}: ${messageOf(error)}`,
+      }
+    throw kernelError('HOOK_FAULT', `plugin ${plugin} failed in ${name}: ${messageOf(error)}`, {
+      cause: error,
+    })
   }
 }
 
-function isPromise(value: unknown): value is PromiseLike<unknown> {
+/** Anything with a `then`: promises of other realms and libraries too. */
+export function isPromise(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
 }
 

@@ -103,7 +103,8 @@ export const kernelHooks = {
       since: '0.1.0',
       stability: 'stable',
       onFault: 'ignore',
-      description: 'The health of what the plugin runs, for status and alarms. Answer from memory where possible.',
+      description:
+        'The health of what the plugin runs, for status and alarms. Answer from memory where possible.',
       parameters: [],
       returns: 'HealthReport or HealthReport[]',
     }),

@@ -15,7 +15,7 @@ import type { Configuration, RawConfig } from './config.ts'
 import type { ConfigSchema } from './config-format.ts'
 import { kernelError, messageOf } from './errors.ts'
 import type { kernelHooks } from './hooks.ts'
-import type { HookRegistry } from './hook-registry.ts'
+import type { HooksOf } from './hook-registry.ts'
 import { PluginInstance } from './instance.ts'
 import { Loader } from './loader.ts'
 import { wantsAbortBoot } from './manifest.ts'
@@ -121,7 +121,8 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
       const known = this.#records.get(name)
       if (known !== undefined && known.state !== 'DISABLED') return known.status()
       if (known === undefined) this.#loader.locate(entry) // a typing error must not leave a record behind
-      if (this.#records.size >= PLUGINS_MAX) throw kernelError('PLUGIN_LIMIT', `more than ${PLUGINS_MAX} plugins`)
+      if (this.#records.size >= PLUGINS_MAX)
+        throw kernelError('PLUGIN_LIMIT', `more than ${PLUGINS_MAX} plugins`)
       const record = known ?? this.#newRecord(entry, name)
       await this.#replace(record)
       return record.status()
@@ -145,9 +146,13 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
     return this.#command(async () => {
       const record = this.#known(name)
       if (record.state === 'DISABLED')
-        throw kernelError('PLUGIN_UNKNOWN', `plugin ${name} is not enabled in this process: ${record.reason ?? ''}`, {
-          next: `Enable it with: cairn plugin enable ${name}`,
-        })
+        throw kernelError(
+          'PLUGIN_UNKNOWN',
+          `plugin ${name} is not enabled in this process: ${record.reason ?? ''}`,
+          {
+            next: `Enable it with: cairn plugin enable ${name}`,
+          },
+        )
       await this.#replace(record)
       return record.status()
     })
@@ -160,7 +165,8 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
     const owner = new PluginOwner(name, clock, logger, this.#limits, {
       onFault: (where, error) => {
         record.lastError = pluginError(error, wallMs(clock))
-        if (record.state === 'ACTIVE') this.#setState(record, 'DEGRADED', `failed in ${where}: ${messageOf(error)}`)
+        if (record.state === 'ACTIVE')
+          this.#setState(record, 'DEGRADED', `failed in ${where}: ${messageOf(error)}`)
       },
       onCalm: () => this.#reconsider(record),
       onTrip: (where, error) => this.#trip(record, where, error),
@@ -214,7 +220,9 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
       raw,
       core: coreSchema,
       sections: loaded.map(({ name, definition }) => ({ plugin: name, schema: definition?.config ?? {} })),
-      ignored: [...this.#records.keys(), ...this.#loader.builtInNames()].filter((name) => !isLoaded.has(name)),
+      ignored: [...this.#records.keys(), ...this.#loader.builtInNames()].filter(
+        (name) => !isLoaded.has(name),
+      ),
       enabledByDefault,
       environment: environment ?? {},
     })
@@ -224,7 +232,8 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
   #sectionOf(record: PluginRecord): unknown {
     const { configFile, source, environment } = this.#options
     const section = parseConfigText(configFile, source.readText(configFile))['plugins']
-    const own = typeof section === 'object' && section !== null ? (section as RawConfig)[record.name] : undefined
+    const own =
+      typeof section === 'object' && section !== null ? (section as RawConfig)[record.name] : undefined
     const built = buildConfig({
       file: configFile,
       raw: own === undefined ? {} : { plugins: { [record.name]: own } },
@@ -245,9 +254,13 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
       record.definition = undefined
       await this.#prepare(record)
       if (record.definition === undefined)
-        throw kernelError('PLUGIN_UNKNOWN', `plugin ${record.name} is not for this process: ${record.reason ?? ''}`, {
-          next: 'Ask a process of one of its roles.',
-        })
+        throw kernelError(
+          'PLUGIN_UNKNOWN',
+          `plugin ${record.name} is not for this process: ${record.reason ?? ''}`,
+          {
+            next: 'Ask a process of one of its roles.',
+          },
+        )
       record.config = this.#sectionOf(record)
     } catch (error) {
       Object.assign(record, { manifest, definition, config })
@@ -271,7 +284,10 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
 
   async #startOne(record: PluginRecord): Promise<void> {
     const { manifest, definition, owner } = record
-    assert(manifest !== undefined && definition !== undefined, `plugin ${record.name} starts before it is loaded`)
+    assert(
+      manifest !== undefined && definition !== undefined,
+      `plugin ${record.name} starts before it is loaded`,
+    )
     if (this.#isStopping) return
     const taken = manifest.provides.find((service) => this.#container.hasRegistration(service))
     if (taken !== undefined) {
@@ -307,7 +323,8 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
     const beganMs = clock.nowMs()
     try {
       await instance.start()
-      if (owner.muted) throw kernelError('PLUGIN_TRIPPED', `plugin ${record.name}: too many faults while starting`)
+      if (owner.muted)
+        throw kernelError('PLUGIN_TRIPPED', `plugin ${record.name}: too many faults while starting`)
     } catch (error) {
       await this.#startFailed(record, error)
       return
@@ -415,7 +432,7 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
     if (to === 'FAILED' || to === 'INCOMPATIBLE') logger.error(text, { plugin: record.name, state: to })
     else if (to === 'DEGRADED' || to === 'RETRYING') logger.warn(text, { plugin: record.name, state: to })
     else logger.info(text, { plugin: record.name, state: to })
-    const { hooks } = this.#options.registry as HookRegistry<Partial<typeof kernelHooks>>
+    const hooks = this.#registry.hooks as { readonly plugin?: HooksOf<typeof kernelHooks>['plugin'] }
     hooks.plugin?.stateChanged.call({ plugin: record.name, from, to, reason })
   }
 
@@ -447,7 +464,8 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
     for (const [name, circle] of circles) {
       const record = this.#known(name)
       records.push(record)
-      if (record.state === 'WAITING') this.#setFailed(record, kernelError('PLUGIN_CYCLE', `circle of requirements: ${circle}`))
+      if (record.state === 'WAITING')
+        this.#setFailed(record, kernelError('PLUGIN_CYCLE', `circle of requirements: ${circle}`))
     }
     return records
   }
@@ -462,7 +480,9 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
   #command<T>(work: () => Promise<T>): Promise<T> {
     if (this.#isStopping) return Promise.reject(kernelError('CONTROL_BUSY', 'this process is stopping'))
     if (this.#pendingCount >= PENDING_OPERATIONS_MAX)
-      return Promise.reject(kernelError('CONTROL_BUSY', `${PENDING_OPERATIONS_MAX} plugin operations are waiting already`))
+      return Promise.reject(
+        kernelError('CONTROL_BUSY', `${PENDING_OPERATIONS_MAX} plugin operations are waiting already`),
+      )
     return this.#enqueue(work)
   }
 
@@ -497,7 +517,10 @@ function isDeadline(error: CairnError): boolean {
 
 function bootError(record: PluginRecord): CairnError {
   const why = record.lastError?.message ?? record.reason ?? 'it does not run'
-  return kernelError('PLUGIN_BOOT', `plugin ${record.name} is essential ("onFailure": "abort-boot"), and ${why}`)
+  return kernelError(
+    'PLUGIN_BOOT',
+    `plugin ${record.name} is essential ("onFailure": "abort-boot"), and ${why}`,
+  )
 }
 
 function twoOfOneName(file: string, name: string, first: string, second: string): ConfigError {

@@ -2,7 +2,16 @@
 export { definePlugin } from './plugin.ts'
 export type { Kernel, KernelServices, PluginDefinition } from './plugin.ts'
 export type { ConfigFormat, ConfigLeaf, ConfigOf, ConfigSchema, HostPort } from './config-format.ts'
-export type { AttributedDenial, Collected, Denial, Disposer, HookKind, HookMode, TapFunction, TapOptions } from './hook.ts'
+export type {
+  AttributedDenial,
+  Collected,
+  Denial,
+  Disposer,
+  HookKind,
+  HookMode,
+  TapFunction,
+  TapOptions,
+} from './hook.ts'
 export type { HookDefinitions, HookTaps, TapPoint } from './hook-registry.ts'
 export type {
   CliArgument,

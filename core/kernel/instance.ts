@@ -7,6 +7,7 @@ import type { Clock } from '../platform/clock.ts'
 import type { Logger } from '../platform/logger.ts'
 import { kernelError, messageOf } from './errors.ts'
 import type { HookTree, HookRegistry, HookTaps } from './hook-registry.ts'
+import { isPromise } from './hook.ts'
 import type { Disposer } from './hook.ts'
 import type { Manifest, Role } from './manifest.ts'
 import type { PluginOwner } from './owner.ts'
@@ -65,20 +66,28 @@ export class PluginInstance {
     const { definition, config, manifest, clock, logger, startWarnMs, startDeadlineMs } = this.#options
     try {
       const returned: unknown = definition.apply(this.#kernel(), config as never)
-      if (returned instanceof Promise) {
-        returned.catch(() => {}) // told below; a second report as an unhandled rejection would end the process
-        throw new Error('apply() returned a promise; it must be synchronous, and I/O belongs in kernel.onStart()')
+      if (isPromise(returned)) {
+        returned.then(undefined, () => {}) // told below; a second report as an unhandled rejection would end the process
+        throw new Error(
+          'apply() returned a promise; it must be synchronous, and I/O belongs in kernel.onStart()',
+        )
       }
     } catch (error) {
-      throw kernelError('PLUGIN_APPLY', `plugin ${manifest.name}: apply() failed: ${messageOf(error)}`, { cause: error })
+      throw kernelError('PLUGIN_APPLY', `plugin ${manifest.name}: apply() failed: ${messageOf(error)}`, {
+        cause: error,
+      })
     }
     const warning = clock.setTimer(startWarnMs, () =>
-      logger.warn(`plugin ${manifest.name} has been starting for ${startWarnMs} ms`, { plugin: manifest.name }),
+      logger.warn(`plugin ${manifest.name} has been starting for ${startWarnMs} ms`, {
+        plugin: manifest.name,
+      }),
     )
     try {
       await withDeadline(clock, this.#runStarters(), startDeadlineMs, 'start')
     } catch (error) {
-      throw kernelError('PLUGIN_START', `plugin ${manifest.name}: start failed: ${messageOf(error)}`, { cause: error })
+      throw kernelError('PLUGIN_START', `plugin ${manifest.name}: start failed: ${messageOf(error)}`, {
+        cause: error,
+      })
     } finally {
       warning.cancel()
     }
@@ -148,14 +157,20 @@ export class PluginInstance {
     const { manifest } = this.#options
     this.scope.assertOpen(`kernel.provide("${name}")`)
     if (!manifest.provides.includes(name))
-      throw kernelError('SERVICE_UNDECLARED', `plugin ${manifest.name} provides "${name}", but its manifest does not say so`)
+      throw kernelError(
+        'SERVICE_UNDECLARED',
+        `plugin ${manifest.name} provides "${name}", but its manifest does not say so`,
+      )
     this.provided.set(name, service)
   }
 
   #require(name: string): unknown {
     const { manifest } = this.#options
     if (!manifest.requires.includes(name))
-      throw kernelError('SERVICE_MISSING', `plugin ${manifest.name} requires "${name}", but its manifest does not say so`)
+      throw kernelError(
+        'SERVICE_MISSING',
+        `plugin ${manifest.name} requires "${name}", but its manifest does not say so`,
+      )
     return this.#container.resolve(name)
   }
 
@@ -182,7 +197,7 @@ function scopedClock(clock: Clock, scope: Scope, report: (error: unknown) => voi
     if (scope.isClosed) return
     try {
       const returned: unknown = callback()
-      if (returned instanceof Promise) returned.catch(report)
+      if (isPromise(returned)) returned.then(undefined, report)
     } catch (error) {
       report(error)
     }

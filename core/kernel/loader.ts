@@ -63,7 +63,9 @@ export class Loader {
       )
     const builtIn = source.realDirectory(source.resolvePath(builtInDirectory, entry))
     if (builtIn !== undefined) return { entry, name, origin: 'built-in', directory: builtIn }
-    const found = baseDirectories.map((base) => this.#findPackage(base, entry)).find((path) => path !== undefined)
+    const found = baseDirectories
+      .map((base) => this.#findPackage(base, entry))
+      .find((path) => path !== undefined)
     if (found !== undefined) return { entry, name, origin: 'package', directory: found }
     throw kernelError(
       'PLUGIN_NOT_FOUND',
@@ -83,7 +85,11 @@ export class Loader {
   }
 
   /** Imports the plugin's code. A higher generation sees the files as they are now. Throws PLUGIN_IMPORT. */
-  async importPlugin(located: LocatedPlugin, manifest: Manifest, generation: number): Promise<PluginDefinition> {
+  async importPlugin(
+    located: LocatedPlugin,
+    manifest: Manifest,
+    generation: number,
+  ): Promise<PluginDefinition> {
     const { source } = this.#options
     const file = this.#entryFile(located, manifest)
     const transpiler = located.origin !== 'built-in' && /\.[cm]?tsx?$/.test(file) ? 'tsx' : 'native'
@@ -92,13 +98,20 @@ export class Loader {
       source.release(located.directory)
       module = await source.importModule({ directory: located.directory, file, generation, transpiler })
     } catch (error) {
-      throw kernelError('PLUGIN_IMPORT', `plugin ${located.name}: importing ${file} failed: ${messageOf(error)}`, {
-        cause: error,
-      })
+      throw kernelError(
+        'PLUGIN_IMPORT',
+        `plugin ${located.name}: importing ${file} failed: ${messageOf(error)}`,
+        {
+          cause: error,
+        },
+      )
     }
     const definition = defaultExport(module)
     if (definition !== undefined) return definition
-    throw kernelError('PLUGIN_IMPORT', `plugin ${located.name}: ${file}: expected "export default definePlugin({ … })"`)
+    throw kernelError(
+      'PLUGIN_IMPORT',
+      `plugin ${located.name}: ${file}: expected "export default definePlugin({ … })"`,
+    )
   }
 
   #entryFile(located: LocatedPlugin, manifest: Manifest): string {

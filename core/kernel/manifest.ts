@@ -26,9 +26,15 @@ const Names = Type.Array(Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$', 
 const ManifestSchema = Type.Object(
   {
     engines: Type.Object({ core: Type.String({ minLength: 1 }) }),
-    roles: Type.Array(Type.Union(ROLES.map((role) => Type.Literal(role))), { minItems: 1, uniqueItems: true }),
+    roles: Type.Array(Type.Union(ROLES.map((role) => Type.Literal(role))), {
+      minItems: 1,
+      uniqueItems: true,
+    }),
     commands: Type.Optional(
-      Type.Record(Type.String({ pattern: '^[a-z][a-z0-9.-]*$' }), Type.String({ maxLength: TEXT_LENGTH_MAX })),
+      Type.Record(
+        Type.String({ pattern: '^[a-z][a-z0-9.-]*$' }),
+        Type.String({ maxLength: TEXT_LENGTH_MAX }),
+      ),
     ),
     requires: Type.Optional(Names),
     provides: Type.Optional(Names),
@@ -79,7 +85,12 @@ export interface Manifest {
 }
 
 /** Reads and checks the manifest in `directory`. Throws PLUGIN_MANIFEST or PLUGIN_INCOMPATIBLE. */
-export function readManifest(source: PluginSource, directory: string, name: string, coreVersion: string): Manifest {
+export function readManifest(
+  source: PluginSource,
+  directory: string,
+  name: string,
+  coreVersion: string,
+): Manifest {
   const file = source.resolvePath(directory, 'package.json')
   const fail = (what: string): never => {
     throw kernelError('PLUGIN_MANIFEST', `plugin ${name}: ${file}: ${what}`)
@@ -94,9 +105,13 @@ export function readManifest(source: PluginSource, directory: string, name: stri
   checkEngine(block, name, coreVersion, fail) // before the shape: a newer manifest may have keys unknown here
   if (!manifestCheck.Check(block)) return fail(describeFirstError(block))
   if (block.isolation === 'process')
-    throw kernelError('PLUGIN_INCOMPATIBLE', `plugin ${name}: ${file}: isolation "process" is not available yet`, {
-      next: 'Set "isolation" to "in-process", or wait for a core that runs plugins in processes of their own.',
-    })
+    throw kernelError(
+      'PLUGIN_INCOMPATIBLE',
+      `plugin ${name}: ${file}: isolation "process" is not available yet`,
+      {
+        next: 'Set "isolation" to "in-process", or wait for a core that runs plugins in processes of their own.',
+      },
+    )
   if (block.roles.includes('cli') && Object.keys(block.commands ?? {}).length === 0)
     fail('cairn.commands: expected at least one command, because cairn.roles has "cli"')
   return manifestOf(name, json, block)
@@ -182,7 +197,8 @@ function describeFirstError(block: unknown): string {
   const [top = ''] = path.split('/')
   const expected = EXPECTED[path] ?? EXPECTED[top]
   const where = ['cairn', ...path.split('/')].filter((part) => part !== '').join('.')
-  if (expected === undefined) return `${where}: unknown key; known are ${Object.keys(ManifestSchema.properties).join(', ')}`
+  if (expected === undefined)
+    return `${where}: unknown key; known are ${Object.keys(ManifestSchema.properties).join(', ')}`
   return `${where}: expected ${expected}, found ${JSON.stringify(first?.value)}`
 }
 

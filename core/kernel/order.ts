@@ -21,7 +21,9 @@ export function startOrder<Node extends OrderNode>(nodes: readonly Node[]): Orde
   const soft = new Map(
     nodes.map((node) => [
       node,
-      nodes.filter((other) => other !== node && (node.after.includes(other.name) || isProvider(other, node.after))),
+      nodes.filter(
+        (other) => other !== node && (node.after.includes(other.name) || isProvider(other, node.after)),
+      ),
     ]),
   )
   const ordered: Node[] = []

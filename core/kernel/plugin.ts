@@ -10,7 +10,6 @@ import type { Disposer } from './hook.ts'
 import type { Role } from './manifest.ts'
 
 /** Services by name; extended by declaration where a service is defined, so that `require` is typed. */
-// biome-ignore lint: filled by declaration merging
 export interface KernelServices {}
 
 /** The kernel as one plugin sees it. Everything made through it is undone when the plugin stops. */

@@ -7,6 +7,7 @@ import { asValue, createContainer, InjectionMode } from 'awilix'
 import type { AwilixContainer } from 'awilix'
 import type { Clock, Timer } from '../platform/clock.ts'
 import { kernelError } from './errors.ts'
+import { isPromise } from './hook.ts'
 import type { Disposer } from './hook.ts'
 
 /** How long one disposer may take. */
@@ -80,8 +81,8 @@ export class Scope {
     await Promise.resolve()
     for (const entry of entries) {
       try {
-        const pending = entry.dispose()
-        if (pending !== undefined) await withDeadline(this.#clock, pending, entry.deadlineMs, entry.name)
+        const pending: unknown = entry.dispose() // whatever it is: arrow functions return what they last did
+        if (isPromise(pending)) await withDeadline(this.#clock, pending, entry.deadlineMs, entry.name)
       } catch (error) {
         this.#report(entry.name, error)
       }
@@ -90,7 +91,12 @@ export class Scope {
 }
 
 /** Waits for `work` at most `deadlineMs`; late results are dropped, late errors too. */
-export function withDeadline<T>(clock: Clock, work: Promise<T>, deadlineMs: number, name: string): Promise<T> {
+export function withDeadline<T>(
+  clock: Clock,
+  work: Promise<T>,
+  deadlineMs: number,
+  name: string,
+): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer: Timer = clock.setTimer(deadlineMs, () =>
       reject(kernelError('PLUGIN_DEADLINE', `${name}: not done within ${deadlineMs} ms`)),
@@ -115,6 +121,9 @@ export function newKernelContainer(services: Readonly<Record<string, unknown>>):
   return container
 }
 
-export function registerValues(container: AwilixContainer, services: Readonly<Record<string, unknown>>): void {
+export function registerValues(
+  container: AwilixContainer,
+  services: Readonly<Record<string, unknown>>,
+): void {
   for (const [name, service] of Object.entries(services)) container.register(name, asValue(service))
 }
