@@ -89,6 +89,7 @@ export class FrameParser {
   #payload: Buffer | null = null
   #payloadUsed = 0
   #dead = false
+  #halted = false
 
   constructor(handler: FrameHandler, pool: BufferPool) {
     this.#handler = handler
@@ -114,13 +115,24 @@ export class FrameParser {
     this.#scratchUsed = 0
   }
 
-  feed(borrowed: Buffer): void {
+  /**
+   * Returns how many bytes were taken: all of them, unless the handler called `halt` (the rest has to be
+   * fed again later).
+   */
+  feed(borrowed: Buffer): number {
     let at = 0
-    while (at < borrowed.length && !this.#dead) {
+    this.#halted = false
+    while (at < borrowed.length && !this.#dead && !this.#halted) {
       if (this.#payload !== null) at = this.#fillPayload(borrowed, at)
       else if (this.#scratchUsed > 0) at = this.#fillScratch(borrowed, at)
       else at = this.#parseInPlace(borrowed, at)
     }
+    return this.#dead ? borrowed.length : at
+  }
+
+  /** From inside the handler: no further frame from this feed. */
+  halt(): void {
+    this.#halted = true
   }
 
   #parseInPlace(borrowed: Buffer, at: number): number {
@@ -231,7 +243,11 @@ export class FrameParser {
     if (header.flags !== 0) return this.#fail(`unknown frame flags ${header.flags}`)
     if (header.metaBytes > META_BYTES_MAX) return this.#fail(`meta of ${header.metaBytes} bytes`)
     if (header.payloadBytes > PAYLOAD_BYTES_MAX) return this.#fail(`payload of ${header.payloadBytes} bytes`)
-    if (header.payloadBytes > 0 && header.kind !== FrameKind.dataRequest && header.kind !== FrameKind.dataAnswer)
+    if (
+      header.payloadBytes > 0 &&
+      header.kind !== FrameKind.dataRequest &&
+      header.kind !== FrameKind.dataAnswer
+    )
       return this.#fail(`payload in a frame of kind ${header.kind}`)
     if (source.readUInt32LE(at + 24) !== 0 || source.readUInt32LE(at + 28) !== 0)
       return this.#fail('reserved header bytes are not zero')

@@ -52,7 +52,8 @@ export type Handlers<T extends MethodTable> = {
 }
 
 /**
- * Exactly one call. With an error the rest is null. `borrowedAnswer` and `borrowedTable` are valid until
+ * Exactly one call. `error` is about the connection (OVERLOADED: nothing was sent; DISCONNECTED, TIMED_OUT:
+ * outcome unknown; BAD_MESSAGE) and the rest is null then; what the server says is in the answer's `code`. `borrowedAnswer` and `borrowedTable` are valid until
  * the callback returns; `ownedPayload` comes from the peer's pool: give it back with `pool.release`.
  */
 export type DataCallback = (
@@ -75,7 +76,10 @@ export interface DataResponder {
   ): void
 }
 
-/** `borrowedTable` has length 0 when the request carries none; keep a copy of what you need later. */
+/**
+ * Must not wait for the same peer: while too much is unanswered nothing of that peer is read.
+ * `borrowedTable` has length 0 when the request carries none; keep a copy of what you need later.
+ */
 export type DataHandler = (
   borrowedRequest: DataRequest,
   borrowedTable: Buffer,

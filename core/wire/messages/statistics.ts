@@ -15,7 +15,14 @@ export interface ClusterStatistics {
   clients: ClientStatistics[]
   chunks: ChunkStatistics
   replication: { normal: number; minimum: number; maximum: number }
-  fs: { files: number; inodes: number; fileMaps: number; chunks: number; chunkReplicas: number; bytes: number }
+  fs: {
+    files: number
+    inodes: number
+    fileMaps: number
+    chunks: number
+    chunkReplicas: number
+    bytes: number
+  }
   io: { readBytesPerS: number; writeBytesPerS: number; readOpsPerS: number; writeOpsPerS: number }
   license: string | null
 }

@@ -1,0 +1,431 @@
+/**
+ * One connection with another process: handshake, then calls and data requests in both directions, many
+ * in flight. Everything is bounded (limits.ts); garbage, silence and slowness end the connection with one
+ * logged reason, and everything pending fails with DISCONNECTED. Time counts in ticks of one coarse timer
+ * (liveness.ts). What it serves is in served-calls.ts and served-data.ts, what it sends in outbox.ts.
+ */
+import { assert } from '../base/assert.ts'
+import type { BufferPool } from '../base/buffer-pool.ts'
+import { CairnError, codeOf } from '../base/errors.ts'
+import type { Clock, Timer } from '../platform/clock.ts'
+import type { Logger } from '../platform/logger.ts'
+import type { Connection } from '../platform/network.ts'
+import { decodeMessage, encodeMessage, shapeFault } from './codec.ts'
+import { DATA_ANSWER_BYTES, DATA_REQUEST_BYTES, type DataAnswer, type DataRequest } from './data.ts'
+import { emptyDataAnswer, readDataAnswer, writeDataAnswer, writeDataRequest } from './data-codec.ts'
+import { type FrameHeader, FrameKind, FrameParser } from './frame.ts'
+import { Handshake, type HandshakeOptions } from './handshake.ts'
+import { decodeError } from './hello.ts'
+import { META_BYTES_MAX, wireLimits } from './limits.ts'
+import { Liveness } from './liveness.ts'
+import type { MethodTable } from './messages/method.ts'
+import { Outbox } from './outbox.ts'
+import { PendingTable } from './pending.ts'
+import { ServedCalls } from './served-calls.ts'
+import { ServedData } from './served-data.ts'
+import type { Caller, DataCallback, DataHandler, Handlers, Peer, PeerState } from './types.ts'
+import type { RemoteIdentity, WireLimits } from './types.ts'
+
+export interface WirePeerOptions extends HandshakeOptions {
+  readonly connection: Connection
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly pool: BufferPool
+  readonly limits?: Partial<WireLimits>
+  /** Before anything of the peer is dispatched: the place for `serve` and `onData`. */
+  readonly onReady: (peer: Peer) => void
+}
+
+/** Pieces of socket data kept while reading is paused; a network stops after one or two. */
+const HELD_PIECE_COUNT_MAX = 64
+
+export class WirePeer implements Peer {
+  readonly remote: string
+  readonly #clock: Clock
+  readonly #logger: Logger
+  readonly #limits: WireLimits
+  readonly #pool: BufferPool
+  readonly #connection: Connection
+  readonly #onReady: (peer: Peer) => void
+  readonly #parser: FrameParser
+  readonly #outbox: Outbox
+  readonly #handshake: Handshake
+  readonly #pending = new PendingTable()
+  readonly #servedCalls: ServedCalls
+  readonly #servedData: ServedData
+  readonly #liveness: Liveness
+  readonly #answer: DataAnswer = emptyDataAnswer()
+  readonly #closers = new Set<(reason: string) => void>()
+  /** Socket data that arrived while reading is paused. */
+  #held: Buffer[] = []
+  #state: PeerState = 'handshake'
+  #closeReason = ''
+  #connected = false
+  #paused = false
+  #timer: Timer | null = null
+
+  constructor(options: WirePeerOptions) {
+    this.#clock = options.clock
+    this.#logger = options.logger
+    this.#limits = wireLimits(options.limits)
+    this.#pool = options.pool
+    this.#connection = options.connection
+    this.#onReady = options.onReady
+    this.remote = options.connection.remote
+    this.#parser = new FrameParser(
+      {
+        onFrame: (header, meta, payload) => this.#onFrame(header, meta, payload),
+        onFrameError: (reason) => this.#close(reason, true),
+      },
+      options.pool,
+    )
+    this.#outbox = new Outbox(options.connection, options.clock, options.pool, () => this.#maybeResume())
+    this.#handshake = new Handshake(options, {
+      send: (kind, meta) => {
+        if (this.#state !== 'closed') this.#outbox.frame(kind, 0, meta)
+      },
+      ready: () => this.#ready(),
+      fail: (error) => this.#refused(error),
+    })
+    this.#servedCalls = new ServedCalls(this.#limits, options.logger, (requestId, isError, meta) => {
+      if (this.#state === 'ready')
+        this.#outbox.frame(isError ? FrameKind.error : FrameKind.result, requestId, meta, true)
+    })
+    this.#servedData = new ServedData(this.#limits, options.pool, this.#sendAnswer)
+    this.#liveness = new Liveness(this.#limits)
+  }
+
+  /** Call once, synchronously after the connection was handed out. */
+  start(): void {
+    this.#timer = this.#clock.setTimer(this.#limits.tickMs, this.#tick)
+    this.#liveness.start(this.#clock.nowMs())
+    this.#connected = this.#handshake.side === 'accept'
+    this.#connection.start({
+      onOpen: () => {
+        this.#connected = true
+        if (this.#state === 'handshake') this.#handshake.open()
+      },
+      onData: (borrowed) => this.#onBytes(borrowed),
+      onDrain: () => {},
+      onClose: (reason) => this.#close(reason, false),
+    })
+  }
+
+  get state(): PeerState {
+    return this.#state
+  }
+
+  get remoteIdentity(): RemoteIdentity | null {
+    return this.#handshake.remote
+  }
+
+  get inFlightCount(): number {
+    return this.#pending.count
+  }
+
+  get queuedBytes(): number {
+    return this.#outbox.queuedBytes
+  }
+
+  /** Why the handshake failed, when it was refused (by either side). */
+  get refusal(): CairnError | null {
+    return this.#handshake.refusal
+  }
+
+  /** Memory held for what has arrived and was not dispatched. Bounded. */
+  get heldBytes(): number {
+    return this.#held.reduce((sum, piece) => sum + piece.length, this.#parser.heldBytes)
+  }
+
+  caller<T extends MethodTable>(table: T): Caller<T> {
+    return {
+      call: (method, params, options) =>
+        this.#call(table, method, params, options?.timeoutMs ?? this.#limits.callTimeoutMs) as Promise<never>,
+      notify: (method, params) => this.#notify(method, params),
+    }
+  }
+
+  serve<T extends MethodTable>(table: T, handlers: Handlers<T>): void {
+    this.#servedCalls.serve(table, handlers)
+  }
+
+  onData(handler: DataHandler): void {
+    this.#servedData.handler = handler
+  }
+
+  sendData(
+    borrowedRequest: DataRequest,
+    borrowedTable: Uint32Array | Buffer | null,
+    borrowedPayload: Buffer | null,
+    timeoutMs: number,
+    callback: DataCallback,
+  ): void {
+    const fault = this.#sendFault()
+    if (fault !== null) {
+      callback(fault, null, null, null)
+      return
+    }
+    const metaBytes = DATA_REQUEST_BYTES + (borrowedTable === null ? 0 : borrowedTable.byteLength)
+    assert(metaBytes <= META_BYTES_MAX, 'the table of a data request fits its frame')
+    const requestId = this.#pending.add(this.#liveness.deadline(timeoutMs), callback, null)
+    const outbox = this.#outbox
+    outbox.begin(metaBytes)
+    writeDataRequest(outbox.metaTarget, outbox.metaAt, borrowedRequest)
+    copyTable(borrowedTable, outbox.metaTarget, outbox.metaAt + DATA_REQUEST_BYTES)
+    outbox.commit(FrameKind.dataRequest, requestId, metaBytes, borrowedPayload, false, false)
+  }
+
+  onClosed(callback: (reason: string) => void): () => void {
+    if (this.#state === 'closed') this.#clock.defer(() => callback(this.#closeReason))
+    else this.#closers.add(callback)
+    return () => this.#closers.delete(callback)
+  }
+
+  close(reason: string): void {
+    this.#close(reason, false)
+  }
+
+  // ---- sending
+
+  #sendFault(): CairnError | null {
+    if (this.#state !== 'ready') return this.#disconnected('request')
+    if (
+      this.#pending.count >= this.#limits.inFlightCountMax ||
+      this.#outbox.queuedBytes >= this.#limits.queuedBytesMax
+    )
+      return new CairnError('OVERLOADED', `too much in flight to ${this.remote}`, { retryable: true })
+    return null
+  }
+
+  #call(table: MethodTable, method: string, params: unknown, timeoutMs: number): Promise<unknown> {
+    const declared = table[method]
+    assert(declared !== undefined, 'the method is in its table')
+    const fault = this.#sendFault()
+    if (fault !== null) return Promise.reject(fault)
+    const meta = encodeMessage([method, params])
+    if (meta.length > META_BYTES_MAX)
+      return Promise.reject(new CairnError('BAD_MESSAGE', `${method}: ${meta.length} bytes are too many`))
+    return new Promise((resolve, reject) => {
+      const call = { method, result: declared.result, resolve, reject }
+      const requestId = this.#pending.add(this.#liveness.deadline(timeoutMs), null, call)
+      this.#outbox.frame(FrameKind.call, requestId, meta)
+    })
+  }
+
+  #notify(method: string, params: unknown): boolean {
+    if (this.#state !== 'ready' || this.#outbox.queuedBytes >= this.#limits.queuedBytesMax) return false
+    const meta = encodeMessage([method, params])
+    if (meta.length > META_BYTES_MAX) return false
+    this.#outbox.frame(FrameKind.notify, 0, meta)
+    return true
+  }
+
+  readonly #sendAnswer = (
+    requestId: number,
+    answer: DataAnswer,
+    table: Uint32Array | Buffer | null,
+    ownedPayload: Buffer | null,
+  ): void => {
+    const metaBytes = DATA_ANSWER_BYTES + (table === null ? 0 : table.byteLength)
+    assert(metaBytes <= META_BYTES_MAX, 'the table of a data answer fits its frame')
+    const outbox = this.#outbox
+    outbox.begin(metaBytes)
+    writeDataAnswer(outbox.metaTarget, outbox.metaAt, answer)
+    copyTable(table, outbox.metaTarget, outbox.metaAt + DATA_ANSWER_BYTES)
+    outbox.commit(FrameKind.dataAnswer, requestId, metaBytes, ownedPayload, true, true)
+    if (this.#paused) this.#maybeResume()
+  }
+
+  // ---- receiving
+
+  #onBytes(borrowed: Buffer): void {
+    this.#liveness.heard()
+    if (this.#paused || this.#held.length > 0) {
+      if (this.#held.length >= HELD_PIECE_COUNT_MAX) this.#close('data goes on arriving while paused', true)
+      else this.#held.push(Buffer.from(borrowed))
+      return
+    }
+    const taken = this.#parser.feed(borrowed)
+    if (taken < borrowed.length && this.#state !== 'closed')
+      this.#held.push(Buffer.from(borrowed.subarray(taken)))
+  }
+
+  #onFrame(header: FrameHeader, meta: Buffer, payload: Buffer | null): void {
+    this.#liveness.frameDone()
+    if (header.kind === FrameKind.dataRequest) this.#onDataRequest(header.requestId, meta, payload)
+    else if (header.kind === FrameKind.dataAnswer) this.#onDataAnswer(header.requestId, meta, payload)
+    else this.#onControl(header.kind, header.requestId, meta)
+    // a peer that asks without reading the answers must not fill our memory
+    if (this.#outbox.answerBytes >= this.#limits.answerBytesMax) this.#pause()
+  }
+
+  #onDataRequest(requestId: number, meta: Buffer, payload: Buffer | null): void {
+    if (this.#state !== 'ready') {
+      if (payload !== null) this.#pool.release(payload)
+      this.#close('a data request before the handshake', true)
+      return
+    }
+    const fault = this.#servedData.onRequest(requestId, meta, payload, this)
+    if (fault !== null) this.#close(fault, true)
+    else if (this.#servedData.full) this.#pause()
+  }
+
+  #onDataAnswer(requestId: number, meta: Buffer, payload: Buffer | null): void {
+    const callback = this.#pending.takeData(requestId)
+    // null: it came after its time-out
+    if (callback !== null && readDataAnswer(meta, this.#answer)) {
+      callback(null, this.#answer, meta.subarray(DATA_ANSWER_BYTES), payload)
+      return
+    }
+    if (payload !== null) this.#pool.release(payload)
+    if (callback === null) return
+    callback(new CairnError('BAD_MESSAGE', `malformed answer from ${this.remote}`), null, null, null)
+    this.#close('a malformed data answer', true)
+  }
+
+  #onControl(kind: number, requestId: number, meta: Buffer): void {
+    if (this.#state === 'handshake') {
+      this.#handshake.onFrame(kind, meta)
+      return
+    }
+    switch (kind) {
+      case FrameKind.call:
+        this.#servedCalls.onCall(requestId, meta, this)
+        return
+      case FrameKind.notify: {
+        const fault = this.#servedCalls.onNotify(meta, this)
+        if (fault !== null) this.#close(fault, true)
+        return
+      }
+      case FrameKind.result:
+      case FrameKind.error:
+        this.#onCallAnswer(kind, requestId, meta)
+        return
+      case FrameKind.ping:
+        this.#outbox.frame(FrameKind.pong, requestId, EMPTY, true)
+        return
+      case FrameKind.pong:
+        return
+      default:
+        this.#close(`a frame of kind ${kind} after the handshake`, true)
+    }
+  }
+
+  #onCallAnswer(kind: number, requestId: number, meta: Buffer): void {
+    const call = this.#pending.takeCall(requestId)
+    if (call === null) return
+    if (kind === FrameKind.error) {
+      call.reject(decodeError(meta))
+      return
+    }
+    try {
+      const value = decodeMessage(meta)
+      const fault = shapeFault(call.result, value)
+      if (fault !== null) throw new CairnError('BAD_MESSAGE', `answer to ${call.method} ${fault}`)
+      call.resolve(value)
+    } catch (error) {
+      this.#logger.warn('bad answer', { remote: this.remote, method: call.method, error: String(error) })
+      call.reject(
+        error instanceof CairnError ? error : new CairnError('BAD_MESSAGE', 'bad answer', { cause: error }),
+      )
+    }
+  }
+
+  // ---- back-pressure
+
+  #pause(): void {
+    this.#parser.halt()
+    if (this.#paused || this.#state === 'closed') return
+    this.#paused = true
+    this.#connection.pause()
+  }
+
+  #maybeResume(): void {
+    if (!this.#paused || this.#state === 'closed') return
+    if (!this.#servedData.relaxed || this.#outbox.answerBytes * 2 > this.#limits.answerBytesMax) return
+    this.#paused = false
+    // not from here: this may be inside a handler that runs inside the parser
+    this.#clock.defer(this.#feedHeld)
+  }
+
+  readonly #feedHeld = (): void => {
+    while (this.#held.length > 0 && !this.#paused && this.#state !== 'closed') {
+      const piece = this.#held[0] as Buffer
+      const taken = this.#parser.feed(piece)
+      if (taken < piece.length) this.#held[0] = piece.subarray(taken)
+      else this.#held.shift()
+    }
+    if (!this.#paused && this.#state !== 'closed') this.#connection.resume()
+  }
+
+  // ---- life
+
+  readonly #tick = (): void => {
+    const verdict = this.#liveness.tick(this.#clock.nowMs(), {
+      handshaking: this.#state === 'handshake',
+      connected: this.#connected,
+      paused: this.#paused,
+      frameIncomplete: this.#parser.incomplete,
+      sending: this.#outbox.sending,
+      sentCount: this.#outbox.sentCount,
+    })
+    if (typeof verdict === 'object') {
+      this.#close(verdict.close, true)
+      return
+    }
+    if (verdict === 'ping') this.#outbox.frame(FrameKind.ping, 0, EMPTY)
+    this.#timer = this.#clock.setTimer(this.#limits.tickMs, this.#tick)
+    this.#pending.expire(
+      this.#liveness.elapsedMs,
+      (what) =>
+        new CairnError('TIMED_OUT', `${what}: no answer from ${this.remote} in time`, { retryable: true }),
+    )
+  }
+
+  #ready(): void {
+    this.#state = 'ready'
+    const remote = this.#handshake.remote
+    this.#logger.debug('connected', { remote: this.remote, role: remote?.role, name: remote?.name })
+    this.#onReady(this)
+  }
+
+  /** Our refusal leaves before the connection closes; a refusal of the peer closes it. */
+  #refused(error: CairnError): void {
+    this.#outbox.flushNow()
+    this.#close(`handshake: ${codeOf(error)}: ${error.message}`, true)
+  }
+
+  #disconnected(what: string): CairnError {
+    const reason = this.#closeReason === '' ? 'not ready' : this.#closeReason
+    return new CairnError('DISCONNECTED', `${what} to ${this.remote}: ${reason}`, { retryable: true })
+  }
+
+  #close(reason: string, isFault: boolean): void {
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
+    this.#closeReason = reason
+    const fields = { remote: this.remote, role: this.#handshake.remote?.role, reason }
+    if (isFault) this.#logger.warn('connection closed', fields)
+    else this.#logger.info('connection closed', fields)
+    this.#timer?.cancel()
+    this.#parser.stop()
+    this.#held = []
+    this.#servedData.close()
+    this.#outbox.close()
+    this.#connection.destroy(reason)
+    // callbacks of others run on a clean stack
+    this.#clock.defer(() => {
+      this.#pending.expire(Number.POSITIVE_INFINITY, (what) => this.#disconnected(what))
+      for (const closer of this.#closers) closer(reason)
+      this.#closers.clear()
+    })
+  }
+}
+
+const EMPTY = Buffer.alloc(0)
+
+function copyTable(table: Uint32Array | Buffer | null, target: Buffer, at: number): void {
+  if (table === null) return
+  if (table.length === 1 && table instanceof Uint32Array) target.writeUInt32LE(table[0] as number, at)
+  else target.set(new Uint8Array(table.buffer, table.byteOffset, table.byteLength), at)
+}
