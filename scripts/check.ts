@@ -38,7 +38,7 @@ const checks: Check[] = [
   },
   { name: 'types', command: 'tsc', parameters: ['--noEmit', '--pretty', 'false'] },
   { name: 'unused', command: 'knip', parameters: ['--no-progress'] },
-  { name: 'format', command: 'biome', parameters: ['format', '--colors=off', '.'] },
+  { name: 'format', command: 'biome', parameters: ['format', '--colors=off', '--reporter=summary', '.'] },
 ]
 
 function runCheck(check: Check): Promise<CheckResult> {
