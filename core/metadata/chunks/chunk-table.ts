@@ -8,15 +8,16 @@ import { assert, present } from '../../base/assert.ts'
 import type { RowChange } from '../../platform/store.ts'
 import { metadataError } from '../errors.ts'
 import type { ChunkMember, ChunkRow, PendingEpoch } from '../state/rows.ts'
-import { type ChangeTracked, jsonArray } from '../state/table.ts'
+import type { ChunkTracked } from '../state/state.ts'
+import { jsonArray } from '../state/table.ts'
 import { ChunkColumns, ChunkFlag } from './chunk-columns.ts'
 
 /** norm at most 15, twice that while everything moves (ChunkLocation allows 32). */
 export const CHUNK_MEMBER_COUNT_MAX = 32
 export const FORMER_COUNT_MAX = 64
 
-export class ChunkTable implements ChangeTracked {
-  readonly name = 'chunk'
+export class ChunkTable implements ChunkTracked {
+  readonly name = 'chunks'
   readonly #columns = new ChunkColumns()
   readonly #pending = new Map<number, PendingEpoch>()
   readonly #former = new Map<number, { server: number; version: number }[]>()
@@ -110,6 +111,13 @@ export class ChunkTable implements ChangeTracked {
       if (this.#columns.chunkAt(slot) !== 0) visit(this.#read(slot))
     }
     return end >= this.#columns.slotLimit ? -1 : end
+  }
+
+  forEachMapped(visit: (chunk: number, inode: number, index: number) => void): void {
+    for (let slot = 0; slot < this.#columns.slotLimit; slot++) {
+      const { chunk, inode, index } = this.#columns.readScalars(slot)
+      if (chunk !== 0) visit(chunk, inode, index)
+    }
   }
 
   /** All ids; for paging by id (`admin.chunks`) and tests. */

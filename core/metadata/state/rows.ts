@@ -89,7 +89,10 @@ export type ServerState = 'active' | 'inactive' | 'offline' | 'dropped'
 export interface ServerRow {
   server: number
   storeUuid: string
+  /** The last number given out (rule B3). */
   registration: number
+  /** The last number it has certainly stored: presenting less means a copy or a restored disk. */
+  registrationConfirmed: number
   incarnation: number
   crashes: number
   hostId: string

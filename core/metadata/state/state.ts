@@ -49,6 +49,7 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
       'server',
       'storeUuid',
       'registration',
+      'registrationConfirmed',
       'incarnation',
       'crashes',
       'hostId',

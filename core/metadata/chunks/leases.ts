@@ -1,0 +1,123 @@
+/**
+ * The write lease of a file: at most one, numbered by the log index of its grant, so that numbers only rise
+ * (rule E3). Every command names the lease and is refused when it has ended or belongs to another session.
+ */
+import { refused, type Refusal } from '../state/result.ts'
+import type { InodeRow } from '../state/rows.ts'
+import type { ChunkContext, ChunkHandlers, ChunkState, NamespaceView } from './handlers.ts'
+import { endLease, raiseGeneration } from './sessions.ts'
+
+/** Rule L8: the coldest intents are flushed and given back beyond this. */
+export const LEASE_INTENT_COUNT_MAX = 1024
+
+type LeaseCommandType = 'lease.acquire' | 'lease.update' | 'lease.release' | 'lease.zeroed'
+
+/** The inode of a living lease of this session, or why not. */
+export function heldFile(
+  state: ChunkState,
+  session: number,
+  lease: number,
+  inode: number,
+): InodeRow | Refusal {
+  const row = state.leases.get(lease)
+  if (row === undefined || row.inode !== inode || row.session !== session) {
+    return refused('NO_LEASE', `lease ${lease} of inode ${inode} has ended`)
+  }
+  const file = state.inodes.get(inode)
+  return file ?? refused('ESTALE', `inode ${inode} no longer exists`)
+}
+
+export function isRefusal(value: object): value is Refusal {
+  return 'error' in value
+}
+
+export function leaseHandlers(namespace: NamespaceView): ChunkHandlers<LeaseCommandType> {
+  return {
+    'lease.acquire'(context, { session, inode, pinned }) {
+      const { state, index } = context
+      const file = state.inodes.get(inode)
+      if (file === undefined) return refused('ESTALE', `inode ${inode} no longer exists`)
+      if (file.type !== 'file') return refused(file.type === 'directory' ? 'EISDIR' : 'EINVAL', 'not a file')
+      const answer = (lease: number) => ({
+        ok: {
+          lease,
+          attributes: namespace.attributesOf(state, file),
+          ...(file.zeroFrom === undefined ? {} : { zeroFrom: file.zeroFrom }),
+        },
+      })
+      const current = state.leaseByInode.get(inode)
+      const holder = current === undefined ? undefined : state.leases.get(current)
+      if (holder !== undefined) {
+        if (holder.session !== session) return refused('EBUSY', `inode ${inode} is being written elsewhere`)
+        if (pinned && !holder.pinned) state.leases.set(holder.lease, { ...holder, pinned })
+        return answer(holder.lease)
+      }
+      state.leases.set(index, { lease: index, inode, session, pinned })
+      return answer(index)
+    },
+
+    'lease.update'(context, command) {
+      const { state } = context
+      const file = heldFile(state, command.session, command.lease, command.inode)
+      if (isRefusal(file)) return file
+      const refusal = applyUpdate(context, file, command)
+      return refusal ?? { ok: { attributes: namespace.attributesOf(state, file) } }
+    },
+
+    'lease.release'(context, command) {
+      const { state } = context
+      const file = heldFile(state, command.session, command.lease, command.inode)
+      if (isRefusal(file)) return file
+      const refusal = applyUpdate(context, file, command)
+      if (refusal !== null) return refusal
+      const dirty = endLease(context, command.lease)
+      // While something is dirty the size may still have to be recovered up to this bound (rule F8).
+      if (dirty.length === 0 && file.sizeLimit !== undefined && !hasDirtyChunk(state, file)) {
+        delete file.sizeLimit
+        state.inodes.touch(file.inode)
+      }
+      return { ok: {} }
+    },
+
+    'lease.zeroed'({ state }, { session, lease, inode, zeroFrom }) {
+      const file = heldFile(state, session, lease, inode)
+      if (isRefusal(file)) return file
+      // A later truncate has put its own mark: this message is old (rule E6).
+      if (file.zeroFrom === zeroFrom) {
+        delete file.zeroFrom
+        state.inodes.touch(inode)
+      }
+      return { ok: {} }
+    },
+  }
+}
+
+interface FileUpdate {
+  readonly size?: number
+  readonly modifySeconds?: number
+  readonly modifyNanoseconds?: number
+}
+
+/** Size only grows this way (shrinking is lease.truncate), and never past a tail that must be zeroed (rule T1). */
+function applyUpdate(context: ChunkContext, file: InodeRow, update: FileUpdate): Refusal | null {
+  const { size, modifySeconds, modifyNanoseconds } = update
+  if (size !== undefined && file.zeroFrom !== undefined && size > file.zeroFrom) {
+    return refused('REFUSED', `the tail from ${file.zeroFrom} must be zeroed first (rule T1)`)
+  }
+  const grows = size !== undefined && size > file.size
+  if (!grows && modifySeconds === undefined) return null
+  if (grows) file.size = size
+  if (modifySeconds !== undefined) {
+    file.modifySeconds = modifySeconds
+    file.modifyNanoseconds = Math.min(modifyNanoseconds ?? 0, 999_999_999)
+  }
+  file.changeSeconds = context.wallSeconds
+  file.changeNanoseconds = context.wallNanoseconds
+  raiseGeneration(context.state, file.inode)
+  return null
+}
+
+export function hasDirtyChunk(state: ChunkState, file: InodeRow): boolean {
+  for (const chunk of file.chunks?.values() ?? []) if (state.chunks.isDirtyDead(chunk)) return true
+  return false
+}

@@ -1,0 +1,75 @@
+/** The registry of chunk servers: identity, registration numbers (rule B3), committed states. */
+import { refused } from '../state/result.ts'
+import type { ServerRow } from '../state/rows.ts'
+import type { ChunkHandlers, ChunkState } from './handlers.ts'
+
+/** The guide numbers chunk servers from 1025. */
+export const SERVER_ID_FIRST = 1025
+export const SERVER_COUNT_MAX = 10_000
+
+export const serverHandlers: ChunkHandlers<'server.register' | 'server.state'> = {
+  'server.register'({ state }, command) {
+    const { type: _type, ...facts } = command
+    const existing =
+      command.server === 0 ? findStore(state, command.storeUuid) : state.servers.get(command.server)
+    if (existing === undefined) {
+      if (command.server !== 0)
+        return refused('NOT_FOUND', `CS#${command.server} is not known in this cluster`)
+      if (state.servers.size >= SERVER_COUNT_MAX) return refused('OVERLOADED', 'too many chunk servers')
+      const server = takeServerId(state)
+      state.servers.set(server, {
+        ...facts,
+        server,
+        registration: 1,
+        registrationConfirmed: 0,
+        state: 'inactive',
+      })
+      return { ok: { server, registration: 1 } }
+    }
+    if (existing.storeUuid !== command.storeUuid) {
+      return refused(
+        'REFUSED',
+        `CS#${existing.server} has another store: this one is a copy under its number`,
+      )
+    }
+    if (existing.state === 'dropped') return refused('REFUSED', `CS#${existing.server} was removed`)
+    // Rule B3: an older number than one it had confirmed is a copy, or a disk that went back in time.
+    if (
+      command.registration < existing.registrationConfirmed ||
+      command.registration > existing.registration
+    ) {
+      return refused(
+        'REFUSED',
+        `CS#${existing.server} presents registration ${command.registration}, but confirmed ` +
+          `${existing.registrationConfirmed}: its store is a copy or was restored from an old one`,
+      )
+    }
+    const registration = existing.registration + 1
+    state.servers.set(existing.server, { ...existing, ...facts, server: existing.server, registration })
+    return { ok: { server: existing.server, registration } }
+  },
+
+  'server.state'({ state }, { server, state: next }) {
+    const row = state.servers.get(server)
+    if (row === undefined || row.state === 'dropped') return { ok: { changed: false } }
+    const changed = row.state !== next
+    // It reports only after it has stored its number durably.
+    const registrationConfirmed = next === 'active' ? row.registration : row.registrationConfirmed
+    state.servers.set(server, { ...row, state: next, registrationConfirmed })
+    return { ok: { changed } }
+  },
+}
+
+/** A store that lost the answer to its first registration asks again without a number. */
+function findStore(state: ChunkState, storeUuid: string): ServerRow | undefined {
+  for (const row of state.servers.values()) {
+    if (row.storeUuid === storeUuid && row.state !== 'dropped') return row
+  }
+  return undefined
+}
+
+function takeServerId(state: ChunkState): number {
+  if (state.counters.get('nextServer') < SERVER_ID_FIRST)
+    state.counters.raiseTo('nextServer', SERVER_ID_FIRST)
+  return state.counters.take('nextServer')
+}
