@@ -16,7 +16,7 @@ import {
   sourceFiles,
 } from './source-tree.ts'
 
-const importCountFloor = 30
+const importCountFloor = 400
 
 const layerByRoom: Record<string, number> = {
   base: 0,

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { importsOf, lineOf, parseSource, type SourceFile, sourceFiles, visit } from './source-tree.ts'
 
-const checkedFileCountFloor = 10
+const checkedFileCountFloor = 60
 const exemptPrefixes = ['core/platform/node/', 'core/node/', 'core/cli/']
 const forbiddenGlobals = new Set([
   'Date',

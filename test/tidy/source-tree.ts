@@ -10,8 +10,8 @@ import { parseSync, Visitor, type VisitorObject } from 'oxc-parser'
 export const rootDirectory = resolve(import.meta.dirname, '../..')
 
 /** Raise these as the tree grows; lower them only in the commit that removes the files. */
-const sourceFileCountFloor = 25
-const coreFileCountFloor = 15
+const sourceFileCountFloor = 130
+const coreFileCountFloor = 90
 
 type ParseResult = ReturnType<typeof parseSync>
 
