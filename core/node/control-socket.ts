@@ -23,7 +23,7 @@ export async function serveControl(socketFile: string, commands: ControlCommands
       send: (line) => socket.write(line),
       close: () => socket.end(),
     })
-    socket.on('data', (data) => session.receive(data))
+    socket.on('data', (data: Buffer) => session.receive(data))
     socket.on('error', () => socket.destroy())
     socket.on('close', () => session.disconnected())
   })
@@ -60,7 +60,7 @@ export function connectControl(socketFile: string): Promise<ControlConnection | 
       send: (line) => socket.write(line),
       close: () => socket.end(),
     })
-    socket.on('data', (data) => client.receive(data))
+    socket.on('data', (data: Buffer) => client.receive(data))
     socket.on('close', () => client.disconnected())
     socket.once('error', () => resolve(null))
     socket.once('connect', () => resolve({ client, close: () => socket.end() }))

@@ -27,7 +27,7 @@ export const coreSchema = {
   cs: {
     port_range: {
       doc: 'Ports from which chunk servers take the first free one',
-      format: String,
+      format: 'string',
       default: '2520-2619',
     },
   },

@@ -1,0 +1,164 @@
+/**
+ * `npm run bench [-- --vs moosefs]`: the workloads on Cairn's own mount, and on a peer in the same run:
+ * rounds alternate, the median counts, the ratio is what matters. Also prints disk flushes per fsync,
+ * because an fsync that flushes nothing is quick. Needs root.
+ */
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { parseArgs } from 'node:util'
+import { CairnPeer } from './peers/cairn.ts'
+import { MooseFsPeer } from './peers/moosefs.ts'
+import type { Peer } from './peers/peer.ts'
+import { type Figure, runWorkload, WORKLOADS, type Workload, type WorkloadOptions } from './workloads.ts'
+
+const USAGE = `usage: npm run bench -- [options]
+  --vs moosefs       compare with a peer in the same run
+  --rounds N         alternating rounds (3)
+  --workloads LIST   some of ${WORKLOADS.join(',')} (all)
+  --runtime S        seconds of each timed job (10)
+  --size MIB         size of the file (1024)
+  --files N          files of W7 (5000)
+  --dir DIR          where everything is put (a new folder below the temporary folder)
+  --json FILE        figures as JSON
+  --quick            1 round, 2 s, 256 MiB, 500 files: does everything still work?`
+
+const { values } = parseArgs({
+  options: {
+    vs: { type: 'string' },
+    rounds: { type: 'string' },
+    workloads: { type: 'string' },
+    runtime: { type: 'string' },
+    size: { type: 'string' },
+    files: { type: 'string' },
+    dir: { type: 'string' },
+    json: { type: 'string' },
+    quick: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h', default: false },
+  },
+})
+
+interface Row {
+  readonly peer: string
+  readonly round: number
+  readonly figures: readonly Figure[]
+}
+
+async function main(): Promise<void> {
+  if (values.help) return void process.stdout.write(`${USAGE}\n`)
+  const root = values.dir ?? fs.mkdtempSync(path.join(os.tmpdir(), 'cairn-bench-'))
+  const peers: Peer[] = [new CairnPeer(root)]
+  if (values.vs === 'moosefs') peers.push(new MooseFsPeer(root))
+  else if (values.vs !== undefined) throw new Error(`--vs ${values.vs}: only moosefs is known\n${USAGE}`)
+  const options: WorkloadOptions = {
+    sizeMib: number(values.size, values.quick ? 256 : 1024),
+    runtimeS: number(values.runtime, values.quick ? 2 : 10),
+    rampS: values.quick ? 0 : 2,
+    fileCount: number(values.files, values.quick ? 500 : 5000),
+  }
+  const rounds = number(values.rounds, values.quick ? 1 : 3)
+  const workloads = (values.workloads?.split(',') ?? WORKLOADS) as readonly Workload[]
+  for (const workload of workloads)
+    if (!WORKLOADS.includes(workload)) throw new Error(`unknown workload ${workload}\n${USAGE}`)
+  const rows: Row[] = []
+  const descriptions: string[] = []
+  for (let round = 1; round <= rounds; round++) {
+    for (const peer of peers) {
+      process.stderr.write(`round ${round} of ${rounds}: ${peer.name}\n`)
+      rows.push({ peer: peer.name, round, figures: await runPeer(peer, workloads, options) })
+      if (round === 1) descriptions.push(await peer.describe())
+    }
+  }
+  report(
+    rows,
+    peers.map((peer) => peer.name),
+    descriptions,
+    options,
+  )
+  if (values.dir === undefined) fs.rmSync(root, { recursive: true, force: true })
+}
+
+async function runPeer(
+  peer: Peer,
+  workloads: readonly Workload[],
+  options: WorkloadOptions,
+): Promise<Figure[]> {
+  const figures: Figure[] = []
+  try {
+    const directory = await peer.up()
+    for (const workload of workloads) {
+      const results = await runWorkload(directory, workload, options)
+      for (const figure of results)
+        process.stderr.write(`  ${figure.name.padEnd(9)} ${shown(figure.value)} ${figure.unit}\n`)
+      figures.push(...results)
+    }
+  } finally {
+    await peer.down()
+  }
+  return figures
+}
+
+function report(
+  rows: readonly Row[],
+  peers: readonly string[],
+  descriptions: readonly string[],
+  options: WorkloadOptions,
+): void {
+  const names = [...new Set(rows.flatMap((row) => row.figures.map((figure) => figure.name)))]
+  const of = (peer: string, name: string): Figure[] =>
+    rows
+      .filter((row) => row.peer === peer)
+      .flatMap((row) => row.figures.filter((figure) => figure.name === name))
+  const table = names.map((name) => {
+    const medians = peers.map((peer) => median(of(peer, name).map((figure) => figure.value)))
+    const flushes = peers.map((peer) =>
+      median(of(peer, name).flatMap((figure) => figure.flushesPerFsync ?? [])),
+    )
+    const unit = of(peers[0] ?? '', name)[0]?.unit ?? ''
+    return {
+      name,
+      unit,
+      medians,
+      flushes,
+      ratio: medians.length > 1 ? (medians[0] ?? 0) / (medians[1] ?? 1) : null,
+    }
+  })
+  const lines = [
+    '',
+    ...descriptions,
+    `${os.cpus().length} processors, file of ${options.sizeMib} MiB, ${options.runtimeS} s a job, medians of ${rows.length / peers.length} alternating rounds`,
+    '',
+    `| workload | unit | ${peers.join(' | ')} |${peers.length > 1 ? ' ratio |' : ''} disk flushes per fsync |`,
+    `|---|---|${'---|'.repeat(peers.length)}${peers.length > 1 ? '---|' : ''}---|`,
+    ...table.map(
+      (row) =>
+        `| ${row.name} | ${row.unit} | ${row.medians.map(shown).join(' | ')} |${row.ratio === null ? '' : ` ${row.ratio.toFixed(2)} |`} ` +
+        `${row.flushes.every(Number.isNaN) ? '' : row.flushes.map((value) => value.toFixed(2)).join(' / ')} |`,
+    ),
+  ]
+  process.stdout.write(`${lines.join('\n')}\n`)
+  if (values.json !== undefined)
+    fs.writeFileSync(values.json, `${JSON.stringify({ options, descriptions, rows, table }, null, 2)}\n`)
+}
+
+function median(numbers: readonly number[]): number {
+  const sorted = [...numbers].sort((a, b) => a - b)
+  const middle = Math.floor(sorted.length / 2)
+  if (sorted.length === 0) return Number.NaN
+  return sorted.length % 2 === 1
+    ? (sorted[middle] ?? Number.NaN)
+    : ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2
+}
+
+function shown(value: number): string {
+  return value >= 100 ? String(Math.round(value)) : value.toFixed(1)
+}
+
+function number(text: string | undefined, byDefault: number): number {
+  if (text === undefined) return byDefault
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < 1) throw new Error(`'${text}' is no count\n${USAGE}`)
+  return value
+}
+
+await main()

@@ -1,0 +1,87 @@
+/**
+ * The `cairn` program. The composition root: the only place that knows all rooms. Commands of this room
+ * start roles; those of `core/cli` talk to a running cluster; plugins add their own (only the plugin whose
+ * manifest names the command being run is imported).
+ */
+import type { Command } from 'commander'
+import { CairnError } from '../base/errors.ts'
+import { createProgram, printError, runProgram } from '../cli/program.ts'
+import { exitStatusOf } from '../cli/exit.ts'
+import { silentLogger } from '../platform/logger.ts'
+import { addPluginCommands } from './commands/from-plugins.ts'
+import { registerMakeCommands } from './commands/make.ts'
+import { registerPluginCommands } from './commands/plugin.ts'
+import { registerRoleCommands } from './commands/roles.ts'
+import { registerShutdownCommand } from './commands/shutdown.ts'
+import { registerUpCommands } from './commands/up.ts'
+import { bootPlugins } from './plugins.ts'
+import { VERSION } from './version.ts'
+
+/** Options that take a value and may stand before the command. */
+const VALUE_OPTIONS = new Set(['-c', '--cluster', '--etc', '--agent'])
+
+async function main(argv: readonly string[]): Promise<number> {
+  const { program, contextOf } = createProgram(VERSION)
+  registerUpCommands(program, contextOf)
+  registerMakeCommands(program, contextOf)
+  registerRoleCommands(program, contextOf)
+  registerShutdownCommand(program, contextOf)
+  registerPluginCommands(program, contextOf)
+  const command = commandIn(argv.slice(2))
+  const isOurs = program.commands.some((known) => known.name() === command)
+  if (isOurs && command !== 'completion') return runProgram(program, argv)
+  return withPluginCommands(program, argv, command, contextOf)
+}
+
+/** Help, completion and unknown words: plugins may know them. A broken configuration must not hide our own help. */
+async function withPluginCommands(
+  program: Command,
+  argv: readonly string[],
+  command: string | undefined,
+  contextOf: ReturnType<typeof createProgram>['contextOf'],
+): Promise<number> {
+  const etcOption = optionIn(argv, '--etc')
+  if (etcOption !== undefined) process.env['CAIRN_ETC'] = etcOption
+  let plugins: Awaited<ReturnType<typeof bootPlugins>>
+  try {
+    plugins = await bootPlugins({
+      role: 'cli',
+      command: command ?? '',
+      etc: contextOf().etc,
+      logger: silentLogger,
+    })
+  } catch (error) {
+    if (command !== undefined && command !== 'completion' && command !== 'help') throw error
+    printError(error)
+    return runProgram(program, argv)
+  }
+  try {
+    addPluginCommands(program, plugins, contextOf)
+    return await runProgram(program, argv)
+  } finally {
+    await plugins.stop()
+  }
+}
+
+/** The first word that is neither an option nor the value of one. */
+function commandIn(words: readonly string[]): string | undefined {
+  for (let index = 0; index < words.length; index++) {
+    const word = words[index]
+    if (word === undefined) return undefined
+    if (VALUE_OPTIONS.has(word)) index += 1
+    else if (!word.startsWith('-')) return word
+  }
+  return undefined
+}
+
+function optionIn(words: readonly string[], option: string): string | undefined {
+  const at = words.indexOf(option)
+  return at < 0 ? undefined : words[at + 1]
+}
+
+try {
+  process.exit(await main(process.argv))
+} catch (error) {
+  printError(error)
+  process.exit(error instanceof CairnError ? exitStatusOf(error) : 1)
+}
