@@ -4,6 +4,7 @@
  * it only inside commands (rule L11). File system and lease commands carry the parameters of the wire
  * method of the same name.
  */
+import type { FileType } from '../../wire/messages/common.ts'
 import type { MetadataMethods } from '../../wire/messages/metadata.ts'
 import type { ParamsOf } from '../../wire/messages/method.ts'
 import type { ChunkMember, EventSeverity, ServerState } from './rows.ts'
@@ -31,9 +32,18 @@ type AdminCommandName = 'admin.setConfig'
 
 /** Commands that a session's requests turn into, one to one. */
 export type RequestCommandName = FileSystemCommandName | LeaseCommandName | AdminCommandName
-export type RequestCommand = {
-  [N in RequestCommandName]: { type: N; session: number } & ParamsOf<MetadataMethods, N>
-}[RequestCommandName]
+export type RequestCommand =
+  | {
+      [N in Exclude<RequestCommandName, 'fs.mknod'>]: { type: N; session: number } & ParamsOf<
+        MetadataMethods,
+        N
+      >
+    }[Exclude<RequestCommandName, 'fs.mknod'>]
+  /** The wire calls the kind of node `type`; here that is the kind of command. */
+  | ({ type: 'fs.mknod'; session: number; fileType: FileType } & Omit<
+      ParamsOf<MetadataMethods, 'fs.mknod'>,
+      'type'
+    >)
 
 /** Commands of the master itself. Each states its condition; `apply` re-checks it and ignores what is stale (E6). */
 export type ControlCommand =

@@ -1,0 +1,91 @@
+/**
+ * Sizes of files, inside lease commands (rule T2). Shrinking sets the size, drops whole chunks and marks the
+ * tail of the last one in one command; the size may grow past the mark only after the holder zeroed the tail
+ * on all members (rule T1). Readers clip by size.
+ */
+import { CHUNK_SIZE_BYTES } from '../../base/units.ts'
+import type { ApplyContext } from '../state/apply.ts'
+import { type Refusal, refused } from '../state/result.ts'
+import type { InodeRow } from '../state/rows.ts'
+import type { ChunkActions } from './chunk-actions.ts'
+import { setModifyTime } from './inodes.ts'
+import { FILE_SIZE_BYTES_MAX } from './limits.ts'
+
+/** Why the file may not have this size (yet). */
+export function sizeRefusal(row: InodeRow, size: number): Refusal | undefined {
+  if (row.type !== 'file') return refused('EINVAL', `a ${row.type} has no size to set`)
+  if (size > FILE_SIZE_BYTES_MAX) return refused('EFBIG', `a file has at most ${FILE_SIZE_BYTES_MAX} bytes`)
+  return row.zeroFrom !== undefined && size > row.zeroFrom
+    ? refused('REFUSED', `the tail from ${row.zeroFrom} must be zeroed first (rule T1)`)
+    : undefined
+}
+
+/** `sizeRefusal` must have been asked. Sets times as truncate(2) does, also when the size stays. */
+export function setFileSize(
+  context: ApplyContext,
+  row: InodeRow,
+  size: number,
+  chunkActions: ChunkActions,
+): void {
+  // Under a lease there may be bytes up to the limit that the quorum has not heard of yet (rule F8).
+  const knownEnd = Math.max(row.size, row.sizeLimit ?? 0)
+  if (size < knownEnd || hasChunksBeyond(row, size)) shrink(context, row, size, chunkActions)
+  row.size = size
+  setModifyTime(context, row)
+}
+
+function hasChunksBeyond(row: InodeRow, size: number): boolean {
+  return chunkIndexesBeyond(row, size).length > 0
+}
+
+function chunkIndexesBeyond(row: InodeRow, size: number): number[] {
+  const keptCount = Math.ceil(size / CHUNK_SIZE_BYTES)
+  return [...(row.chunks?.keys() ?? [])].filter((index) => index >= keptCount)
+}
+
+function shrink(context: ApplyContext, row: InodeRow, size: number, chunkActions: ChunkActions): void {
+  const dropped: number[] = []
+  for (const index of chunkIndexesBeyond(row, size)) {
+    dropped.push(row.chunks?.get(index) ?? 0)
+    row.chunks?.delete(index)
+  }
+  if (row.chunks?.size === 0) delete row.chunks
+  if (dropped.length > 0) chunkActions.dropChunks(context, dropped)
+  // A hole at the end needs no mark, and an older mark lies in a dropped chunk or behind the new one.
+  const hasTail =
+    size % CHUNK_SIZE_BYTES !== 0 && row.chunks?.has(Math.floor(size / CHUNK_SIZE_BYTES)) === true
+  if (hasTail) row.zeroFrom = size
+  else delete row.zeroFrom
+}
+
+/** The holder zeroed the tail from `zeroFrom` on all members. A mark made later stays. */
+export function clearZeroMark(context: ApplyContext, row: InodeRow, zeroFrom: number): void {
+  if (row.zeroFrom !== zeroFrom) return
+  delete row.zeroFrom
+  context.state.inodes.touch(row.inode)
+}
+
+/** Unmaps whole chunks (hole punching). Returns how many there were. */
+export function unmapChunks(
+  context: ApplyContext,
+  row: InodeRow,
+  indexes: readonly number[],
+  chunkActions: ChunkActions,
+): number {
+  const dropped: number[] = []
+  for (const index of indexes) {
+    const chunk = row.chunks?.get(index)
+    if (chunk === undefined) continue
+    dropped.push(chunk)
+    row.chunks?.delete(index)
+  }
+  if (row.chunks?.size === 0) delete row.chunks
+  if (row.zeroFrom !== undefined && row.chunks?.has(Math.floor(row.zeroFrom / CHUNK_SIZE_BYTES)) !== true) {
+    delete row.zeroFrom
+  }
+  if (dropped.length > 0) {
+    chunkActions.dropChunks(context, dropped)
+    setModifyTime(context, row)
+  }
+  return dropped.length
+}

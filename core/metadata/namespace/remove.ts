@@ -1,0 +1,81 @@
+/** Names that go: unlink, rmdir, and at last the inodes that lost them all. */
+import type { ApplyContext, CommandOf, OutcomeOf } from '../state/apply.ts'
+import { type CommandResult, type Refusal, refused } from '../state/result.ts'
+import type { InodeRow } from '../state/rows.ts'
+import type { ChunkActions } from './chunk-actions.ts'
+import { dropLink, findDirectory, inodeOf, isRefusal, setModifyTime } from './inodes.ts'
+import { nameRefusal } from './limits.ts'
+
+export function unlink(
+  context: ApplyContext,
+  command: CommandOf<'fs.unlink'>,
+): CommandResult<OutcomeOf<'fs.unlink'>> {
+  const { state } = context
+  const parent = findDirectory(state, command.parent)
+  if (isRefusal(parent)) return parent
+  if (command.name === '.' || command.name === '..') return refused('EISDIR', 'is a directory')
+  const refusal = nameRefusal(command.name)
+  if (refusal !== undefined) return refusal
+  const entry = state.entries.entry(parent.inode, command.name)
+  if (entry === undefined) return refused('ENOENT', 'no such name')
+  const row = inodeOf(state, entry.inode)
+  if (row.type === 'directory') return refused('EISDIR', 'is a directory')
+  state.entries.remove(parent.inode, entry)
+  setModifyTime(context, parent)
+  dropLink(context, row)
+  return { ok: { inode: row.inode, links: row.links } }
+}
+
+export function removeDirectory(
+  context: ApplyContext,
+  command: CommandOf<'fs.rmdir'>,
+): CommandResult<OutcomeOf<'fs.rmdir'>> {
+  const { state } = context
+  const parent = findDirectory(state, command.parent)
+  if (isRefusal(parent)) return parent
+  const refusal = removedNameRefusal(command.name)
+  if (refusal !== undefined) return refusal
+  const entry = state.entries.entry(parent.inode, command.name)
+  if (entry === undefined) return refused('ENOENT', 'no such name')
+  const row = inodeOf(state, entry.inode)
+  if (row.type !== 'directory') return refused('ENOTDIR', `is a ${row.type}`)
+  if (state.entries.entryCount(row.inode) > 0) return refused('ENOTEMPTY', 'directory is not empty')
+  state.entries.remove(parent.inode, entry)
+  parent.links -= 1
+  setModifyTime(context, parent)
+  dropLink(context, row)
+  return { ok: { inode: row.inode } }
+}
+
+/** POSIX: EINVAL for '.', ENOTEMPTY for '..'. */
+function removedNameRefusal(name: string): Refusal | undefined {
+  return name === '..' ? refused('ENOTEMPTY', 'directory is not empty') : nameRefusal(name)
+}
+
+/**
+ * Ends inodes without a name. One that got a lease meanwhile stays: its chunks are freed after the last
+ * session that held it ended (rule T2); the master proposes only what no session has open.
+ */
+export function collectFiles(
+  context: ApplyContext,
+  command: CommandOf<'file.collect'>,
+  chunkActions: ChunkActions,
+): CommandResult<OutcomeOf<'file.collect'>> {
+  const { state } = context
+  const collected: number[] = []
+  for (const inode of command.inodes) {
+    const row = state.inodes.get(inode)
+    if (row === undefined || row.links > 0 || state.leaseByInode.has(inode)) continue
+    dropAllChunks(context, row, chunkActions)
+    state.inodes.delete(inode)
+    collected.push(inode)
+  }
+  return { ok: { collected } }
+}
+
+function dropAllChunks(context: ApplyContext, row: InodeRow, chunkActions: ChunkActions): void {
+  if (row.chunks === undefined || row.chunks.size === 0) return
+  const chunks = [...row.chunks.values()]
+  delete row.chunks
+  chunkActions.dropChunks(context, chunks)
+}
