@@ -29,7 +29,7 @@ export class ConfigError extends CairnError {
   constructor(file: string, problems: readonly ConfigProblem[]) {
     const lines = problems.map(({ key, plugin, message, next }) => {
       const where = plugin === undefined ? key : `${key} (plugin ${plugin})`
-      return `  ${where}: ${message}. ${next}`
+      return `  ${where}: ${message}. ${next}${next.endsWith('?') ? '' : '.'}`
     })
     super('CONFIG_INVALID', `${file} is not valid:\n${lines.join('\n')}`, {
       next: 'Correct the keys named above and start again.',

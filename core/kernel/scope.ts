@@ -81,7 +81,7 @@ export class Scope {
     await Promise.resolve()
     for (const entry of entries) {
       try {
-        const pending: unknown = entry.dispose() // whatever it is: arrow functions return what they last did
+        const pending: void | PromiseLike<void> = entry.dispose()
         if (isPromise(pending)) await withDeadline(this.#clock, pending, entry.deadlineMs, entry.name)
       } catch (error) {
         this.#report(entry.name, error)
@@ -93,7 +93,7 @@ export class Scope {
 /** Waits for `work` at most `deadlineMs`; late results are dropped, late errors too. */
 export function withDeadline<T>(
   clock: Clock,
-  work: Promise<T>,
+  work: PromiseLike<T>,
   deadlineMs: number,
   name: string,
 ): Promise<T> {

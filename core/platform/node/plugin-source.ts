@@ -49,9 +49,14 @@ function installResolveHook(): void {
       const inPackages = (
         inRoot ? url.pathname.slice(new URL(root).pathname.length - 1) : url.pathname
       ).includes('/node_modules/')
-      if (inRoot && !inPackages) url.searchParams.set(GENERATION, tag)
-      else if (!inPackages || !/\.[cm]?tsx?$/.test(url.pathname)) url.searchParams.delete(TSX_NAMESPACE)
-      return { ...resolved, url: url.href }
+      if (inRoot && !inPackages) {
+        url.searchParams.set(GENERATION, tag)
+        return { ...resolved, url: url.href }
+      }
+      if (!url.searchParams.has(TSX_NAMESPACE) || (inPackages && /\.[cm]?tsx?$/.test(url.pathname))) return resolved
+      url.searchParams.delete(TSX_NAMESPACE)
+      // tsx says "module" also of TypeScript, which it would have translated: Node must find the format itself.
+      return { ...resolved, url: url.href, format: null }
     },
   })
 }
