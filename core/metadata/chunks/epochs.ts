@@ -5,50 +5,49 @@
  *     propose: any non-empty subset of the in-sync members of the last ACTIVE epoch, plus joiners
  *     activate: exactly the pending version; join.complete: exactly that version and attempt
  */
+import { effectivePlacement } from '../namespace/placement.ts'
 import { CHUNK_MEMBER_COUNT_MAX, FORMER_COUNT_MAX } from './chunk-table.ts'
 import type { EpochProposal } from '../state/commands.ts'
 import type { ChunkMember, ChunkRow } from '../state/rows.ts'
-import type { ChunkContext, ChunkHandlers, ChunkState, NamespaceView } from './handlers.ts'
+import type { ChunkContext, ChunkHandlers, ChunkState } from './handlers.ts'
 import { raiseGeneration } from './sessions.ts'
 
 type EpochCommandType = 'epoch.propose' | 'epoch.activate' | 'join.complete'
 
-export function epochHandlers(namespace: NamespaceView): ChunkHandlers<EpochCommandType> {
-  return {
-    'epoch.propose'({ state }, { epochs }) {
-      const proposed: { chunk: number; version: number }[] = []
-      for (const epoch of epochs) {
-        const version = propose(state, epoch)
-        if (version > 0) proposed.push({ chunk: epoch.chunk, version })
-      }
-      return { ok: { proposed } }
-    },
+export const epochHandlers: ChunkHandlers<EpochCommandType> = {
+  'epoch.propose'({ state }, { epochs }) {
+    const proposed: { chunk: number; version: number }[] = []
+    for (const epoch of epochs) {
+      const version = propose(state, epoch)
+      if (version > 0) proposed.push({ chunk: epoch.chunk, version })
+    }
+    return { ok: { proposed } }
+  },
 
-    'epoch.activate'(context, { epochs }) {
-      const activated: number[] = []
-      for (const { chunk, version } of epochs) {
-        if (activate(context, namespace, chunk, version)) activated.push(chunk)
-      }
-      return { ok: { activated } }
-    },
+  'epoch.activate'(context, { epochs }) {
+    const activated: number[] = []
+    for (const { chunk, version } of epochs) {
+      if (activate(context, chunk, version)) activated.push(chunk)
+    }
+    return { ok: { activated } }
+  },
 
-    'join.complete'({ state }, { joins }) {
-      const completed: { chunk: number; server: number; version: number }[] = []
-      for (const { chunk, version, server, attempt } of joins) {
-        const row = state.chunks.get(chunk)
-        // Rule E6: another version, attempt or a reconfiguration under way: the comparison starts again.
-        if (row === undefined || row.version !== version || row.pending !== null || row.dirtyDead) continue
-        const member = row.members.find((candidate) => candidate.server === server)
-        if (member === undefined || member.role !== 'joining' || member.attempt !== attempt) continue
-        const members = row.members.map((candidate) =>
-          candidate === member ? inSyncMember(server, version) : candidate,
-        )
-        state.chunks.put({ ...row, members, writable: isWritable(state, namespace, row, members) })
-        completed.push({ chunk, server, version })
-      }
-      return { ok: { completed } }
-    },
-  }
+  'join.complete'({ state }, { joins }) {
+    const completed: { chunk: number; server: number; version: number }[] = []
+    for (const { chunk, version, server, attempt } of joins) {
+      const row = state.chunks.get(chunk)
+      // Rule E6: another version, attempt or a reconfiguration under way: the comparison starts again.
+      if (row === undefined || row.version !== version || row.pending !== null || row.dirtyDead) continue
+      const member = row.members.find((candidate) => candidate.server === server)
+      if (member === undefined || member.role !== 'joining' || member.attempt !== attempt) continue
+      const members = row.members.map((candidate) =>
+        candidate === member ? inSyncMember(server, version) : candidate,
+      )
+      state.chunks.put({ ...row, members, writable: isWritable(state, row, members) })
+      completed.push({ chunk, server, version })
+    }
+    return { ok: { completed } }
+  },
 }
 
 function inSyncMember(server: number, since: number): ChunkMember {
@@ -117,7 +116,7 @@ function formerAfter(
     .map(([server, highest]) => ({ server, version: highest }))
 }
 
-function activate(context: ChunkContext, namespace: NamespaceView, chunk: number, version: number): boolean {
+function activate(context: ChunkContext, chunk: number, version: number): boolean {
   const { state } = context
   const row = state.chunks.get(chunk)
   if (row === undefined || row.pending === null || row.pending.version !== version) return false
@@ -132,21 +131,16 @@ function activate(context: ChunkContext, namespace: NamespaceView, chunk: number
     members,
     pending: null,
     dirtyDead: row.dirtyDead && !reconcile,
-    writable: isWritable(state, namespace, row, members),
+    writable: isWritable(state, row, members),
   })
   raiseGeneration(state, row.inode)
   return true
 }
 
 /** Rule A4: decided here and nowhere else. */
-function isWritable(
-  state: ChunkState,
-  namespace: NamespaceView,
-  row: ChunkRow,
-  members: readonly ChunkMember[],
-): boolean {
+function isWritable(state: ChunkState, row: ChunkRow, members: readonly ChunkMember[]): boolean {
   const file = state.inodes.get(row.inode)
   if (file === undefined) return false
   const inSyncCount = members.filter((member) => member.role === 'in-sync').length
-  return inSyncCount >= namespace.placementOf(state, file).replicasMinimum
+  return inSyncCount >= effectivePlacement(file).replicasMinimum
 }

@@ -2,9 +2,7 @@
  * The half of the state machine that is about sessions, leases, chunks, servers and events: the table of
  * handlers by command. Each handler re-checks its condition (rule E6) and changes nothing when it refuses.
  */
-import type { Attributes, PlacementAttributes } from '../../wire/messages/common.ts'
 import type { ApplyContext, CommandType, Handlers } from '../state/apply.ts'
-import type { InodeRow } from '../state/rows.ts'
 import type { MetadataState } from '../state/state.ts'
 import { administrationHandlers } from './administration.ts'
 import type { ChunkTable } from './chunk-table.ts'
@@ -18,25 +16,16 @@ import { sizeHandlers } from './sizes.ts'
 
 export type ChunkState = MetadataState<ChunkTable>
 export type ChunkContext = ApplyContext<ChunkTable>
-export type EffectivePlacement = Required<PlacementAttributes>
-
-/** What these handlers need of the namespace. Deterministic functions of the state. */
-export interface NamespaceView {
-  attributesOf(state: ChunkState, row: InodeRow): Attributes
-  placementOf(state: ChunkState, row: InodeRow): EffectivePlacement
-}
 
 export type ChunkHandlers<Types extends CommandType> = Pick<Handlers<CommandType, ChunkTable>, Types>
 
-export function chunkHandlers(namespace: NamespaceView) {
-  return {
-    ...sessionHandlers,
-    ...leaseHandlers(namespace),
-    ...sizeHandlers(namespace),
-    ...intentHandlers(namespace),
-    ...epochHandlers(namespace),
-    ...replicaHandlers(namespace),
-    ...serverHandlers,
-    ...administrationHandlers,
-  }
+export const chunkHandlers = {
+  ...sessionHandlers,
+  ...leaseHandlers,
+  ...sizeHandlers,
+  ...intentHandlers,
+  ...epochHandlers,
+  ...replicaHandlers,
+  ...serverHandlers,
+  ...administrationHandlers,
 }

@@ -4,10 +4,11 @@
  * alone (rules L7, L8).
  */
 import { assert } from '../../base/assert.ts'
+import { effectivePlacement } from '../namespace/placement.ts'
 import { refused } from '../state/result.ts'
 import type { InodeRow } from '../state/rows.ts'
 import { CHUNK_MEMBER_COUNT_MAX } from './chunk-table.ts'
-import type { ChunkContext, ChunkHandlers, NamespaceView } from './handlers.ts'
+import type { ChunkContext, ChunkHandlers } from './handlers.ts'
 import { LEASE_INTENT_COUNT_MAX } from './leases.ts'
 import { raiseGeneration } from './sessions.ts'
 
@@ -16,59 +17,57 @@ export const RESERVE_COUNT_MAX = 65_536
 
 type IntentCommandType = 'chunk.reserve' | 'chunk.create' | 'intent.grant' | 'intent.clear'
 
-export function intentHandlers(namespace: NamespaceView): ChunkHandlers<IntentCommandType> {
-  return {
-    'chunk.reserve'({ state }, { count }) {
-      assert(count > 0 && count <= RESERVE_COUNT_MAX, 'the master reserves a bounded number of ids')
-      return { ok: { from: state.counters.take('nextChunk', count) } }
-    },
+export const intentHandlers: ChunkHandlers<IntentCommandType> = {
+  'chunk.reserve'({ state }, { count }) {
+    assert(count > 0 && count <= RESERVE_COUNT_MAX, 'the master reserves a bounded number of ids')
+    return { ok: { from: state.counters.take('nextChunk', count) } }
+  },
 
-    'chunk.create'(context, { lease, inode, chunks }) {
-      const file = leasedFile(context, lease, inode)
-      if (file === undefined) return refused('NO_LEASE', `lease ${lease} of inode ${inode} has ended`)
-      const created: number[] = []
-      for (const { chunk, index, members } of chunks) {
-        if (createChunk(context, namespace, file, lease, chunk, index, members)) created.push(chunk)
-      }
-      // Readers who saw a hole there must look again (rule E4).
-      if (created.length > 0) raiseGeneration(context.state, inode)
-      return { ok: { created } }
-    },
+  'chunk.create'(context, { lease, inode, chunks }) {
+    const file = leasedFile(context, lease, inode)
+    if (file === undefined) return refused('NO_LEASE', `lease ${lease} of inode ${inode} has ended`)
+    const created: number[] = []
+    for (const { chunk, index, members } of chunks) {
+      if (createChunk(context, file, lease, chunk, index, members)) created.push(chunk)
+    }
+    // Readers who saw a hole there must look again (rule E4).
+    if (created.length > 0) raiseGeneration(context.state, inode)
+    return { ok: { created } }
+  },
 
-    'intent.grant'(context, { lease, inode, chunks, sizeLimit }) {
-      const { state } = context
-      const file = leasedFile(context, lease, inode)
-      if (file === undefined) return refused('NO_LEASE', `lease ${lease} of inode ${inode} has ended`)
-      const granted: number[] = []
-      for (const chunk of chunks) {
-        const row = state.chunks.get(chunk)
-        if (row === undefined || row.inode !== inode) continue
-        const isFree = row.intentLease === 0 || row.intentLease === lease
-        // Rules E1, J5: nobody gets what is being reconfigured or waits for reconciliation.
-        if (!isFree || row.pending !== null || row.dirtyDead) continue
-        if (row.intentLease === 0) {
-          if (state.chunks.intentCount(lease) >= LEASE_INTENT_COUNT_MAX) continue
-          state.chunks.put({ ...row, intentLease: lease })
-        }
-        granted.push(chunk)
+  'intent.grant'(context, { lease, inode, chunks, sizeLimit }) {
+    const { state } = context
+    const file = leasedFile(context, lease, inode)
+    if (file === undefined) return refused('NO_LEASE', `lease ${lease} of inode ${inode} has ended`)
+    const granted: number[] = []
+    for (const chunk of chunks) {
+      const row = state.chunks.get(chunk)
+      if (row === undefined || row.inode !== inode) continue
+      const isFree = row.intentLease === 0 || row.intentLease === lease
+      // Rules E1, J5: nobody gets what is being reconfigured or waits for reconciliation.
+      if (!isFree || row.pending !== null || row.dirtyDead) continue
+      if (row.intentLease === 0) {
+        if (state.chunks.intentCount(lease) >= LEASE_INTENT_COUNT_MAX) continue
+        state.chunks.put({ ...row, intentLease: lease })
       }
-      if (file.sizeLimit === undefined || sizeLimit > file.sizeLimit) file.sizeLimit = sizeLimit
-      raiseGeneration(state, inode)
-      return { ok: { granted } }
-    },
+      granted.push(chunk)
+    }
+    if (file.sizeLimit === undefined || sizeLimit > file.sizeLimit) file.sizeLimit = sizeLimit
+    raiseGeneration(state, inode)
+    return { ok: { granted } }
+  },
 
-    'intent.clear'({ state }, { lease, inode, chunks }) {
-      const cleared: number[] = []
-      for (const chunk of chunks) {
-        const row = state.chunks.get(chunk)
-        // Rule L7: only the lease that holds it; a dead lease has none (its chunks are dirty instead).
-        if (row === undefined || row.inode !== inode || row.intentLease !== lease) continue
-        state.chunks.put({ ...row, intentLease: 0 })
-        cleared.push(chunk)
-      }
-      return { ok: { cleared } }
-    },
-  }
+  'intent.clear'({ state }, { lease, inode, chunks }) {
+    const cleared: number[] = []
+    for (const chunk of chunks) {
+      const row = state.chunks.get(chunk)
+      // Rule L7: only the lease that holds it; a dead lease has none (its chunks are dirty instead).
+      if (row === undefined || row.inode !== inode || row.intentLease !== lease) continue
+      state.chunks.put({ ...row, intentLease: 0 })
+      cleared.push(chunk)
+    }
+    return { ok: { cleared } }
+  },
 }
 
 function leasedFile(context: ChunkContext, lease: number, inode: number): InodeRow | undefined {
@@ -78,7 +77,6 @@ function leasedFile(context: ChunkContext, lease: number, inode: number): InodeR
 
 function createChunk(
   context: ChunkContext,
-  namespace: NamespaceView,
   file: InodeRow,
   lease: number,
   chunk: number,
@@ -99,7 +97,7 @@ function createChunk(
     index,
     version: 1,
     members: members.map((server) => ({ server, role: 'in-sync', since: 1, attempt: 0 })),
-    writable: members.length >= namespace.placementOf(state, file).replicasMinimum,
+    writable: members.length >= effectivePlacement(file).replicasMinimum,
     pending: null,
     intentLease: lease,
     dirtyDead: false,

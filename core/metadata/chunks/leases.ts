@@ -2,15 +2,16 @@
  * The write lease of a file: at most one, numbered by the log index of its grant, so that numbers only rise
  * (rule E3). Every command names the lease and is refused when it has ended or belongs to another session.
  */
+import { attributesOf } from '../namespace/inodes.ts'
 import { refused, type Refusal } from '../state/result.ts'
 import type { InodeRow } from '../state/rows.ts'
-import type { ChunkContext, ChunkHandlers, ChunkState, NamespaceView } from './handlers.ts'
+import type { ChunkContext, ChunkHandlers, ChunkState } from './handlers.ts'
 import { endLease, raiseGeneration } from './sessions.ts'
 
 /** Rule L8: the coldest intents are flushed and given back beyond this. */
 export const LEASE_INTENT_COUNT_MAX = 1024
 
-type LeaseCommandType = 'lease.acquire' | 'lease.update' | 'lease.release' | 'lease.zeroed'
+type LeaseCommandType = 'lease.acquire' | 'lease.update' | 'lease.release'
 
 /** The inode of a living lease of this session, or why not. */
 export function heldFile(
@@ -31,65 +32,52 @@ export function isRefusal(value: object): value is Refusal {
   return 'error' in value
 }
 
-export function leaseHandlers(namespace: NamespaceView): ChunkHandlers<LeaseCommandType> {
-  return {
-    'lease.acquire'(context, { session, inode, pinned }) {
-      const { state, index } = context
-      const file = state.inodes.get(inode)
-      if (file === undefined) return refused('ESTALE', `inode ${inode} no longer exists`)
-      if (file.type !== 'file') return refused(file.type === 'directory' ? 'EISDIR' : 'EINVAL', 'not a file')
-      const answer = (lease: number) => ({
-        ok: {
-          lease,
-          attributes: namespace.attributesOf(state, file),
-          ...(file.zeroFrom === undefined ? {} : { zeroFrom: file.zeroFrom }),
-        },
-      })
-      const current = state.leaseByInode.get(inode)
-      const holder = current === undefined ? undefined : state.leases.get(current)
-      if (holder !== undefined) {
-        if (holder.session !== session) return refused('EBUSY', `inode ${inode} is being written elsewhere`)
-        if (pinned && !holder.pinned) state.leases.set(holder.lease, { ...holder, pinned })
-        return answer(holder.lease)
-      }
-      state.leases.set(index, { lease: index, inode, session, pinned })
-      return answer(index)
-    },
+export const leaseHandlers: ChunkHandlers<LeaseCommandType> = {
+  'lease.acquire'(context, { session, inode, pinned }) {
+    const { state, index } = context
+    const file = state.inodes.get(inode)
+    if (file === undefined) return refused('ESTALE', `inode ${inode} no longer exists`)
+    if (file.type !== 'file') return refused(file.type === 'directory' ? 'EISDIR' : 'EINVAL', 'not a file')
+    const answer = (lease: number) => ({
+      ok: {
+        lease,
+        attributes: attributesOf(file),
+        ...(file.zeroFrom === undefined ? {} : { zeroFrom: file.zeroFrom }),
+      },
+    })
+    const current = state.leaseByInode.get(inode)
+    const holder = current === undefined ? undefined : state.leases.get(current)
+    if (holder !== undefined) {
+      if (holder.session !== session) return refused('EBUSY', `inode ${inode} is being written elsewhere`)
+      if (pinned && !holder.pinned) state.leases.set(holder.lease, { ...holder, pinned })
+      return answer(holder.lease)
+    }
+    state.leases.set(index, { lease: index, inode, session, pinned })
+    return answer(index)
+  },
 
-    'lease.update'(context, command) {
-      const { state } = context
-      const file = heldFile(state, command.session, command.lease, command.inode)
-      if (isRefusal(file)) return file
-      const refusal = applyUpdate(context, file, command)
-      return refusal ?? { ok: { attributes: namespace.attributesOf(state, file) } }
-    },
+  'lease.update'(context, command) {
+    const { state } = context
+    const file = heldFile(state, command.session, command.lease, command.inode)
+    if (isRefusal(file)) return file
+    const refusal = applyUpdate(context, file, command)
+    return refusal ?? { ok: { attributes: attributesOf(file) } }
+  },
 
-    'lease.release'(context, command) {
-      const { state } = context
-      const file = heldFile(state, command.session, command.lease, command.inode)
-      if (isRefusal(file)) return file
-      const refusal = applyUpdate(context, file, command)
-      if (refusal !== null) return refusal
-      const dirty = endLease(context, command.lease)
-      // While something is dirty the size may still have to be recovered up to this bound (rule F8).
-      if (dirty.length === 0 && file.sizeLimit !== undefined && !hasDirtyChunk(state, file)) {
-        delete file.sizeLimit
-        state.inodes.touch(file.inode)
-      }
-      return { ok: {} }
-    },
-
-    'lease.zeroed'({ state }, { session, lease, inode, zeroFrom }) {
-      const file = heldFile(state, session, lease, inode)
-      if (isRefusal(file)) return file
-      // A later truncate has put its own mark: this message is old (rule E6).
-      if (file.zeroFrom === zeroFrom) {
-        delete file.zeroFrom
-        state.inodes.touch(inode)
-      }
-      return { ok: {} }
-    },
-  }
+  'lease.release'(context, command) {
+    const { state } = context
+    const file = heldFile(state, command.session, command.lease, command.inode)
+    if (isRefusal(file)) return file
+    const refusal = applyUpdate(context, file, command)
+    if (refusal !== null) return refusal
+    const dirty = endLease(context, command.lease)
+    // While something is dirty the size may still have to be recovered up to this bound (rule F8).
+    if (dirty.length === 0 && file.sizeLimit !== undefined && !hasDirtyChunk(state, file)) {
+      delete file.sizeLimit
+      state.inodes.touch(file.inode)
+    }
+    return { ok: {} }
+  },
 }
 
 interface FileUpdate {

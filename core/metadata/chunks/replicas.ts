@@ -3,49 +3,49 @@
  * (rule E6), and confirmed by a command (rule G1). A stale replica of a living chunk is given up only when
  * the chunk has its normal number of in-sync members (rule G2).
  */
-import type { ChunkRow, CondemnedRow, InodeRow } from '../state/rows.ts'
+import type { ChunkActions } from '../namespace/chunk-actions.ts'
+import { effectivePlacement } from '../namespace/placement.ts'
+import type { ChunkRow, CondemnedRow } from '../state/rows.ts'
 import { condemnedKey } from '../state/state.ts'
 import { FORMER_COUNT_MAX } from './chunk-table.ts'
-import type { ChunkContext, ChunkHandlers, ChunkState, NamespaceView } from './handlers.ts'
+import type { ChunkContext, ChunkHandlers, ChunkState } from './handlers.ts'
 
 type ReplicaCommandType = 'replica.condemn' | 'replica.deleted' | 'replica.former'
 
-export function replicaHandlers(namespace: NamespaceView): ChunkHandlers<ReplicaCommandType> {
-  return {
-    'replica.condemn'({ state }, { replicas }) {
-      const condemned: CondemnedRow[] = []
-      for (const replica of replicas) {
-        if (!mayCondemn(state, namespace, replica)) continue
-        const row = state.chunks.get(replica.chunk)
-        if (row !== undefined) {
-          const former = row.former.filter((entry) => entry.server !== replica.server)
-          state.chunks.put({ ...row, former })
-        }
-        condemned.push(replica)
-        condemn(state, replica)
-      }
-      return { ok: { condemned } }
-    },
-
-    'replica.deleted'({ state }, { replicas }) {
-      for (const { chunk, server } of replicas) state.condemned.delete(condemnedKey(chunk, server))
-      return { ok: {} }
-    },
-
-    'replica.former'({ state }, { replicas }) {
-      for (const { chunk, server, version, exists } of replicas) {
-        const row = state.chunks.get(chunk)
-        if (row === undefined || isMember(row, server)) continue
-        const others = row.former.filter((entry) => entry.server !== server)
-        const mayAdd = exists && others.length < FORMER_COUNT_MAX && version <= committedVersion(row)
-        const former = mayAdd
-          ? [...others, { server, version }].toSorted((a, b) => a.server - b.server)
-          : others
+export const replicaHandlers: ChunkHandlers<ReplicaCommandType> = {
+  'replica.condemn'({ state }, { replicas }) {
+    const condemned: CondemnedRow[] = []
+    for (const replica of replicas) {
+      if (!mayCondemn(state, replica)) continue
+      const row = state.chunks.get(replica.chunk)
+      if (row !== undefined) {
+        const former = row.former.filter((entry) => entry.server !== replica.server)
         state.chunks.put({ ...row, former })
       }
-      return { ok: {} }
-    },
-  }
+      condemned.push(replica)
+      condemn(state, replica)
+    }
+    return { ok: { condemned } }
+  },
+
+  'replica.deleted'({ state }, { replicas }) {
+    for (const { chunk, server } of replicas) state.condemned.delete(condemnedKey(chunk, server))
+    return { ok: {} }
+  },
+
+  'replica.former'({ state }, { replicas }) {
+    for (const { chunk, server, version, exists } of replicas) {
+      const row = state.chunks.get(chunk)
+      if (row === undefined || isMember(row, server)) continue
+      const others = row.former.filter((entry) => entry.server !== server)
+      const mayAdd = exists && others.length < FORMER_COUNT_MAX && version <= committedVersion(row)
+      const former = mayAdd
+        ? [...others, { server, version }].toSorted((a, b) => a.server - b.server)
+        : others
+      state.chunks.put({ ...row, former })
+    }
+    return { ok: {} }
+  },
 }
 
 /** Highest version anybody may hold. */
@@ -58,7 +58,7 @@ export function isMember(row: ChunkRow, server: number): boolean {
   return row.members.some(isHere) || row.pending?.members.some(isHere) === true
 }
 
-function mayCondemn(state: ChunkState, namespace: NamespaceView, replica: CondemnedRow): boolean {
+function mayCondemn(state: ChunkState, replica: CondemnedRow): boolean {
   const row = state.chunks.get(replica.chunk)
   // Rule G1: an id we never gave out means that we lost state.
   if (row === undefined) return replica.chunk < state.counters.get('nextChunk')
@@ -68,7 +68,7 @@ function mayCondemn(state: ChunkState, namespace: NamespaceView, replica: Condem
   const file = state.inodes.get(row.inode)
   if (file === undefined) return false
   const inSyncCount = row.members.filter((member) => member.role === 'in-sync').length
-  return inSyncCount >= namespace.placementOf(state, file).replicasNormal && !row.dirtyDead
+  return inSyncCount >= effectivePlacement(file).replicasNormal && !row.dirtyDead
 }
 
 function condemn(state: ChunkState, replica: CondemnedRow): void {
@@ -79,32 +79,27 @@ function condemn(state: ChunkState, replica: CondemnedRow): void {
 }
 
 /**
- * Takes chunks out of a file for good; every replica that exists or may exist is condemned. The caller
- * makes sure that nobody writes them any more, or that what is written may be lost (rule T2).
+ * For the namespace: chunks that left their file for good. Every replica that exists or may exist is
+ * condemned. The caller makes sure that what is being written there may be lost (rule T2).
  */
-export function dropChunks(
-  context: Pick<ChunkContext, 'state'>,
-  file: InodeRow,
-  isDropped: (index: number) => boolean,
-): number {
-  const { state } = context
-  let count = 0
-  for (const [index, chunk] of file.chunks ?? []) {
-    if (!isDropped(index)) continue
-    file.chunks?.delete(index)
-    dropChunk(state, chunk)
-    count += 1
+function dropChunks({ state }: ChunkContext, chunks: readonly number[]): void {
+  for (const chunk of chunks) {
+    const row = state.chunks.get(chunk)
+    if (row === undefined) continue
+    const holders = [...row.members, ...(row.pending?.members ?? []), ...row.former]
+    const versionMax = committedVersion(row)
+    for (const server of new Set(holders.map((holder) => holder.server))) {
+      condemn(state, { chunk, server, versionMax })
+    }
+    state.chunks.delete(chunk)
   }
-  if (file.chunks?.size === 0) delete file.chunks
-  if (count > 0) state.inodes.touch(file.inode)
-  return count
 }
 
-function dropChunk(state: ChunkState, chunk: number): void {
-  const row = state.chunks.get(chunk)
-  if (row === undefined) return
-  const versionMax = committedVersion(row)
-  const servers = [...row.members, ...(row.pending?.members ?? []), ...row.former].map(({ server }) => server)
-  for (const server of new Set(servers)) condemn(state, { chunk, server, versionMax })
-  state.chunks.delete(chunk)
+export const chunkActions: ChunkActions = {
+  dropChunks: dropChunks as ChunkActions['dropChunks'],
+  grantLease({ state, index }, inode, session) {
+    if (state.leaseByInode.has(inode)) return undefined
+    state.leases.set(index, { lease: index, inode, session, pinned: false })
+    return index
+  },
 }
