@@ -1,3 +1,4 @@
+/** Proves what a configuration file may say, and what a person is told when it says something else. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { buildConfig, enabledPlugins, parseConfigText, schemaProblem } from './config.ts'
@@ -58,7 +59,10 @@ test('defaults, file and environment, each over the one before; values are parse
 })
 
 test('an error names file, key, plugin, what was expected and the next step; all are told at once', () => {
-  const raw = { mds: { port: '12abc', prot: 1 }, plugins: { hello: { level: 'medium', greting: 'x' }, nope: {} } }
+  const raw = {
+    mds: { port: '12abc', prot: 1 },
+    plugins: { hello: { level: 'medium', greting: 'x' }, nope: {} },
+  }
   assert.throws(() => build(raw), {
     code: 'CONFIG_INVALID',
     message: [
@@ -88,14 +92,19 @@ test('the value of a sensitive key is never shown, neither in an error nor in th
 })
 
 test('a value where a section belongs, and a section where a value belongs', () => {
-  assert.throws(() => build({ plugins: { hello: 5 } }), { message: /plugins\.hello .*expected a section, found 5/ })
-  assert.throws(() => build({ memory: { a: 1 } }), { message: /memory: expected a size in bytes, found \{"a":1\}/ })
+  assert.throws(() => build({ plugins: { hello: 5 } }), {
+    message: /plugins\.hello .*expected a section, found 5/,
+  })
+  assert.throws(() => build({ memory: { a: 1 } }), {
+    message: /memory: expected a size in bytes, found \{"a":1\}/,
+  })
 })
 
 test('a key without default must be set', () => {
   const schema = { token: { doc: 'Token of the service', format: 'string', default: null } } as const
   assert.throws(() => build({}, { sections: [{ plugin: 'hello', schema }] }), {
-    message: /plugins\.hello\.token \(plugin hello\): must be set: a string \(Token of the service\)\. Write for example "text"/,
+    message:
+      /plugins\.hello\.token \(plugin hello\): must be set: a string \(Token of the service\)\. Write for example "text"/,
   })
 })
 
@@ -104,7 +113,10 @@ test('sections of plugins that this process does not load are left alone', () =>
 })
 
 test('names that reach into prototypes are unknown keys', () => {
-  const raw = JSON.parse('{"__proto__": {"x": 1}, "constructor": {"prototype": {"y": 1}}}') as Record<string, unknown>
+  const raw = JSON.parse('{"__proto__": {"x": 1}, "constructor": {"prototype": {"y": 1}}}') as Record<
+    string,
+    unknown
+  >
   assert.throws(() => build(raw), { message: /__proto__: unknown key[^]*constructor: unknown key/ })
   assert.equal(({} as Record<string, unknown>)['x'], undefined)
 })
@@ -121,7 +133,10 @@ test('plugins.enabled is read before anything else, and has its own error', () =
 test('text that is not a JSON object', () => {
   assert.deepEqual(parseConfigText('f', undefined), {})
   assert.throws(() => parseConfigText('f', '{'), { code: 'CONFIG_READ', message: /f is not valid JSON/ })
-  assert.throws(() => parseConfigText('f', '[]'), { code: 'CONFIG_READ', message: 'f must hold a JSON object' })
+  assert.throws(() => parseConfigText('f', '[]'), {
+    code: 'CONFIG_READ',
+    message: 'f must hold a JSON object',
+  })
 })
 
 const formats: readonly [ConfigFormat, unknown, unknown][] = [
@@ -157,14 +172,27 @@ const formats: readonly [ConfigFormat, unknown, unknown][] = [
 test('formats take what they say and nothing that merely begins like it', () => {
   for (const [format, raw, expected] of formats) {
     const parsed = parseLeaf({ doc: '', format, default: null }, raw)
-    assert.deepEqual('value' in parsed ? parsed.value : undefined, expected, `${format} ${JSON.stringify(raw)}`)
+    assert.deepEqual(
+      'value' in parsed ? parsed.value : undefined,
+      expected,
+      `${format} ${JSON.stringify(raw)}`,
+    )
   }
 })
 
 test('a wrong schema is found before it is used', () => {
   const leaf = { doc: 'x', format: 'int', default: 1 } as unknown as ConfigSchema
-  assert.match(schemaProblem({ a: { b: leaf } }) ?? '', /a\.b: unknown format "int"; known are string, number/)
-  assert.match(schemaProblem({ p: { doc: 'x', format: 'port', default: 'x' } }) ?? '', /p: its own default is not a TCP port/)
-  assert.match(schemaProblem({ 'a.b': { doc: 'x', format: 'port', default: 1 } }) ?? '', /a key is made of letters/)
+  assert.match(
+    schemaProblem({ a: { b: leaf } }) ?? '',
+    /a\.b: unknown format "int"; known are string, number/,
+  )
+  assert.match(
+    schemaProblem({ p: { doc: 'x', format: 'port', default: 'x' } }) ?? '',
+    /p: its own default is not a TCP port/,
+  )
+  assert.match(
+    schemaProblem({ 'a.b': { doc: 'x', format: 'port', default: 1 } }) ?? '',
+    /a key is made of letters/,
+  )
   assert.equal(schemaProblem(hello), undefined)
 })

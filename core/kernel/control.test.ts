@@ -1,7 +1,14 @@
+/** Proves the control protocol in both directions, with bytes in small pieces and peers that misbehave. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { CairnError } from '../base/errors.ts'
-import { CONTROL_IN_FLIGHT_MAX, CONTROL_REQUEST_BYTES_MAX, ControlClient, ControlSession, pluginCommands } from './control.ts'
+import {
+  CONTROL_IN_FLIGHT_MAX,
+  CONTROL_REQUEST_BYTES_MAX,
+  ControlClient,
+  ControlSession,
+  pluginCommands,
+} from './control.ts'
 import type { ControlCommands } from './control.ts'
 import { definePlugin } from './plugin.ts'
 import { fixture, ManualClock, until } from './test-support.ts'
@@ -36,7 +43,10 @@ test('list, disable, enable and reload go through to a host and back', async () 
   await made.host.start()
   const { client, clock } = wire(pluginCommands(made.host))
   const list = await client.request<{ name: string; state: string }[]>('plugin.list')
-  assert.deepEqual(list.map(({ name, state }) => `${name} ${state}`), ['one ACTIVE'])
+  assert.deepEqual(
+    list.map(({ name, state }) => `${name} ${state}`),
+    ['one ACTIVE'],
+  )
   const states = []
   for (const command of ['plugin.disable', 'plugin.enable', 'plugin.reload'])
     states.push((await client.request<{ state: string }>(command, { name: 'one' })).state)
@@ -55,12 +65,19 @@ test('errors keep code, message and next step', async () => {
     return true
   })
   await assert.rejects(client.request('plugin.reload'), { code: 'CONTROL_PROTOCOL', message: /"name"/ })
-  await assert.rejects(client.request('no.such'), { code: 'CONTROL_PROTOCOL', message: /knows no command "no.such"/ })
+  await assert.rejects(client.request('no.such'), {
+    code: 'CONTROL_PROTOCOL',
+    message: /knows no command "no.such"/,
+  })
   await assert.rejects(client.request('toString'), { code: 'CONTROL_PROTOCOL' })
 })
 
 test('garbage, wrong versions and endless lines are answered and closed; the client is told', async () => {
-  for (const bad of ['hello\n', '{"version":2,"id":1,"command":"x"}\n', 'x'.repeat(CONTROL_REQUEST_BYTES_MAX + 1)]) {
+  for (const bad of [
+    'hello\n',
+    '{"version":2,"id":1,"command":"x"}\n',
+    'x'.repeat(CONTROL_REQUEST_BYTES_MAX + 1),
+  ]) {
     const { client, session, closed } = wire({ hang: () => new Promise(() => {}) }, 1 << 20)
     const pending = client.request('hang')
     session.receive(Buffer.from(bad))
@@ -76,7 +93,10 @@ test('requests in flight are bounded on both sides', async () => {
   for (let index = 0; index < CONTROL_IN_FLIGHT_MAX; index++) client.request('hang').catch(() => {})
   await assert.rejects(client.request('hang'), { code: 'CONTROL_BUSY' })
   const answers: string[] = []
-  const greedy = new ControlSession({ hang: () => new Promise(() => {}) }, { send: (line) => answers.push(line), close() {} })
+  const greedy = new ControlSession(
+    { hang: () => new Promise(() => {}) },
+    { send: (line) => answers.push(line), close() {} },
+  )
   for (let id = 0; id <= CONTROL_IN_FLIGHT_MAX; id++)
     greedy.receive(Buffer.from(`{"version":1,"id":${id},"command":"hang"}\n`))
   assert.match(answers[0] ?? '', /CONTROL_BUSY/)

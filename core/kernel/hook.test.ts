@@ -1,3 +1,4 @@
+/** Proves the four kinds of hooks, sync and async: order, faults, deadlines, disposal. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { asyncHook, Hook, syncHook, TAPS_PER_HOOK_MAX } from './hook.ts'

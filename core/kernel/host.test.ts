@@ -1,3 +1,4 @@
+/** Proves the life of plugins in one process: states, order, retries, faults, reloads. All in memory. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { CairnError } from '../base/errors.ts'

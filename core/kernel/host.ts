@@ -14,19 +14,14 @@ import { buildConfig, enabledPlugins, parseConfigText, schemaProblem, ConfigErro
 import type { Configuration, RawConfig } from './config.ts'
 import type { ConfigSchema } from './config-format.ts'
 import { kernelError, messageOf } from './errors.ts'
-import type { kernelHooks } from './hooks.ts'
-import type { HooksOf } from './hook-registry.ts'
-import { PluginInstance } from './instance.ts'
+import { Lifecycle } from './lifecycle.ts'
 import { Loader } from './loader.ts'
 import { wantsAbortBoot } from './manifest.ts'
-import { startOrder } from './order.ts'
-import type { OrderNode } from './order.ts'
 import { PluginOwner } from './owner.ts'
 import { DEFAULT_LIMITS, pluginError, PluginRecord, wallMs } from './record.ts'
 import type { AnyRegistry, HostLimits, HostOptions, PluginStatus } from './record.ts'
 import { newKernelContainer, registerValues } from './scope.ts'
-import { isRunning, mayFollow } from './state.ts'
-import type { PluginState } from './state.ts'
+import { isRunning } from './state.ts'
 
 /** Operations asked for by people and not begun yet. */
 const PENDING_OPERATIONS_MAX = 64
@@ -36,34 +31,41 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
   readonly #options: HostOptions<Core>
   readonly #limits: HostLimits
   readonly #loader: Loader
-  readonly #registry: AnyRegistry
   readonly #container: AwilixContainer
-  readonly #records = new Map<string, PluginRecord>()
+  readonly #life: Lifecycle
   #tail: Promise<unknown> = Promise.resolve()
   #pendingCount = 0
-  #isStopping = false
 
   constructor(options: HostOptions<Core>) {
     this.#options = options
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
-    this.#registry = options.registry as AnyRegistry
     this.#loader = new Loader(options)
     this.#container = newKernelContainer({})
+    this.#life = new Lifecycle({
+      role: options.role,
+      coreVersion: options.coreVersion,
+      clock: options.clock,
+      logger: options.logger,
+      limits: this.#limits,
+      registry: options.registry as AnyRegistry,
+      container: this.#container,
+      background: (work) => this.#background(work),
+    })
   }
 
   /** Finds and imports plugins and builds the configuration. Throws ConfigError, CONFIG_READ or PLUGIN_BOOT. */
   async load(): Promise<Configuration<Core>> {
-    assert(this.#records.size === 0, 'a plugin host loads once')
+    assert(this.#life.records.size === 0, 'a plugin host loads once')
     const { configFile, source, enabledByDefault } = this.#options
     const raw = parseConfigText(configFile, source.readText(configFile))
     for (const entry of new Set(enabledPlugins(configFile, raw, enabledByDefault))) {
       const name = Loader.nameOf(entry)
-      const other = this.#records.get(name)
-      if (other !== undefined || this.#records.size >= PLUGINS_MAX)
+      const other = this.#life.records.get(name)
+      if (other !== undefined || this.#life.records.size >= PLUGINS_MAX)
         throw twoOfOneName(configFile, name, other?.entry ?? '', entry)
       await this.#prepareAtBoot(this.#newRecord(entry, name))
     }
-    const loaded = this.#all().filter((record) => record.definition !== undefined)
+    const loaded = this.#life.all().filter((record) => record.definition !== undefined)
     const configuration = this.#buildConfig(raw, loaded)
     for (const record of loaded) record.config = configuration.plugins.get(record.name)
     return configuration
@@ -77,27 +79,27 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
   /** Starts what was loaded. Throws PLUGIN_BOOT, with everything stopped again, when an essential plugin fails. */
   start(): Promise<void> {
     return this.#enqueue(async () => {
-      await this.#settle()
-      const failed = this.#all().find((record) => record.isEssential && !isRunning(record.state))
+      await this.#life.settle()
+      const failed = this.#life.all().find((record) => record.isEssential && !isRunning(record.state))
       if (failed === undefined) return
-      await this.#stopAll()
+      await this.#life.stopAll()
       throw bootError(failed)
     })
   }
 
   /** Stops all plugins in reverse order. */
   stop(): Promise<void> {
-    this.#isStopping = true
-    return this.#enqueue(() => this.#stopAll())
+    this.#life.isStopping = true
+    return this.#enqueue(() => this.#life.stopAll())
   }
 
   list(): readonly PluginStatus[] {
-    return this.#ordered().map((record) => record.status())
+    return this.#life.ordered().map((record) => record.status())
   }
 
   /** Commands of enabled plugins, from their manifests, for help and completion. Imports nothing. */
   commands(): readonly { readonly name: string; readonly description: string; readonly plugin: string }[] {
-    return this.#all().flatMap((record) =>
+    return this.#life.all().flatMap((record) =>
       Object.entries(record.manifest?.commands ?? {}).map(([name, description]) => ({
         name,
         description,
@@ -108,20 +110,17 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
 
   /** A service by name, from each running plugin that provides it, in start order. */
   services(name: string): readonly { readonly plugin: string; readonly service: unknown }[] {
-    return this.#ordered().flatMap((record) => {
-      const provided = isRunning(record.state) ? record.instance?.provided : undefined
-      return provided?.has(name) === true ? [{ plugin: record.name, service: provided.get(name) }] : []
-    })
+    return this.#life.services(name)
   }
 
   /** Loads and starts a plugin by name, package or path. Until the process ends; plugins.enabled is not changed. */
   enable(entry: string): Promise<PluginStatus> {
     return this.#command(async () => {
       const name = Loader.nameOf(entry)
-      const known = this.#records.get(name)
+      const known = this.#life.records.get(name)
       if (known !== undefined && known.state !== 'DISABLED') return known.status()
       if (known === undefined) this.#loader.locate(entry) // a typing error must not leave a record behind
-      if (this.#records.size >= PLUGINS_MAX)
+      if (this.#life.records.size >= PLUGINS_MAX)
         throw kernelError('PLUGIN_LIMIT', `more than ${PLUGINS_MAX} plugins`)
       const record = known ?? this.#newRecord(entry, name)
       await this.#replace(record)
@@ -134,8 +133,8 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
     return this.#command(async () => {
       const record = this.#known(name)
       record.cancelRetry()
-      if (isRunning(record.state)) await this.#stopOne(record, 'DISABLED', 'disabled by command', false)
-      else if (record.state !== 'DISABLED') this.#setState(record, 'DISABLED', 'disabled by command')
+      if (isRunning(record.state)) await this.#life.stopOne(record, 'DISABLED', 'disabled by command', false)
+      else if (record.state !== 'DISABLED') this.#life.setState(record, 'DISABLED', 'disabled by command')
       record.owner.release()
       return record.status()
     })
@@ -166,23 +165,23 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
       onFault: (where, error) => {
         record.lastError = pluginError(error, wallMs(clock))
         if (record.state === 'ACTIVE')
-          this.#setState(record, 'DEGRADED', `failed in ${where}: ${messageOf(error)}`)
+          this.#life.setState(record, 'DEGRADED', `failed in ${where}: ${messageOf(error)}`)
       },
-      onCalm: () => this.#reconsider(record),
-      onTrip: (where, error) => this.#trip(record, where, error),
+      onCalm: () => this.#life.reconsider(record),
+      onTrip: (where, error) => this.#life.trip(record, where, error),
     })
     const record = new PluginRecord(entry, name, owner)
     record.stateSinceMs = wallMs(clock)
-    this.#records.set(name, record)
+    this.#life.records.set(name, record)
     return record
   }
 
   async #prepareAtBoot(record: PluginRecord): Promise<void> {
     try {
       await this.#prepare(record)
-      if (record.definition !== undefined) this.#setState(record, 'WAITING', 'the process is starting')
+      if (record.definition !== undefined) this.#life.setState(record, 'WAITING', 'the process is starting')
     } catch (error) {
-      this.#setFailed(record, error)
+      this.#life.setFailed(record, error)
       const { role, source } = this.#options
       record.isEssential ||= record.located !== undefined && wantsAbortBoot(source, record.located.directory)
       if (record.isEssential && role !== 'cli') throw bootError(record)
@@ -220,7 +219,7 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
       raw,
       core: coreSchema,
       sections: loaded.map(({ name, definition }) => ({ plugin: name, schema: definition?.config ?? {} })),
-      ignored: [...this.#records.keys(), ...this.#loader.builtInNames()].filter(
+      ignored: [...this.#life.records.keys(), ...this.#loader.builtInNames()].filter(
         (name) => !isLoaded.has(name),
       ),
       enabledByDefault,
@@ -265,220 +264,25 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
     } catch (error) {
       Object.assign(record, { manifest, definition, config })
       record.lastError = pluginError(error, wallMs(this.#options.clock))
-      if (!wasRunning && codeOf(error) !== 'PLUGIN_UNKNOWN') this.#setFailed(record, error)
+      if (!wasRunning && codeOf(error) !== 'PLUGIN_UNKNOWN') this.#life.setFailed(record, error)
       throw error
     }
     record.cancelRetry()
     record.retryCount = 0
-    if (wasRunning && isRunning(record.state)) await this.#stopOne(record, 'WAITING', 'reloading', true)
-    else if (record.state !== 'WAITING') this.#setState(record, 'WAITING', 'about to start')
-    await this.#settle()
-  }
-
-  // ---- starting
-
-  /** Starts everything that waits and can, in order. */
-  async #settle(): Promise<void> {
-    for (const record of this.#ordered()) if (record.state === 'WAITING') await this.#startOne(record)
-  }
-
-  async #startOne(record: PluginRecord): Promise<void> {
-    const { manifest, definition, owner } = record
-    assert(
-      manifest !== undefined && definition !== undefined,
-      `plugin ${record.name} starts before it is loaded`,
-    )
-    if (this.#isStopping) return
-    const taken = manifest.provides.find((service) => this.#container.hasRegistration(service))
-    if (taken !== undefined) {
-      const message = `plugin ${record.name} provides "${taken}", which is a service of the core`
-      this.#setFailed(record, kernelError('PLUGIN_MANIFEST', message))
-      return
-    }
-    const missing = manifest.requires.find((service) => !this.#isAvailable(service))
-    if (missing !== undefined) {
-      const reason = `requires the service "${missing}", which no running plugin provides`
-      if (record.state !== 'WAITING') this.#setState(record, 'WAITING', reason)
-      record.reason = reason
-      return
-    }
-    const { clock, logger } = this.#options
-    owner.reset()
-    owner.muted = false
-    const instance = new PluginInstance({
-      ...this.#limits,
-      ...this.#options,
-      manifest,
-      definition,
-      config: record.config,
-      owner,
-      logger: logger.child(record.name),
-      registry: this.#registry,
-      container: this.#container,
-      services: this.#serviceValues(),
-      onDegraded: () => this.#reconsider(record),
-    })
-    record.instance = instance
-    this.#setState(record, 'STARTING', undefined)
-    const beganMs = clock.nowMs()
-    try {
-      await instance.start()
-      if (owner.muted)
-        throw kernelError('PLUGIN_TRIPPED', `plugin ${record.name}: too many faults while starting`)
-    } catch (error) {
-      await this.#startFailed(record, error)
-      return
-    }
-    record.startDurationMs = clock.nowMs() - beganMs
-    record.retryCount = 0
-    this.#setState(record, 'ACTIVE', undefined)
-    owner.release()
-    this.#reconsider(record)
-  }
-
-  async #startFailed(record: PluginRecord, error: unknown): Promise<void> {
-    const { clock } = this.#options
-    const { startRetriesMax, retryDelayMs, retryDelayMsMax } = this.#limits
-    record.lastError = pluginError(error, wallMs(clock))
-    record.owner.holding = true
-    this.#setState(record, 'STOPPING', messageOf(error))
-    await record.instance?.stop()
-    record.instance = undefined
-    // A start that ran into its deadline may still be at work: beginning a second one beside it is not safe.
-    const isHopeful = error instanceof CairnError && error.retryable && !isDeadline(error)
-    if (!isHopeful || record.retryCount >= startRetriesMax) {
-      this.#setState(record, 'FAILED', messageOf(error))
-      return
-    }
-    const delayMs = Math.min(retryDelayMs * 2 ** record.retryCount, retryDelayMsMax)
-    record.retryCount += 1
-    this.#setState(record, 'RETRYING', `${messageOf(error)}; try ${record.retryCount} in ${delayMs} ms`)
-    record.retry = clock.setTimer(delayMs, () =>
-      this.#background(async () => {
-        if (record.state !== 'RETRYING') return
-        await this.#startOne(record)
-        await this.#settle()
-      }),
-    )
-  }
-
-  // ---- stopping
-
-  async #stopOne(record: PluginRecord, to: PluginState, reason: string, isHolding: boolean): Promise<void> {
-    const provided = record.manifest?.provides ?? []
-    for (const other of [...this.#ordered()].reverse()) {
-      const needed = other.manifest?.requires.find((service) => provided.includes(service))
-      if (other === record || needed === undefined || !isRunning(other.state)) continue
-      await this.#stopOne(other, 'WAITING', `requires the service "${needed}" of plugin ${record.name}`, true)
-    }
-    this.#setState(record, 'STOPPING', reason)
-    record.owner.holding = isHolding
-    record.owner.reset()
-    await record.instance?.stop()
-    record.instance = undefined
-    this.#setState(record, to, reason)
-    if (!isHolding) record.owner.release()
-  }
-
-  async #stopAll(): Promise<void> {
-    for (const record of [...this.#ordered()].reverse()) {
-      record.cancelRetry()
-      if (isRunning(record.state)) await this.#stopOne(record, 'DISABLED', 'the process is stopping', false)
-      record.owner.reset()
-      record.owner.release()
-    }
-    await this.#container.dispose()
-  }
-
-  #trip(record: PluginRecord, where: string, error: unknown): void {
-    const { faultsPerWindowMax, faultWindowMs } = this.#limits
-    const message =
-      `plugin ${record.name} was stopped after ${faultsPerWindowMax} faults within ${faultWindowMs} ms, ` +
-      `the last in ${where}: ${messageOf(error)}`
-    record.lastError = pluginError(kernelError('PLUGIN_TRIPPED', message), wallMs(this.#options.clock))
-    this.#background(async () => {
-      if (isRunning(record.state) && record.owner.muted) await this.#stopOne(record, 'FAILED', message, true)
-    })
-  }
-
-  // ---- helpers
-
-  /** ACTIVE or DEGRADED, by recent faults and what the plugin says of itself. */
-  #reconsider(record: PluginRecord): void {
-    const [reason] = record.instance?.reasons ?? []
-    if (record.state === 'ACTIVE' && reason !== undefined) this.#setState(record, 'DEGRADED', reason)
-    else if (record.state === 'ACTIVE' && !record.owner.isCalm)
-      this.#setState(record, 'DEGRADED', record.lastError?.message)
-    else if (record.state === 'DEGRADED' && reason === undefined && record.owner.isCalm)
-      this.#setState(record, 'ACTIVE', undefined)
-    else if (record.state === 'DEGRADED' && reason !== undefined) record.reason = reason
-  }
-
-  #setFailed(record: PluginRecord, error: unknown): void {
-    record.lastError = pluginError(error, wallMs(this.#options.clock))
-    const isRefused = ['PLUGIN_INCOMPATIBLE', 'PLUGIN_MANIFEST'].includes(codeOf(error))
-    this.#setState(record, isRefused ? 'INCOMPATIBLE' : 'FAILED', messageOf(error))
-  }
-
-  #setState(record: PluginRecord, to: PluginState, reason: string | undefined): void {
-    const from = record.state
-    record.reason = reason
-    if (from === to) return
-    assert(mayFollow(from, to), `plugin ${record.name}: ${to} may not follow ${from}`)
-    record.state = to
-    record.stateSinceMs = wallMs(this.#options.clock)
-    const { logger } = this.#options
-    const text = `plugin ${record.name} is ${to}${reason === undefined ? '' : `: ${reason}`}`
-    if (to === 'FAILED' || to === 'INCOMPATIBLE') logger.error(text, { plugin: record.name, state: to })
-    else if (to === 'DEGRADED' || to === 'RETRYING') logger.warn(text, { plugin: record.name, state: to })
-    else logger.info(text, { plugin: record.name, state: to })
-    const hooks = this.#registry.hooks as { readonly plugin?: HooksOf<typeof kernelHooks>['plugin'] }
-    hooks.plugin?.stateChanged.call({ plugin: record.name, from, to, reason })
-  }
-
-  #isAvailable(service: string): boolean {
-    return this.#container.hasRegistration(service) || this.services(service).length > 0
-  }
-
-  #serviceValues(): Record<string, unknown> {
-    const values: Record<string, unknown> = {}
-    for (const record of [...this.#ordered()].reverse())
-      if (isRunning(record.state)) Object.assign(values, Object.fromEntries(record.instance?.provided ?? []))
-    return values
-  }
-
-  #all(): readonly PluginRecord[] {
-    return [...this.#records.values()]
-  }
-
-  /** Start order. Plugins in a circle come last, wait for each other forever, and say so. */
-  #ordered(): readonly PluginRecord[] {
-    const nodes = this.#all().map((record) => ({ ...orderNode(record), record }))
-    const { ordered, circles } = startOrder(nodes)
-    const records = ordered.map(({ record }) => record)
-    records.forEach((record, rank) => {
-      if (record.owner.rank === rank) return
-      record.owner.rank = rank
-      this.#registry.invalidateOrder()
-    })
-    for (const [name, circle] of circles) {
-      const record = this.#known(name)
-      records.push(record)
-      if (record.state === 'WAITING')
-        this.#setFailed(record, kernelError('PLUGIN_CYCLE', `circle of requirements: ${circle}`))
-    }
-    return records
+    if (wasRunning && isRunning(record.state)) await this.#life.stopOne(record, 'WAITING', 'reloading', true)
+    else if (record.state !== 'WAITING') this.#life.setState(record, 'WAITING', 'about to start')
+    await this.#life.settle()
   }
 
   #known(name: string): PluginRecord {
-    const record = this.#records.get(name)
+    const record = this.#life.records.get(name)
     if (record !== undefined) return record
     throw kernelError('PLUGIN_UNKNOWN', `there is no plugin "${name}" in this process`)
   }
 
   /** An operation asked for by a person: bounded, and refused while the process stops. */
   #command<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#isStopping) return Promise.reject(kernelError('CONTROL_BUSY', 'this process is stopping'))
+    if (this.#life.isStopping) return Promise.reject(kernelError('CONTROL_BUSY', 'this process is stopping'))
     if (this.#pendingCount >= PENDING_OPERATIONS_MAX)
       return Promise.reject(
         kernelError('CONTROL_BUSY', `${PENDING_OPERATIONS_MAX} plugin operations are waiting already`),
@@ -504,15 +308,6 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
       }),
     )
   }
-}
-
-function orderNode({ name, manifest }: PluginRecord): OrderNode {
-  const { requires = [], provides = [], after = [] } = manifest ?? {}
-  return { name, requires, provides, after }
-}
-
-function isDeadline(error: CairnError): boolean {
-  return error.cause instanceof CairnError && error.cause.code === 'PLUGIN_DEADLINE'
 }
 
 function bootError(record: PluginRecord): CairnError {

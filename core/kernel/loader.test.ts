@@ -58,7 +58,8 @@ function packageJson(fields: Record<string, unknown> = {}): string {
   })
 }
 
-const applies = (expression: string): string => `export default { apply(said) { said.push(${expression}) } }\n`
+const applies = (expression: string): string =>
+  `export default { apply(said) { said.push(${expression}) } }\n`
 
 test('a name of ours, an npm package with and without scope, and a path', async (t) => {
   const { write, run, loader, directory } = place(t)
@@ -113,11 +114,15 @@ test('reload sees changed code of a built-in plugin and of CommonJS', async (t) 
     'built-in/one/index.ts': `import { version } from './version.ts'\n${applies('version')}`,
     'built-in/one/version.ts': 'export const version: number = 1\n',
     'etc/old/package.json': packageJson({ type: 'commonjs', main: 'main.cjs' }),
-    'etc/old/main.cjs': 'exports.apply = (said) => said.push(require("./version.cjs"))\nexports.default = exports\n',
+    'etc/old/main.cjs':
+      'exports.apply = (said) => said.push(require("./version.cjs"))\nexports.default = exports\n',
     'etc/old/version.cjs': 'module.exports = 1\n',
   })
   assert.deepEqual([await run('one', 1), await run('./old', 1)], [[1], [1]])
-  write({ 'built-in/one/version.ts': 'export const version: number = 2\n', 'etc/old/version.cjs': 'module.exports = 2\n' })
+  write({
+    'built-in/one/version.ts': 'export const version: number = 2\n',
+    'etc/old/version.cjs': 'module.exports = 2\n',
+  })
   assert.deepEqual([await run('one', 2), await run('./old', 2)], [[2], [2]])
 })
 
@@ -125,8 +130,7 @@ test('core is one instance for all generations and for tsx, dependencies too', a
   const { write, run } = place(t)
   write({
     'etc/one/package.json': packageJson(),
-    'etc/one/index.ts':
-      `import { CairnError } from '@cairn/core/plugin'\nimport { token } from 'library'\n${applies('CairnError, token')}`,
+    'etc/one/index.ts': `import { CairnError } from '@cairn/core/plugin'\nimport { token } from 'library'\n${applies('CairnError, token')}`,
     'node_modules/library/package.json': JSON.stringify({ type: 'module', exports: './index.js' }),
     'node_modules/library/index.js': 'export const token = {}\n',
   })
@@ -147,9 +151,15 @@ test('code that does not parse, throws, or exports something else is told with i
     'etc/empty/index.js': 'export const x = 1',
     'etc/none/package.json': packageJson({ exports: './missing.js' }),
   })
-  await assert.rejects(run('./broken'), { code: 'PLUGIN_IMPORT', message: /plugin broken: importing .*broken\/index\.js failed/ })
+  await assert.rejects(run('./broken'), {
+    code: 'PLUGIN_IMPORT',
+    message: /plugin broken: importing .*broken\/index\.js failed/,
+  })
   await assert.rejects(run('./thrower'), { code: 'PLUGIN_IMPORT', message: /at import/ })
-  await assert.rejects(run('./empty'), { code: 'PLUGIN_IMPORT', message: /expected "export default definePlugin/ })
+  await assert.rejects(run('./empty'), {
+    code: 'PLUGIN_IMPORT',
+    message: /expected "export default definePlugin/,
+  })
   await assert.rejects(run('./none'), { code: 'PLUGIN_IMPORT', message: /there is no file \.\/missing\.js/ })
 })
 

@@ -1,3 +1,4 @@
+/** Proves what a manifest may hold, and that the rest is refused with a message that helps. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { readManifest } from './manifest.ts'
@@ -48,11 +49,23 @@ const refused: readonly [string, unknown, RegExp][] = [
   ['no block', { name: 'x' }, /expected an object under the key "cairn"/],
   ['no engine', { cairn: { roles: ['mds'] } }, /cairn\.engines\.core: expected a version range/],
   ['engine nonsense', withBlock({ engines: { core: 'new' } }), /cairn\.engines\.core: .* found "new"/],
-  ['engine without major', withBlock({ engines: { core: '*' } }), /does not name one major version; expected .*"\^1\.4\.0"/],
+  [
+    'engine without major',
+    withBlock({ engines: { core: '*' } }),
+    /does not name one major version; expected .*"\^1\.4\.0"/,
+  ],
   ['engine open upwards', withBlock({ engines: { core: '>=1.0.0' } }), /does not name one major version/],
-  ['unknown role', withBlock({ roles: ['mds', 'boss'] }), /cairn\.roles\.1: expected a list with at least one of mds, cs, client, node, cli, found "boss"/],
+  [
+    'unknown role',
+    withBlock({ roles: ['mds', 'boss'] }),
+    /cairn\.roles\.1: expected a list with at least one of mds, cs, client, node, cli, found "boss"/,
+  ],
   ['unknown key', withBlock({ role: ['mds'] }), /cairn\.role: unknown key; known are engines, roles/],
-  ['bad onFailure', withBlock({ onFailure: 'panic' }), /cairn\.onFailure: expected "degrade" or "abort-boot", found "panic"/],
+  [
+    'bad onFailure',
+    withBlock({ onFailure: 'panic' }),
+    /cairn\.onFailure: expected "degrade" or "abort-boot", found "panic"/,
+  ],
   ['cli without commands', withBlock({ roles: ['cli'] }), /cairn\.commands: expected at least one command/],
 ]
 for (const [what, packageJson, message] of refused)
@@ -80,5 +93,6 @@ test('isolation "process" is refused until it exists', () => {
 })
 
 test('names that cannot be a config key are refused', () => {
-  for (const name of ['enabled', 'My_Plugin', 'a.b']) assert.throws(() => read({ cairn: good }, name), { code: 'PLUGIN_MANIFEST' })
+  for (const name of ['enabled', 'My_Plugin', 'a.b'])
+    assert.throws(() => read({ cairn: good }, name), { code: 'PLUGIN_MANIFEST' })
 })

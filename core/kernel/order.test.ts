@@ -1,3 +1,4 @@
+/** Proves the order in which plugins start. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { startOrder } from './order.ts'
@@ -9,9 +10,13 @@ function node(text: string): OrderNode {
   return { name: /^\w+/.exec(text)?.[0] ?? '', requires: list('<'), provides: list('>'), after: list('~') }
 }
 
-const order = (...nodes: string[]): string => startOrder(nodes.map(node)).ordered.map(({ name }) => name).join(' ')
+const order = (...nodes: string[]): string =>
+  startOrder(nodes.map(node))
+    .ordered.map(({ name }) => name)
+    .join(' ')
 
-test('without relations the order of the configuration stays', () => assert.equal(order('c', 'a', 'b'), 'c a b'))
+test('without relations the order of the configuration stays', () =>
+  assert.equal(order('c', 'a', 'b'), 'c a b'))
 
 test('providers come before those that require them', () =>
   assert.equal(order('c<y', 'b<x>y', 'a>x'), 'a b c'))
@@ -28,7 +33,10 @@ test('after is honoured for plugins and services, and ignored when it cannot be'
 
 test('a circle of requirements is named, and the others still have their order', () => {
   const { ordered, circles } = startOrder(['a<z>x', 'b<x>y', 'c<y>z', 'free', 'behind<x'].map(node))
-  assert.deepEqual(ordered.map(({ name }) => name), ['free'])
+  assert.deepEqual(
+    ordered.map(({ name }) => name),
+    ['free'],
+  )
   assert.equal(circles.get('a'), 'a -> c -> b -> a')
   assert.equal(circles.size, 4)
 })

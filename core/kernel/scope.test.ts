@@ -1,3 +1,4 @@
+/** Proves that what a plugin owns is undone in order, once, and within limits. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { DISPOSERS_PER_SCOPE_MAX, newKernelContainer, registerValues, Scope } from './scope.ts'

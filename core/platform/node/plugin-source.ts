@@ -53,7 +53,8 @@ function installResolveHook(): void {
         url.searchParams.set(GENERATION, tag)
         return { ...resolved, url: url.href }
       }
-      if (!url.searchParams.has(TSX_NAMESPACE) || (inPackages && /\.[cm]?tsx?$/.test(url.pathname))) return resolved
+      if (!url.searchParams.has(TSX_NAMESPACE) || (inPackages && /\.[cm]?tsx?$/.test(url.pathname)))
+        return resolved
       url.searchParams.delete(TSX_NAMESPACE)
       // tsx says "module" also of TypeScript, which it would have translated: Node must find the format itself.
       return { ...resolved, url: url.href, format: null }
