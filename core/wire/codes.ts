@@ -1,4 +1,7 @@
-/** Every error code that may cross the wire, with what it means. `errno` is what a file system answers. */
+/**
+ * Every error code that may cross the wire, with what it means. Data answers carry the place in this list:
+ * new codes go to the end.
+ */
 
 export interface CodeInfo {
   readonly retryable: boolean

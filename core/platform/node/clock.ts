@@ -64,7 +64,7 @@ export class NodeClock implements Clock {
   #readUptimeMs(): number {
     if (this.#descriptor === null) return uptime() * 1000
     const count = readSync(this.#descriptor, this.#buffer, 0, this.#buffer.length, 0)
-    return Number.parseFloat(this.#buffer.latin1Slice(0, count)) * 1000
+    return Number.parseFloat(this.#buffer.toString('latin1', 0, count)) * 1000
   }
 }
 
@@ -74,7 +74,7 @@ function openUptime(): number | null {
     // sandboxes serve a /proc/uptime of their own: believe it only when it agrees with the kernel
     const buffer = Buffer.alloc(64)
     const count = readSync(descriptor, buffer, 0, buffer.length, 0)
-    if (Math.abs(Number.parseFloat(buffer.latin1Slice(0, count)) - uptime()) < 5) return descriptor
+    if (Math.abs(Number.parseFloat(buffer.toString('latin1', 0, count)) - uptime()) < 5) return descriptor
     closeSync(descriptor)
   } catch {
     // no /proc: os.uptime() asks the same clock by system call

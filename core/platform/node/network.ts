@@ -135,7 +135,8 @@ export class NodeNetwork implements Network {
   }
 
   connect(address: Address, timeoutMs: number): Connection {
-    const socket = tcpConnect({ host: address.host, port: address.port, highWaterMark: HIGH_WATER_BYTES })
+    const options = { host: address.host, port: address.port, highWaterMark: HIGH_WATER_BYTES }
+    const socket = tcpConnect(options)
     const connection = new TcpConnection(socket, formatAddress(address))
     connection.armConnectTimeout(timeoutMs)
     return connection

@@ -1,0 +1,265 @@
+/**
+ * The metadata store on SQLite: one file in WAL mode, synchronous=FULL. A commit is one statement: an
+ * insert into a view whose trigger does every step, so it is atomic by itself, takes one trip through the
+ * thread pool and ends in one sync. Rows and entries reach it as one JSON text and one blob, read with
+ * json_each. After a commit has failed nothing more is committed: the process has to start again.
+ */
+import { open, rename, rm } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import sqlite3 from 'sqlite3'
+import { assert } from '../../base/assert.ts'
+import { CairnError } from '../../base/errors.ts'
+import type { RowChange, Store, StoreBatch, StoredLogEntry, StoreLoadHandler } from '../store.ts'
+
+const FORMAT_VERSION = 1
+const ROWS_PER_PAGE = 4096
+const ENTRIES_PER_PAGE = 256
+const BUSY_TIMEOUT_MS = 10_000
+
+const SCHEMA = `
+  CREATE TABLE row (tab TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (tab, key))
+    WITHOUT ROWID;
+  CREATE TABLE log (idx INTEGER PRIMARY KEY, term INTEGER NOT NULL, data BLOB NOT NULL);
+  CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), applied INTEGER NOT NULL);
+  INSERT INTO state VALUES (1, 0);
+  CREATE VIEW batch AS SELECT 0 AS applied, 0 AS truncate_from, 0 AS trim_through, '' AS entries,
+    x'' AS data, '' AS rows, '' AS gone;
+  CREATE TRIGGER batch_commit INSTEAD OF INSERT ON batch BEGIN
+    DELETE FROM log WHERE NEW.truncate_from IS NOT NULL AND idx >= NEW.truncate_from;
+    INSERT INTO log (idx, term, data)
+      SELECT value ->> 0, value ->> 1, substr(NEW.data, 1 + (value ->> 2), value ->> 3)
+      FROM json_each(NEW.entries);
+    INSERT OR REPLACE INTO row (tab, key, value)
+      SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(NEW.rows);
+    DELETE FROM row WHERE (tab, key) IN (SELECT value ->> 0, value ->> 1 FROM json_each(NEW.gone));
+    DELETE FROM log WHERE NEW.trim_through IS NOT NULL AND idx <= NEW.trim_through;
+    UPDATE state SET applied = NEW.applied;
+  END;
+  PRAGMA user_version = ${FORMAT_VERSION};
+`
+const COMMIT =
+  'INSERT INTO batch (applied, truncate_from, trim_through, entries, data, rows, gone) VALUES (?,?,?,?,?,?,?)'
+
+interface RowRecord {
+  readonly tab: string
+  readonly key: string
+  readonly value: string
+}
+interface EntryRecord {
+  readonly idx: number
+  readonly term: number
+  readonly data: Buffer
+}
+
+export class SqliteStore implements Store {
+  readonly #path: string
+  readonly #database: sqlite3.Database
+  readonly #commit: sqlite3.Statement
+  #appliedIndex: number
+  #committing = false
+  #failure: CairnError | null = null
+
+  private constructor(
+    path: string,
+    database: sqlite3.Database,
+    commit: sqlite3.Statement,
+    appliedIndex: number,
+  ) {
+    this.#path = path
+    this.#database = database
+    this.#commit = commit
+    this.#appliedIndex = appliedIndex
+  }
+
+  /** Opens or creates the file. Rejects with STORE_FAILED, or STORE_FORMAT for another format version. */
+  static async open(path: string): Promise<SqliteStore> {
+    const database = await openDatabase(path)
+    try {
+      await execute(
+        database,
+        `PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;`,
+      )
+      const version = (await all<{ user_version: number }>(database, 'PRAGMA user_version'))[0]?.user_version
+      if (version === 0) await execute(database, `BEGIN IMMEDIATE; ${SCHEMA} COMMIT;`)
+      else if (version !== FORMAT_VERSION)
+        throw new CairnError(
+          'STORE_FORMAT',
+          `${path} has format version ${version}, known is ${FORMAT_VERSION}`,
+        )
+      const applied = (await all<{ applied: number }>(database, 'SELECT applied FROM state'))[0]?.applied ?? 0
+      return new SqliteStore(path, database, await prepare(database, COMMIT), applied)
+    } catch (error) {
+      await closeDatabase(database)
+      throw error
+    }
+  }
+
+  async load(handler: StoreLoadHandler): Promise<{ readonly appliedIndex: number }> {
+    let tab = ''
+    let key = ''
+    for (;;) {
+      const page = await all<RowRecord>(
+        this.#database,
+        `SELECT tab, key, value FROM row WHERE (tab, key) > (?, ?) ORDER BY tab, key LIMIT ${ROWS_PER_PAGE}`,
+        [tab, key],
+      )
+      for (const row of page) handler.onRow(row.tab, row.key, row.value)
+      const last = page.at(-1)
+      if (last === undefined || page.length < ROWS_PER_PAGE) break
+      tab = last.tab
+      key = last.key
+    }
+    let after = -1
+    for (;;) {
+      const page = await all<EntryRecord>(
+        this.#database,
+        `SELECT idx, term, data FROM log WHERE idx > ? ORDER BY idx LIMIT ${ENTRIES_PER_PAGE}`,
+        [after],
+      )
+      for (const { idx, term, data } of page) handler.onEntry({ index: idx, term, data })
+      const last = page.at(-1)
+      if (last === undefined || page.length < ENTRIES_PER_PAGE) break
+      after = last.idx
+    }
+    return { appliedIndex: this.#appliedIndex }
+  }
+
+  async commit(batch: StoreBatch): Promise<void> {
+    assert(!this.#committing, 'one commit at a time')
+    assert(batch.appliedIndex >= this.#appliedIndex, 'the applied index never goes backward')
+    if (this.#failure !== null) throw this.#failure
+    this.#committing = true
+    try {
+      await run(this.#commit, commitParameters(batch))
+      this.#appliedIndex = batch.appliedIndex
+    } catch (error) {
+      this.#failure = storeError('commit to', this.#path, error)
+      throw this.#failure
+    } finally {
+      this.#committing = false
+    }
+  }
+
+  /** Written beside `path` first; the name appears when all of it is on the disk. */
+  async snapshot(path: string): Promise<void> {
+    const partial = `${path}.partial`
+    await rm(partial, { force: true })
+    // a connection of its own: commits go on in the WAL meanwhile
+    const reader = await openDatabase(this.#path)
+    try {
+      await execute(reader, `VACUUM INTO '${partial.replaceAll("'", "''")}'`)
+    } finally {
+      await closeDatabase(reader)
+    }
+    await syncPath(partial)
+    await rename(partial, path)
+    await syncPath(dirname(path))
+  }
+
+  async close(): Promise<void> {
+    await new Promise<void>((resolve) => this.#commit.finalize(() => resolve()))
+    await closeDatabase(this.#database)
+  }
+}
+
+function commitParameters(batch: StoreBatch): unknown[] {
+  const [changed, gone] = splitRows(batch.rows)
+  return [
+    batch.appliedIndex,
+    batch.truncateFrom ?? null,
+    batch.trimThrough ?? null,
+    JSON.stringify(entryTable(batch.entries)),
+    batch.entries.length === 1
+      ? batch.entries[0]?.data
+      : Buffer.concat(batch.entries.map(({ data }) => data)),
+    JSON.stringify(changed),
+    JSON.stringify(gone),
+  ]
+}
+
+/** What to set and what to delete; of several changes of one key the last counts. */
+function splitRows(rows: readonly RowChange[]): [string[][], string[][]] {
+  const changed = new Map<string, string[]>()
+  const gone = new Map<string, string[]>()
+  for (const { table, key, value } of rows) {
+    const id = `${table}\0${key}`
+    changed.delete(id)
+    gone.delete(id)
+    if (value === null) gone.set(id, [table, key])
+    else changed.set(id, [table, key, value])
+  }
+  return [[...changed.values()], [...gone.values()]]
+}
+
+/** Index, term, offset and length in the blob. */
+function entryTable(entries: readonly StoredLogEntry[]): [number, number, number, number][] {
+  let offset = 0
+  return entries.map(({ index, term, data }) => {
+    const entry: [number, number, number, number] = [index, term, offset, data.length]
+    offset += data.length
+    return entry
+  })
+}
+
+function storeError(action: string, path: string, error: unknown): CairnError {
+  const text = error instanceof Error ? error.message : String(error)
+  return new CairnError('STORE_FAILED', `cannot ${action} ${path}: ${text}`, { cause: error })
+}
+
+function openDatabase(path: string): Promise<sqlite3.Database> {
+  return new Promise((resolve, reject) => {
+    const database = new sqlite3.Database(path, (error) => {
+      if (error !== null) {
+        reject(storeError('open', path, error))
+        return
+      }
+      database.configure('busyTimeout', BUSY_TIMEOUT_MS)
+      resolve(database)
+    })
+  })
+}
+
+function closeDatabase(database: sqlite3.Database): Promise<void> {
+  return new Promise((resolve, reject) => {
+    database.close((error) => (error === null ? resolve() : reject(storeError('close', 'the store', error))))
+  })
+}
+
+function execute(database: sqlite3.Database, sql: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    database.exec(sql, (error) =>
+      error === null ? resolve() : reject(storeError('use', 'the store', error)),
+    )
+  })
+}
+
+function prepare(database: sqlite3.Database, sql: string): Promise<sqlite3.Statement> {
+  return new Promise((resolve, reject) => {
+    const statement = database.prepare(sql, (error: Error | null) =>
+      error === null ? resolve(statement) : reject(storeError('prepare', 'the store', error)),
+    )
+  })
+}
+
+function run(statement: sqlite3.Statement, parameters: unknown[]): Promise<void> {
+  return new Promise((resolve, reject) => {
+    statement.run(parameters, (error: Error | null) => (error === null ? resolve() : reject(error)))
+  })
+}
+
+function all<T>(database: sqlite3.Database, sql: string, parameters: unknown[] = []): Promise<T[]> {
+  return new Promise((resolve, reject) => {
+    database.all(sql, parameters, (error: Error | null, rows: T[]) =>
+      error === null ? resolve(rows) : reject(storeError('read', 'the store', error)),
+    )
+  })
+}
+
+async function syncPath(path: string): Promise<void> {
+  const handle = await open(path, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
