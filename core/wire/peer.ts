@@ -16,6 +16,7 @@ import { emptyDataAnswer, readDataAnswer, writeDataAnswer, writeDataRequest } fr
 import { type FrameHeader, FrameKind, FrameParser } from './frame.ts'
 import { Handshake, type HandshakeOptions } from './handshake.ts'
 import { decodeError } from './hello.ts'
+import { Inbound } from './inbound.ts'
 import { META_BYTES_MAX, wireLimits } from './limits.ts'
 import { Liveness } from './liveness.ts'
 import type { MethodTable } from './messages/method.ts'
@@ -36,9 +37,6 @@ export interface WirePeerOptions extends HandshakeOptions {
   readonly onReady: (peer: Peer) => void
 }
 
-/** Pieces of socket data kept while reading is paused; a network stops after one or two. */
-const HELD_PIECE_COUNT_MAX = 64
-
 export class WirePeer implements Peer {
   readonly remote: string
   readonly #clock: Clock
@@ -48,6 +46,7 @@ export class WirePeer implements Peer {
   readonly #connection: Connection
   readonly #onReady: (peer: Peer) => void
   readonly #parser: FrameParser
+  readonly #inbound: Inbound
   readonly #outbox: Outbox
   readonly #handshake: Handshake
   readonly #pending = new PendingTable()
@@ -56,12 +55,9 @@ export class WirePeer implements Peer {
   readonly #liveness: Liveness
   readonly #answer: DataAnswer = emptyDataAnswer()
   readonly #closers = new Set<(reason: string) => void>()
-  /** Socket data that arrived while reading is paused. */
-  #held: Buffer[] = []
   #state: PeerState = 'handshake'
   #closeReason = ''
   #connected = false
-  #paused = false
   #timer: Timer | null = null
 
   constructor(options: WirePeerOptions) {
@@ -79,6 +75,7 @@ export class WirePeer implements Peer {
       },
       options.pool,
     )
+    this.#inbound = new Inbound(options.connection, options.clock, this.#parser)
     this.#outbox = new Outbox(options.connection, options.clock, options.pool, () => this.#maybeResume())
     this.#handshake = new Handshake(options, {
       send: (kind, meta) => {
@@ -134,7 +131,7 @@ export class WirePeer implements Peer {
 
   /** Memory held for what has arrived and was not dispatched. Bounded. */
   get heldBytes(): number {
-    return this.#held.reduce((sum, piece) => sum + piece.length, this.#parser.heldBytes)
+    return this.#inbound.heldBytes
   }
 
   caller<T extends MethodTable>(table: T): Caller<T> {
@@ -233,21 +230,14 @@ export class WirePeer implements Peer {
     writeDataAnswer(outbox.metaTarget, outbox.metaAt, answer)
     copyTable(table, outbox.metaTarget, outbox.metaAt + DATA_ANSWER_BYTES)
     outbox.commit(FrameKind.dataAnswer, requestId, metaBytes, ownedPayload, true, true)
-    if (this.#paused) this.#maybeResume()
+    if (this.#inbound.paused) this.#maybeResume()
   }
 
   // ---- receiving
 
   #onBytes(borrowed: Buffer): void {
     this.#liveness.heard()
-    if (this.#paused || this.#held.length > 0) {
-      if (this.#held.length >= HELD_PIECE_COUNT_MAX) this.#close('data goes on arriving while paused', true)
-      else this.#held.push(Buffer.from(borrowed))
-      return
-    }
-    const taken = this.#parser.feed(borrowed)
-    if (taken < borrowed.length && this.#state !== 'closed')
-      this.#held.push(Buffer.from(borrowed.subarray(taken)))
+    if (!this.#inbound.take(borrowed)) this.#close('data goes on arriving while paused', true)
   }
 
   #onFrame(header: FrameHeader, meta: Buffer, payload: Buffer | null): void {
@@ -256,7 +246,7 @@ export class WirePeer implements Peer {
     else if (header.kind === FrameKind.dataAnswer) this.#onDataAnswer(header.requestId, meta, payload)
     else this.#onControl(header.kind, header.requestId, meta)
     // a peer that asks without reading the answers must not fill our memory
-    if (this.#outbox.answerBytes >= this.#limits.answerBytesMax) this.#pause()
+    if (this.#outbox.answerBytes >= this.#limits.answerBytesMax) this.#inbound.pause()
   }
 
   #onDataRequest(requestId: number, meta: Buffer, payload: Buffer | null): void {
@@ -267,7 +257,7 @@ export class WirePeer implements Peer {
     }
     const fault = this.#servedData.onRequest(requestId, meta, payload, this)
     if (fault !== null) this.#close(fault, true)
-    else if (this.#servedData.full) this.#pause()
+    else if (this.#servedData.full) this.#inbound.pause()
   }
 
   #onDataAnswer(requestId: number, meta: Buffer, payload: Buffer | null): void {
@@ -331,31 +321,9 @@ export class WirePeer implements Peer {
     }
   }
 
-  // ---- back-pressure
-
-  #pause(): void {
-    this.#parser.halt()
-    if (this.#paused || this.#state === 'closed') return
-    this.#paused = true
-    this.#connection.pause()
-  }
-
   #maybeResume(): void {
-    if (!this.#paused || this.#state === 'closed') return
-    if (!this.#servedData.relaxed || this.#outbox.answerBytes * 2 > this.#limits.answerBytesMax) return
-    this.#paused = false
-    // not from here: this may be inside a handler that runs inside the parser
-    this.#clock.defer(this.#feedHeld)
-  }
-
-  readonly #feedHeld = (): void => {
-    while (this.#held.length > 0 && !this.#paused && this.#state !== 'closed') {
-      const piece = this.#held[0] as Buffer
-      const taken = this.#parser.feed(piece)
-      if (taken < piece.length) this.#held[0] = piece.subarray(taken)
-      else this.#held.shift()
-    }
-    if (!this.#paused && this.#state !== 'closed') this.#connection.resume()
+    if (this.#servedData.relaxed && this.#outbox.answerBytes * 2 <= this.#limits.answerBytesMax)
+      this.#inbound.resume()
   }
 
   // ---- life
@@ -364,7 +332,7 @@ export class WirePeer implements Peer {
     const verdict = this.#liveness.tick(this.#clock.nowMs(), {
       handshaking: this.#state === 'handshake',
       connected: this.#connected,
-      paused: this.#paused,
+      paused: this.#inbound.paused,
       frameIncomplete: this.#parser.incomplete,
       sending: this.#outbox.sending,
       sentCount: this.#outbox.sentCount,
@@ -408,8 +376,7 @@ export class WirePeer implements Peer {
     if (isFault) this.#logger.warn('connection closed', fields)
     else this.#logger.info('connection closed', fields)
     this.#timer?.cancel()
-    this.#parser.stop()
-    this.#held = []
+    this.#inbound.close()
     this.#servedData.close()
     this.#outbox.close()
     this.#connection.destroy(reason)
