@@ -1,0 +1,90 @@
+/**
+ * Tells the kernel to drop what it has cached, in order, through the helper thread (rule L9). Bounded:
+ * when more is waiting than the limit, the owner is asked to invalidate everything instead.
+ */
+import { extname } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import type { MountLogger } from './types.ts'
+
+export const NOTIFICATIONS_WAITING_MAX = 65_536
+const BATCH_MAX = 256
+
+interface Waiting {
+  readonly notification: Buffer
+  readonly done: (() => void) | undefined
+}
+
+export interface Notifier {
+  /** `done` runs when the kernel has taken it (or had nothing to drop). False: too many are waiting. */
+  send(notification: Buffer, done?: () => void): boolean
+}
+
+export class WorkerNotifier implements Notifier {
+  readonly #log: MountLogger
+  readonly #worker: Worker
+  #queue: Waiting[] = []
+  #inFlight: Waiting[] = []
+  #stopped = false
+
+  constructor(descriptor: number, log: MountLogger) {
+    this.#log = log
+    // The compiled plugin has .js files: take the worker of the same kind as this file.
+    const url = new URL(`./notify-worker${extname(import.meta.url)}`, import.meta.url)
+    this.#worker = new Worker(url, { workerData: { descriptor } })
+    this.#worker.on('message', (codes: string[]) => this.#onBatchDone(codes))
+    this.#worker.on('error', (error: Error) => this.#onWorkerGone(error.message))
+    this.#worker.on('exit', () => this.#onWorkerGone('exited'))
+    this.#worker.unref()
+  }
+
+  send(notification: Buffer, done?: () => void): boolean {
+    if (this.#stopped) {
+      done?.()
+      return true
+    }
+    if (this.#queue.length >= NOTIFICATIONS_WAITING_MAX) return false
+    this.#queue.push({ notification, done })
+    this.#sendBatch()
+    return true
+  }
+
+  #sendBatch(): void {
+    if (this.#inFlight.length > 0 || this.#queue.length === 0) return
+    this.#inFlight = this.#queue.slice(0, BATCH_MAX)
+    this.#queue = this.#queue.slice(BATCH_MAX)
+    this.#worker.postMessage(this.#inFlight.map((waiting) => waiting.notification))
+  }
+
+  #onBatchDone(codes: string[]): void {
+    // ENOENT: the kernel does not hold it. EINVAL: a notification this kernel is too old for.
+    for (const code of codes) {
+      if (code !== 'ENOENT' && code !== 'EINVAL' && code !== 'ENOTDIR' && code !== 'ENODEV') {
+        this.#log.warn('the kernel refused an invalidation', { code })
+      }
+    }
+    const finished = this.#inFlight
+    this.#inFlight = []
+    for (const waiting of finished) waiting.done?.()
+    this.#sendBatch()
+  }
+
+  /** Without the helper, caches only expire by their time-outs: say so, and keep nobody waiting. */
+  #onWorkerGone(reason: string): void {
+    if (this.#stopped) return
+    this.#log.error('the invalidation helper is gone; cached attributes expire by time-out only', { reason })
+    this.#finishAll()
+  }
+
+  #finishAll(): void {
+    this.#stopped = true
+    const waiting = [...this.#inFlight, ...this.#queue]
+    this.#inFlight = []
+    this.#queue = []
+    for (const one of waiting) one.done?.()
+  }
+
+  async stop(): Promise<void> {
+    this.#finishAll()
+    await this.#worker.terminate()
+  }
+}
