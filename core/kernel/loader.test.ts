@@ -16,9 +16,9 @@ const CORE = fileURLToPath(new URL('..', import.meta.url))
 interface Place {
   readonly directory: string
   readonly loader: Loader
-  write(files: Readonly<Record<string, string>>): void
+  readonly write: (files: Readonly<Record<string, string>>) => void
   /** Locates, reads the manifest and imports; what `apply` pushes. */
-  run(entry: string, generation?: number): Promise<unknown[]>
+  readonly run: (entry: string, generation?: number) => Promise<unknown[]>
 }
 
 function place(t: TestContext): Place {
