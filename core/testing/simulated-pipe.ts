@@ -36,6 +36,8 @@ export class SimulatedPipe implements Connection {
   #isScheduled = false
   /** What arrived before `start`, or while paused. */
   #arrived: (Buffer | null)[] = []
+  /** Writers that wait for the queue to drain. */
+  readonly #unsent: (() => void)[] = []
 
   constructor(way: Way, remote: string) {
     this.#way = way
@@ -64,11 +66,18 @@ export class SimulatedPipe implements Connection {
     if (!this.#isClosed) this.#handler?.onOpen()
   }
 
-  write(ownedBuffers: readonly Buffer[]): boolean {
-    if (this.#isClosed) return false
+  write(ownedBuffers: readonly Buffer[], onSent?: () => void): boolean {
+    if (this.#isClosed) {
+      onSent?.()
+      return false
+    }
     // Copied: the sender's buffers may be pooled, and the receiver's are poisoned.
     this.#enqueue(Buffer.concat(ownedBuffers))
     if (this.#buffered >= this.#way.network.tuning.highWaterBytes) this.#isFull = true
+    if (onSent !== undefined) {
+      if (this.#isFull) this.#unsent.push(onSent)
+      else onSent()
+    }
     return !this.#isFull
   }
 
@@ -116,7 +125,12 @@ export class SimulatedPipe implements Connection {
     this.#schedule()
   }
 
+  #tellSent(): void {
+    for (const onSent of this.#unsent.splice(0)) onSent()
+  }
+
   #tellClosed(reason: string): void {
+    this.#tellSent()
     const handler = this.#handler
     this.#handler = null
     this.#arrived = []
@@ -159,6 +173,7 @@ export class SimulatedPipe implements Connection {
     }
     if (this.#isFull && this.#buffered < this.#way.network.tuning.highWaterBytes / 2) {
       this.#isFull = false
+      this.#tellSent()
       if (!this.#isClosed) this.#handler?.onDrain()
     }
     this.#schedule()
