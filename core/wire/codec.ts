@@ -68,22 +68,23 @@ function lengthAt(bytes: Buffer, at: number, width: number): number {
 }
 
 /** One value's head: how many bytes it takes, and how many values it announces. Reused. */
-const head = { sizeBytes: 0, children: 0, isMap: false, isString: false, bodyBytes: 0 }
+const head = { sizeBytes: 0, children: 0, isContainer: false, isMap: false, isString: false, bodyBytes: 0 }
 
 /** Reads the head at `at` into `head`; a text when it is not allowed. */
 function readHead(bytes: Buffer, at: number): string | null {
   const type = bytes[at] as number
   head.children = 0
+  head.isContainer = false
   head.isMap = false
   head.isString = false
   head.bodyBytes = 0
   head.sizeBytes = 1
   if (type < 0x80 || type >= 0xe0 || type === 0xc0 || type === 0xc2 || type === 0xc3) return null
-  if (type < 0x90) {
-    head.isMap = true
-    head.children = (type & 15) * 2
-  } else if (type < 0xa0) head.children = type & 15
-  else if (type < 0xc0) {
+  if (type < 0xa0) {
+    head.isContainer = true
+    head.isMap = type < 0x90
+    head.children = (type & 15) * (head.isMap ? 2 : 1)
+  } else if (type < 0xc0) {
     head.isString = true
     head.bodyBytes = type & 31
   } else if (type >= 0xc4 && type <= 0xc6) return readBody(bytes, at, 1 << (type - 0xc4), false)
@@ -92,6 +93,7 @@ function readHead(bytes: Buffer, at: number): string | null {
   else if (type >= 0xcc && type <= 0xd3) return readInteger(bytes, at, type)
   else if (type >= 0xdc && type <= 0xdf) {
     const width = type % 2 === 0 ? 2 : 4
+    head.isContainer = true
     head.isMap = type >= 0xde
     head.children = lengthAt(bytes, at + 1, width) * (head.isMap ? 2 : 1)
     head.sizeBytes = 1 + width
@@ -143,12 +145,12 @@ function messageFault(bytes: Buffer): string | null {
         return 'a key named __proto__'
     }
     at = end
+    if (head.isContainer && ++containers > CONTAINER_COUNT_MAX) return 'too many lists and maps'
     if (head.children > 0) {
-      if (++containers > CONTAINER_COUNT_MAX) return 'too many lists and maps'
       if (++depth === DEPTH_MAX) return 'nested too deeply'
       remaining[depth] = head.children
       maps[depth] = head.isMap
-    } else if (head.isMap) containers++
+    }
   }
   return at === bytes.length ? null : 'bytes behind the message'
 }
