@@ -225,6 +225,16 @@ test('a start is warned about after 10 s and failed after 60 s, without a second
   assert.equal(made.clock.timerCount, 0)
 })
 
+test('stopping the process does not wait for a start that hangs', async () => {
+  const made = fixture({ slow: plugin((kernel) => kernel.onStart(stubborn)), next: plugin(() => {}) })
+  await made.host.load()
+  const started = made.host.start()
+  await until(() => made.state('slow') === 'STARTING', 'STARTING')
+  await Promise.all([made.host.stop(), started])
+  assert.deepEqual([made.state('slow'), made.state('next')], ['FAILED', 'WAITING'])
+  assert.equal(made.clock.timerCount, 0)
+})
+
 test('a disposer that hangs or throws is reported after its deadline, and the next still runs', async () => {
   const log: string[] = []
   const made = fixture({
@@ -306,7 +316,8 @@ test('nothing is imported that is not enabled, not for this role, or not the com
     ['/plugins/mine'],
   )
   assert.equal(made.state('elsewhere'), 'DISABLED')
-  await assert.rejects(made.host.enable('elsewhere'), { message: /made for mds; this process is client/ })
+  for (const again of [await made.host.enable('elsewhere'), await made.host.reload('elsewhere')])
+    assert.deepEqual([again.state, again.reason], ['DISABLED', 'made for mds; this process is client'])
 
   const cli = { roles: ['cli'] }
   const line = fixture(
@@ -395,65 +406,6 @@ test('a plugin may call itself DEGRADED and take it back', async () => {
   assert.equal(made.host.list()[0]?.reason, 'no second portal')
   release()
   assert.equal(made.state('modest'), 'ACTIVE')
-})
-
-test('reload with broken code leaves the old one running and says what is wrong', async () => {
-  let stops = 0
-  const made = fixture({ one: plugin((kernel) => void kernel.onStop(() => void stops++)) })
-  await boot(made)
-  made.source.plugins.set('one', { importError: new Error('unexpected token') })
-  await assert.rejects(made.host.reload('one'), { code: 'PLUGIN_IMPORT', message: /unexpected token/ })
-  assert.equal(made.state('one'), 'ACTIVE')
-  assert.equal(stops, 0)
-  made.source.plugins.set(
-    'one',
-    plugin(() => {}),
-  )
-  const status = await made.host.reload('one')
-  assert.equal(status.state, 'ACTIVE')
-  assert.equal(status.generation, 3)
-  assert.equal(stops, 1)
-})
-
-test('reload reads the configuration of that plugin anew', async () => {
-  const seen: unknown[] = []
-  const configured: MemoryPlugin = {
-    definition: definePlugin({
-      config: { port: { doc: 'A port', format: 'port', default: 3260 } },
-      apply: (_kernel, config) => void seen.push(config.port),
-    }),
-  }
-  const made = fixture({ one: configured })
-  await boot(made)
-  made.source.config = { other: 'not looked at', plugins: { enabled: ['one'], one: { port: 3261 } } }
-  await made.host.reload('one')
-  made.source.config = { plugins: { enabled: ['one'], one: { port: '12abc' } } }
-  await assert.rejects(made.host.reload('one'), {
-    code: 'CONFIG_INVALID',
-    message: /plugins\.one\.port \(plugin one\)/,
-  })
-  assert.deepEqual(seen, [3260, 3261])
-  assert.equal(made.state('one'), 'ACTIVE')
-})
-
-test('1000 reloads leave no tap, timer or service behind', async () => {
-  const made = fixture({
-    busy: plugin(
-      (kernel) => {
-        kernel.provide('bell', {})
-        kernel.clock.setTimer(1e9, () => {})
-        kernel.hooks.health.collect.tap(() => undefined)
-        kernel.hooks.metrics.collect.tap(() => undefined)
-      },
-      { provides: ['bell'] },
-    ),
-  })
-  await boot(made)
-  const [taps, timers] = [made.registry.tapCount, made.clock.timerCount]
-  for (let round = 0; round < 1000; round++) await made.host.reload('busy')
-  assert.equal(made.registry.tapCount, taps)
-  assert.equal(made.clock.timerCount, timers)
-  assert.equal(made.host.services('bell').length, 1)
 })
 
 test('operations on unknown plugins say so and leave nothing behind', async () => {

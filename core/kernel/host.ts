@@ -87,9 +87,10 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
     })
   }
 
-  /** Stops all plugins in reverse order. */
+  /** Stops all plugins in reverse order. What is just starting is told to give up. */
   stop(): Promise<void> {
     this.#life.isStopping = true
+    for (const record of this.#life.all()) record.instance?.giveUp()
     return this.#enqueue(() => this.#life.stopAll())
   }
 
@@ -113,7 +114,10 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
     return this.#life.services(name)
   }
 
-  /** Loads and starts a plugin by name, package or path. Until the process ends; plugins.enabled is not changed. */
+  /**
+   * Loads and starts a plugin by name, package or path. Until the process ends; plugins.enabled is not changed.
+   * A plugin that is not for this process stays DISABLED, with the reason in its status.
+   */
   enable(entry: string): Promise<PluginStatus> {
     return this.#command(async () => {
       const name = Loader.nameOf(entry)
@@ -144,14 +148,16 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
   reload(name: string): Promise<PluginStatus> {
     return this.#command(async () => {
       const record = this.#known(name)
-      if (record.state === 'DISABLED')
+      if (record.state === 'DISABLED') {
+        if (record.manifest?.roles.includes(this.#options.role) === false) return record.status()
         throw kernelError(
           'PLUGIN_UNKNOWN',
-          `plugin ${name} is not enabled in this process: ${record.reason ?? ''}`,
+          `plugin ${name} is disabled in this process: ${record.reason ?? ''}`,
           {
             next: `Enable it with: cairn plugin enable ${name}`,
           },
         )
+      }
       await this.#replace(record)
       return record.status()
     })
@@ -252,14 +258,13 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
     try {
       record.definition = undefined
       await this.#prepare(record)
-      if (record.definition === undefined)
+      if (record.definition === undefined) {
+        if (!wasRunning) return // the reason says which processes it is for
         throw kernelError(
           'PLUGIN_UNKNOWN',
-          `plugin ${record.name} is not for this process: ${record.reason ?? ''}`,
-          {
-            next: 'Ask a process of one of its roles.',
-          },
+          `plugin ${record.name} is no longer for this process: ${record.reason ?? ''}`,
         )
+      }
       record.config = this.#sectionOf(record)
     } catch (error) {
       Object.assign(record, { manifest, definition, config })

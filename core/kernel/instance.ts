@@ -46,6 +46,7 @@ export class PluginInstance {
   readonly #starters: Starter[] = []
   readonly #reasons = new Set<{ readonly reason: string }>()
   readonly #container: AwilixContainer
+  #hasStarted = false
 
   constructor(options: InstanceOptions) {
     this.#options = options
@@ -83,7 +84,7 @@ export class PluginInstance {
       }),
     )
     try {
-      await withDeadline(clock, this.#runStarters(), startDeadlineMs, 'start')
+      await withDeadline(clock, this.#startersOrAbort(), startDeadlineMs, 'start')
     } catch (error) {
       throw kernelError('PLUGIN_START', `plugin ${manifest.name}: start failed: ${messageOf(error)}`, {
         cause: error,
@@ -91,6 +92,7 @@ export class PluginInstance {
     } finally {
       warning.cancel()
     }
+    this.#hasStarted = true
     const missing = manifest.provides.filter((service) => !this.provided.has(service))
     if (missing.length > 0)
       throw kernelError(
@@ -99,11 +101,28 @@ export class PluginInstance {
       )
   }
 
+  /** Ends a start in progress: it fails at once, even if the plugin does not listen. Nothing when it runs already. */
+  giveUp(): void {
+    if (!this.#hasStarted) this.#abort.abort(this.#stopReason())
+  }
+
   /** Aborts what still starts and undoes everything, newest first. Never rejects. */
   async stop(): Promise<void> {
-    this.#abort.abort(kernelError('PLUGIN_STOPPED', `plugin ${this.#options.manifest.name} is stopping`))
+    this.#abort.abort(this.#stopReason())
     await this.scope.close()
     this.provided.clear()
+  }
+
+  #stopReason(): Error {
+    return kernelError('PLUGIN_STOPPED', `plugin ${this.#options.manifest.name} is stopping`)
+  }
+
+  #startersOrAbort(): Promise<void> {
+    const { signal } = this.#abort
+    return new Promise((resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
+      this.#runStarters().then(resolve, reject)
+    })
   }
 
   async #runStarters(): Promise<void> {

@@ -118,7 +118,7 @@ export class Lifecycle {
     await record.instance?.stop()
     record.instance = undefined
     // A start that ran into its deadline may still be at work: beginning a second one beside it is not safe.
-    const isHopeful = error instanceof CairnError && error.retryable && !isDeadline(error)
+    const isHopeful = error instanceof CairnError && error.retryable && !isDeadline(error) && !this.isStopping
     if (!isHopeful || record.retryCount >= startRetriesMax) {
       this.setState(record, 'FAILED', messageOf(error))
       return
