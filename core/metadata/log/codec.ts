@@ -12,7 +12,7 @@
 import { crc32c } from '@node-rs/crc32'
 import { Packr } from 'msgpackr'
 import { metadataError } from '../errors.ts'
-import type { LogCommand } from '../state/commands.ts'
+import type { Command, LogCommand } from '../state/commands.ts'
 
 export const LOG_FORMAT_VERSION = 1
 const HEADER_BYTES = 14
@@ -53,4 +53,15 @@ export function decodeLogEntry(borrowedBytes: Buffer, index: number): LogCommand
   } catch (error) {
     throw metadataError('LOG_CORRUPT', `entry ${index} cannot be decoded`, error)
   }
+}
+
+/**
+ * Would the command come back from the log as it went in? Half a surrogate pair would not, and a replay would
+ * then differ from what was applied. Every log asks before it takes a command.
+ */
+export function isEncodable(command: Command): boolean {
+  for (const value of Object.values(command)) {
+    if (typeof value === 'string' && !value.isWellFormed()) return false
+  }
+  return true
 }

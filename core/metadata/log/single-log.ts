@@ -19,7 +19,7 @@ import type { OutcomeOf, StateMachine } from '../state/apply.ts'
 import type { Command, LogCommand } from '../state/commands.ts'
 import { type CommandResult, refused } from '../state/result.ts'
 import { STATE_FORMAT_VERSION } from '../state/state.ts'
-import { encodeLogEntry } from './codec.ts'
+import { encodeLogEntry, isEncodable } from './codec.ts'
 import { FORMAT_KEY, META_TABLE, type Recovered, recover } from './recovery.ts'
 import type { AppliedListener, ReplicatedLog } from './replicated-log.ts'
 import { TrailingWindow } from './trailing-window.ts'
@@ -114,6 +114,7 @@ export class SingleLog implements ReplicatedLog {
     if (this.queue.length >= PROPOSALS_QUEUED_MAX) {
       return Promise.resolve(refused('OVERLOADED', 'too many commands wait for the log'))
     }
+    if (!isEncodable(command)) return Promise.resolve(refused('BAD_MESSAGE', 'a text is not well-formed'))
     const wall = this.clock.wall()
     const entry: LogCommand = {
       command,
