@@ -131,7 +131,7 @@ export interface Fixture {
   readonly clock: ManualClock
   readonly logger: MemoryLogger
   readonly source: MemorySource
-  readonly registry: HookRegistry
+  readonly registry: HookRegistry<typeof kernelHooks>
   readonly host: PluginHost
   /** "plugin FROM>TO" of every change of state. */
   readonly changes: string[]
