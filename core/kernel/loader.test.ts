@@ -1,6 +1,15 @@
 /** On real files and with real imports, because what is promised here is what Node and tsx do. */
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
@@ -172,4 +181,21 @@ test('reading the manifest runs no code, and an incompatible plugin is refused f
   })
   assert.throws(() => loader.manifest(loader.locate('./newer')), { code: 'PLUGIN_INCOMPATIBLE' })
   assert.equal('cairnTestWasImported' in globalThis, false)
+})
+
+test('no translated code is kept where others could replace it', (t) => {
+  const { write, directory } = place(t)
+  write({
+    'etc/one/package.json': packageJson(),
+    'etc/one/index.ts': `enum Kind { A = 'a' }\n${applies('Kind.A')}`,
+    'main.ts':
+      `import { NodePluginSource } from '${join(CORE, 'platform/node/plugin-source.ts')}'\n` +
+      `const directory = '${directory}/etc/one'\n` +
+      `const request = { directory, file: directory + '/index.ts', generation: 1, transpiler: 'tsx' } as const\n` +
+      `const { default: plugin } = await new NodePluginSource().importModule(request)\n` +
+      `plugin.apply([])\n`,
+    'tmp/empty': '',
+  })
+  execFileSync(process.execPath, [join(directory, 'main.ts')], { env: { TMPDIR: join(directory, 'tmp') } })
+  assert.deepEqual(readdirSync(join(directory, 'tmp')), ['empty'])
 })

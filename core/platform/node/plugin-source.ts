@@ -68,7 +68,12 @@ function generationOf(parentUrl: string | undefined): string | null {
 }
 
 async function startTsx(): Promise<TsxApi> {
+  const before = process.env['TSX_DISABLE_CACHE']
+  // tsx keeps translated code in /tmp under a name anybody can guess and create first: root would run their code.
+  process.env['TSX_DISABLE_CACHE'] = '1'
   const { register } = await import('tsx/esm/api')
+  if (before === undefined) delete process.env['TSX_DISABLE_CACHE']
+  else process.env['TSX_DISABLE_CACHE'] = before
   const api = register({ namespace: TSX_NAMESPACE_VALUE, tsconfig: false })
   installResolveHook() // again: the hook registered last runs first
   return api
