@@ -46,6 +46,11 @@ export class ManualClock implements Clock {
     return callbacks.length > 0
   }
 
+  /** Time passes and nothing runs: the process was stopped. */
+  stall(durationMs: number): void {
+    this.#timeMs += durationMs
+  }
+
   advanceTo(timeMs: number): void {
     for (;;) {
       const due = [...this.#timers].filter((timer) => timer.dueMs <= timeMs)
@@ -98,11 +103,17 @@ export class ManualConnection implements Connection {
   resume(): void {
     this.paused = false
   }
+  /** As TCP does it: what was written arrives first, unless the other side does not read. */
   destroy(reason: string): void {
     if (this.closed) return
-    this.#end(reason)
-    const other = this.other
-    if (other !== null) this.#clock.defer(() => other.#end('closed by the other side'))
+    this.closed = true
+    this.closeReason = reason
+    this.#clock.defer(() => {
+      while (this.deliver(65_536));
+      this.#dropUnsent()
+      this.handler?.onClose(reason)
+      this.other?.destroy('closed by the other side')
+    })
   }
 
   /** Hands one write to the other side, in pieces of `pieceBytes`. True when something moved. */
@@ -123,12 +134,8 @@ export class ManualConnection implements Connection {
     return true
   }
 
-  #end(reason: string): void {
-    if (this.closed) return
-    this.closed = true
-    this.closeReason = reason
+  #dropUnsent(): void {
     for (const { onSent } of this.#outgoing.splice(0)) onSent?.()
-    this.#clock.defer(() => this.handler?.onClose(reason))
   }
 }
 

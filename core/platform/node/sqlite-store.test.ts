@@ -1,3 +1,4 @@
+/** Proves that the SQLite store keeps the store contract, and refuses files that are not its own. */
 import { rejects } from 'node:assert/strict'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
