@@ -1,0 +1,171 @@
+/**
+ * Processes die in the middle of work: chunk servers, the metadata server, everything. No error reaches the
+ * programs, every fsynced byte is there, repair restores what is missing, a returning server copies only
+ * what changed. Rules F1-F8, E1, J1-J10; guide: chunk states.
+ */
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
+import fs from 'node:fs'
+import path from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { must, TestCluster, until } from './support/cluster.ts'
+
+const MIB = 1024 * 1024
+
+/** A program that writes, fsyncs and verifies until told to stop; its exit status is the verdict. */
+function startWriter(file: string): { stop(): Promise<void>; child: ChildProcess } {
+  const child = spawn(
+    process.execPath,
+    [path.join(import.meta.dirname, 'support', 'verifying-writer.ts'), file],
+    {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    },
+  )
+  const ended = new Promise<number | null>((resolve) => child.once('exit', (status) => resolve(status)))
+  let output = ''
+  child.stdout.on('data', (data) => {
+    output += String(data)
+  })
+  return {
+    child,
+    async stop() {
+      child.stdin.end()
+      assert.equal(await ended, 0, `the writer failed: ${output}`)
+      const rounds = Number(/rounds (\d+)/.exec(output)?.[1] ?? 0)
+      assert.ok(rounds > 0, `the writer did nothing: ${output}`)
+    },
+  }
+}
+
+describe('chunk servers die, repair after offline_tout', { timeout: 340_000 }, () => {
+  let cluster: TestCluster
+  const ends: (() => Promise<void>)[] = []
+  before(async () => {
+    cluster = await TestCluster.start((end) => ends.push(end), {
+      chunkServers: 4,
+      restart: false,
+      replicas: '3:2',
+      config: { 'mds.wd.offline_tout': '5s' },
+    })
+  })
+  after(async () => {
+    for (const end of ends.reverse()) await end()
+  })
+
+  for (const [workload, prepare] of [
+    ['a file being written', () => undefined],
+    ['a large sequential copy', () => copySequentially],
+  ] as const) {
+    it(`in the middle of ${workload}`, async () => {
+      const victim =
+        (await cluster.processes()).find((service) => service.role === 'cs' && service.pid !== null)?.id ?? ''
+      const number = Number(victim.replace('cs', ''))
+      const writer = startWriter(path.join(cluster.mount, `writer-${number}`))
+      const background = prepare()?.(cluster)
+      await until('the writer writes', () => fs.existsSync(path.join(cluster.mount, `writer-${number}`)))
+      await cluster.signal(victim, 'SIGKILL')
+      await until('chunks are degraded or being replicated', async () => {
+        const { chunks } = await cluster.statistics()
+        return chunks.degraded + chunks.standby + chunks.replicating > 0
+      })
+      await until('the server is offline', async () =>
+        (await cluster.statistics()).cs.some((server) => server.status === 'offline'),
+      )
+      await background
+      await writer.stop()
+      await cluster.allHealthy()
+      assert.equal((await cluster.statistics()).status, 'degraded')
+      await cluster.fsckClean()
+      cluster.startChunkServer(number)
+      await until(
+        'the cluster is healthy again',
+        async () => (await cluster.statistics()).status === 'healthy',
+      )
+      await cluster.allHealthy()
+    })
+  }
+
+  async function copySequentially(on: TestCluster): Promise<void> {
+    const source = path.join(on.directory, 'big')
+    fs.writeFileSync(source, randomBytes(150 * MIB))
+    const target = path.join(on.mount, 'big')
+    await must('cp', [source, target])
+    await must('cmp', [source, target])
+  }
+})
+
+describe('processes die, short absences', { timeout: 340_000 }, () => {
+  let cluster: TestCluster
+  const ends: (() => Promise<void>)[] = []
+  before(async () => {
+    cluster = await TestCluster.start((end) => ends.push(end), { replicas: '3:2' })
+  })
+  after(async () => {
+    for (const end of ends.reverse()) await end()
+  })
+
+  it('a chunk server that returns copies only what changed', async () => {
+    const file = path.join(cluster.mount, 'large')
+    fs.writeFileSync(file, randomBytes(96 * MIB))
+    await must('sync', ['-f', file])
+    const before = (await cluster.events()).at(-1)?.id ?? 0
+    await cluster.signal('cs2', 'SIGKILL')
+    const descriptor = fs.openSync(file, 'r+')
+    const changed = 40
+    for (let page = 0; page < changed; page++)
+      fs.writeSync(descriptor, randomBytes(4096), 0, 4096, page * 500 * 4096)
+    fs.fsyncSync(descriptor)
+    fs.closeSync(descriptor)
+    const hash = createHash('sha256').update(fs.readFileSync(file)).digest('hex')
+    await until('the server is back', async () =>
+      (await cluster.statistics()).cs.every((server) => server.status === 'active'),
+    )
+    await cluster.allHealthy()
+    const copied = (await cluster.events())
+      .filter((event) => event.id > before && event.code === 'JOIN_COMPLETED')
+      .reduce((sum, event) => sum + Number(/(\d+) bytes/.exec(event.message)?.[1] ?? 0), 0)
+    assert.ok(
+      copied > 0 && copied <= 1.1 * changed * 4096 + 64 * 4096,
+      `${copied} bytes copied for ${changed * 4096} changed`,
+    )
+    await cluster.fsckClean()
+    assert.equal(createHash('sha256').update(fs.readFileSync(file)).digest('hex'), hash)
+  })
+
+  it('I/O pauses while the metadata server is away and goes on after its restart', async () => {
+    const writer = startWriter(path.join(cluster.mount, 'during-mds-restart'))
+    await until('the writer writes', () => fs.existsSync(path.join(cluster.mount, 'during-mds-restart')))
+    const pid = await cluster.signal('mds1', 'SIGKILL')
+    await until('a new metadata server', async () => {
+      const service = (await cluster.processes()).find((entry) => entry.id === 'mds1')
+      return service?.pid !== null && service?.pid !== pid
+    })
+    fs.writeFileSync(path.join(cluster.mount, 'created-afterwards'), 'yes')
+    assert.equal(fs.readFileSync(path.join(cluster.mount, 'created-afterwards'), 'utf8'), 'yes')
+    await writer.stop()
+    await cluster.allHealthy()
+    await cluster.fsckClean()
+  })
+
+  it('after kill -9 of everything every fsynced byte is there', async () => {
+    const contents = new Map<string, Buffer>()
+    for (let index = 0; index < 8; index++) {
+      const file = path.join(cluster.mount, `fsynced-${index}`)
+      const data = randomBytes(index * 300_000 + 777)
+      const descriptor = fs.openSync(file, 'w')
+      fs.writeSync(descriptor, data)
+      fs.fsyncSync(descriptor)
+      fs.closeSync(descriptor)
+      contents.set(file, data)
+    }
+    const writer = startWriter(path.join(cluster.mount, 'in-flight'))
+    await until('the writer writes', () => fs.existsSync(path.join(cluster.mount, 'in-flight')))
+    writer.child.kill('SIGKILL')
+    await cluster.killEverything()
+    await cluster.up()
+    for (const [file, data] of contents) assert.ok(fs.readFileSync(file).equals(data), file)
+    await cluster.allHealthy()
+    await cluster.fsckClean()
+  })
+})

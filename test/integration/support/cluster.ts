@@ -1,0 +1,280 @@
+/**
+ * A real cluster for integration tests: `cairn up` in a temporary folder, real processes, real disk. Always
+ * ends everything it started, whatever the test did.
+ */
+import { spawn } from 'node:child_process'
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import type { ClusterStatistics } from '../../../core/wire/messages/statistics.ts'
+import type { UpStatus } from '../../../core/node/up/control.ts'
+
+const CAIRN = path.join(import.meta.dirname, '..', '..', '..', 'scripts', 'cairn')
+const HEALTHY_TIMEOUT_MS = 90_000
+
+export interface Finished {
+  readonly status: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs a program to its end, whatever its status. */
+export function runProgram(
+  command: string,
+  parameters: readonly string[],
+  options: {
+    readonly cwd?: string
+    readonly input?: string
+    readonly timeoutMs?: number
+    readonly env?: Record<string, string>
+  } = {},
+): Promise<Finished> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, parameters, {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      timeout: options.timeoutMs ?? 120_000,
+      ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+      env: { ...process.env, ...options.env },
+    })
+    let stdout = ''
+    let stderr = ''
+    child.stdout.on('data', (data) => {
+      stdout += String(data)
+    })
+    child.stderr.on('data', (data) => {
+      stderr += String(data)
+    })
+    child.once('error', reject)
+    child.once('close', (status, signal) => {
+      resolve({ status, stdout, stderr: signal === null ? stderr : `${stderr}\n(ended by ${signal})` })
+    })
+    child.stdin.end(options.input ?? '')
+  })
+}
+
+/** Runs a program that must succeed; returns its standard output. */
+export async function must(
+  command: string,
+  parameters: readonly string[],
+  options: Parameters<typeof runProgram>[2] = {},
+): Promise<string> {
+  const finished = await runProgram(command, parameters, options)
+  if (finished.status !== 0) {
+    throw new Error(
+      `${command} ${parameters.join(' ')}: status ${finished.status}\n${finished.stdout.slice(-2000)}\n${finished.stderr.slice(-4000)}`,
+    )
+  }
+  return finished.stdout
+}
+
+/** Waits for a condition with a deadline; says what it waited for, and what was last seen. */
+export async function until(
+  what: string,
+  check: () => Promise<boolean | string> | boolean | string,
+  timeoutMs = 60_000,
+): Promise<void> {
+  const endMs = performance.now() + timeoutMs
+  let last = ''
+  for (;;) {
+    const seen = await check()
+    if (seen === true) return
+    if (typeof seen === 'string') last = seen
+    if (performance.now() > endMs)
+      throw new Error(`${what}: not within ${timeoutMs / 1000} s${last === '' ? '' : ` (last: ${last})`}`)
+    await pause(100)
+  }
+}
+
+export interface ClusterOptions {
+  readonly chunkServers?: number
+  readonly hosts?: number
+  readonly replicas?: string
+  readonly restart?: boolean
+  readonly mount?: boolean
+  /** Chunk server number to the directory (a mount point) its repository is put into. */
+  readonly repositories?: Readonly<Record<number, string>>
+  readonly config?: Readonly<Record<string, string>>
+}
+
+export class TestCluster {
+  readonly directory: string
+  readonly #upArguments: string[]
+  readonly #config: Readonly<Record<string, string>>
+
+  private constructor(directory: string, options: ClusterOptions) {
+    this.directory = directory
+    this.#config = options.config ?? {}
+    this.#upArguments = [
+      'up',
+      '--detach',
+      '--dir',
+      directory,
+      '--cs',
+      String(options.chunkServers ?? 3),
+      ...(options.hosts === undefined ? [] : ['--hosts', String(options.hosts)]),
+      ...(options.replicas === undefined ? [] : ['--replicas', options.replicas]),
+      ...(options.restart === false ? ['--no-restart'] : []),
+      ...(options.mount === false ? ['--no-mount'] : []),
+    ]
+  }
+
+  /** Starts a cluster and registers its end with the test (`t.after`). */
+  static async start(
+    after: (end: () => Promise<void>) => void,
+    options: ClusterOptions = {},
+  ): Promise<TestCluster> {
+    const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'cairn-test-'))
+    const cluster = new TestCluster(directory, options)
+    after(() => cluster.destroy())
+    for (const [number, target] of Object.entries(options.repositories ?? {})) {
+      fs.symlinkSync(target, path.join(directory, `cs${number}`))
+    }
+    await cluster.up()
+    for (const [key, value] of Object.entries(cluster.#config))
+      await cluster.cairn('set-config', `${key}=${value}`)
+    return cluster
+  }
+
+  get mount(): string {
+    return path.join(this.directory, 'mnt')
+  }
+
+  async up(): Promise<void> {
+    await must(CAIRN, this.#upArguments)
+  }
+
+  async down(): Promise<void> {
+    await must(CAIRN, ['down', '--dir', this.directory])
+  }
+
+  /** `cairn --etc … ARGUMENTS` that must succeed; returns its output. */
+  cairn(...parameters: string[]): Promise<string> {
+    return must(CAIRN, ['--etc', path.join(this.directory, 'etc'), ...parameters], { timeoutMs: 300_000 })
+  }
+
+  /** The same, whatever the status. */
+  tryCairn(...parameters: string[]): Promise<Finished> {
+    return runProgram(CAIRN, ['--etc', path.join(this.directory, 'etc'), ...parameters], {
+      timeoutMs: 300_000,
+    })
+  }
+
+  async statistics(): Promise<ClusterStatistics> {
+    return JSON.parse(await this.cairn('stat', '--json')) as ClusterStatistics
+  }
+
+  async events(): Promise<{ id: number; code: string; message: string; severity: string }[]> {
+    const text = await this.cairn('get-event', '-n', '10000', '--json')
+    return (JSON.parse(text) as { events: { id: number; code: string; message: string; severity: string }[] })
+      .events
+  }
+
+  async processes(): Promise<UpStatus['processes']> {
+    const text = await must(CAIRN, ['status', '--dir', this.directory, '--json'])
+    return (JSON.parse(text) as UpStatus).processes
+  }
+
+  /** Sends a signal to one supervised process ('cs1', 'mds1', 'mount'). Returns its process id. */
+  async signal(name: string, signal: NodeJS.Signals): Promise<number> {
+    const pid = (await this.processes()).find((service) => service.id === name)?.pid
+    if (pid === undefined || pid === null) throw new Error(`${name} is not running`)
+    process.kill(pid, signal)
+    return pid
+  }
+
+  /** Starts a role by hand, as an administrator would (for --no-restart clusters). Ends with the test. */
+  startChunkServer(number: number): void {
+    const child = spawn(
+      CAIRN,
+      [
+        '--etc',
+        path.join(this.directory, 'etc'),
+        '-c',
+        'demo',
+        'cs',
+        '-r',
+        path.join(this.directory, `cs${number}`),
+        '--log',
+        path.join(this.directory, 'log', `cs${number}.log`),
+      ],
+      { stdio: 'ignore', detached: true },
+    )
+    if (child.pid !== undefined) this.#startedByHand.push(child.pid)
+    child.unref()
+  }
+  readonly #startedByHand: number[] = []
+
+  async allHealthy(timeoutMs = HEALTHY_TIMEOUT_MS): Promise<void> {
+    await until(
+      'all chunks healthy',
+      async () => {
+        const { chunks } = await this.statistics()
+        return (chunks.healthy === chunks.total && chunks.replicating === 0) || JSON.stringify(chunks)
+      },
+      timeoutMs,
+    )
+  }
+
+  /** Everything must verify and compare equal. */
+  async fsckClean(): Promise<void> {
+    await until('no chunk in use', async () => {
+      const result = JSON.parse((await this.tryCairn('fsck', '--json')).stdout) as {
+        notCompared: number
+        problemCount: number
+        problems: unknown[]
+      }
+      if (result.problemCount > 0) throw new Error(`fsck: ${JSON.stringify(result.problems.slice(0, 5))}`)
+      return result.notCompared === 0 || `${result.notCompared} chunks in use`
+    })
+  }
+
+  /** kill -9 of every process, the supervisor first, as if the machine had stopped. */
+  async killEverything(): Promise<void> {
+    const text = await must(CAIRN, ['status', '--dir', this.directory, '--json'])
+    const status = JSON.parse(text) as UpStatus
+    const pids = [status.pid, ...status.processes.map((service) => service.pid)].filter((pid) => pid !== null)
+    for (const pid of pids) process.kill(pid, 'SIGKILL')
+    await until('everything gone', () => pids.every((pid) => !isAlive(pid)))
+    await runProgram('umount', ['-l', this.mount])
+  }
+
+  async destroy(): Promise<void> {
+    for (const pid of this.#startedByHand) if (isAlive(pid)) process.kill(pid, 'SIGKILL')
+    const down = await runProgram(CAIRN, ['down', '--dir', this.directory])
+    if (down.status !== 0 && down.status !== 3) process.stderr.write(`${down.stderr}\n`)
+    await runProgram('umount', ['-l', this.mount])
+    if (process.env['CAIRN_KEEP'] === undefined) fs.rmSync(this.directory, { recursive: true, force: true })
+    else process.stderr.write(`kept: ${this.directory}\n`)
+  }
+}
+
+export function isAlive(pid: number): boolean {
+  try {
+    // A zombie is gone for our purposes.
+    return !/^State:\s+Z/m.test(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
+  }
+}
+
+/** A small ext4 file system on a loop device, unmounted and removed with the test. */
+export async function smallFileSystem(
+  after: (end: () => Promise<void>) => void,
+  megabytes: number,
+): Promise<string> {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'cairn-disk-'))
+  const image = path.join(directory, 'image')
+  const mount = path.join(directory, 'mnt')
+  fs.mkdirSync(mount)
+  fs.writeFileSync(image, '')
+  fs.truncateSync(image, megabytes * 1024 * 1024)
+  await must('mkfs.ext4', ['-q', '-m', '0', image])
+  await must('mount', ['-o', 'loop', image, mount])
+  after(async () => {
+    const unmounted = await runProgram('umount', [mount])
+    if (unmounted.status !== 0) await runProgram('umount', ['-l', mount])
+    fs.rmSync(directory, { recursive: true, force: true })
+  })
+  return mount
+}
