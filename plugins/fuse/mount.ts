@@ -14,8 +14,9 @@ import { WorkerNotifier } from './notifier.ts'
 import { closeFile } from './operations-files.ts'
 import { type MountSettings, defaultSettings } from './options.ts'
 import { recordMount, removeRecord } from './runtime-record.ts'
+import { removeStaleMount } from './stale-mount.ts'
 import { Session } from './session.ts'
-import { MountError, type MountEntry, findMount, systemMount, systemUnmount } from './system-mount.ts'
+import { type MountEntry, findMount, mountError, systemMount, systemUnmount } from './system-mount.ts'
 import type { MountLogger } from './types.ts'
 import { Watcher } from './watcher.ts'
 
@@ -52,6 +53,7 @@ export interface Mount {
 export async function mountFuse(parameters: MountParameters): Promise<Mount> {
   const { logger } = parameters
   const settings = parameters.settings ?? defaultSettings
+  await removeStaleMount(parameters.directory, logger)
   const directory = await checkDirectory(parameters.directory)
   const descriptor = openDevice()
   const device = new Device(descriptor, logger, parameters.device)
@@ -75,29 +77,29 @@ export async function mountFuse(parameters: MountParameters): Promise<Mount> {
 
 async function checkDirectory(given: string): Promise<string> {
   if (process.getuid?.() !== 0) {
-    throw new MountError('MOUNT_NOT_PERMITTED', 'only root can mount', 'Run the command as root.')
+    throw mountError('EPERM', 'only root can mount', 'run the command as root')
   }
   try {
     if ((await stat(given)).isDirectory()) return await realpath(given)
   } catch (error) {
     const code = codeOf(error)
-    throw new MountError(
-      'MOUNT_DIRECTORY',
+    throw mountError(
+      'NOT_FOUND',
       `${given} cannot be used as a mount point: ${code}`,
-      code === 'ENOTCONN' ? `Run: umount -l ${given}` : `Create it: mkdir -p ${given}`,
+      `create it: mkdir -p ${given}`,
     )
   }
-  throw new MountError('MOUNT_DIRECTORY', `${given} is not a directory`, 'Name a directory.')
+  throw mountError('NOT_FOUND', `${given} is not a directory`, 'name a directory')
 }
 
 function openDevice(): number {
   try {
     return openSync('/dev/fuse', 'r+')
   } catch (error) {
-    throw new MountError(
-      'MOUNT_NO_FUSE',
+    throw mountError(
+      'MOUNT_FAILED',
       `/dev/fuse cannot be opened: ${codeOf(error)}`,
-      'Load the kernel module: modprobe fuse.',
+      'load the kernel module: modprobe fuse',
     )
   }
 }
@@ -135,17 +137,13 @@ class ActiveMount implements Mount {
     const session = new Session(context, ready.resolve)
     const deadline = setTimeout(() => {
       ready.reject(
-        new MountError(
-          'MOUNT_TIMED_OUT',
-          'the kernel did not open the connection',
-          'See the kernel log: dmesg.',
-        ),
+        mountError('TIMED_OUT', 'the kernel did not open the connection', 'see the kernel log: dmesg'),
       )
     }, READY_DEADLINE_MS)
     context.device.start({
       onRequest: (request) => session.handle(request),
       onEnd: (reason) => {
-        ready.reject(new MountError('MOUNT_FAILED', `the mount ended at once: ${reason}`, 'See the log.'))
+        ready.reject(mountError('MOUNT_FAILED', `the mount ended at once: ${reason}`, 'see the log'))
         void this.#end(reason)
       },
     })
@@ -165,7 +163,7 @@ class ActiveMount implements Mount {
   }
 
   async #tune(entry: MountEntry): Promise<void> {
-    await recordMount(entry, this.#context.log)
+    await recordMount(entry, this.#watcher?.processId ?? 0, this.#context.log)
     try {
       await writeFile(`/sys/class/bdi/${entry.device}/read_ahead_kb`, String(READ_AHEAD_KIB))
     } catch (error) {

@@ -3,6 +3,7 @@
  * Unknown options are refused by name. Generic ones go to the kernel, `hold_timeout` and the cache
  * times to us; what only fstab and systemd understand (_netdev, nofail, x-…) is accepted and dropped.
  */
+import { CairnError } from '@cairn/core/plugin'
 
 /** As the command line spells them: every flag has its opposite. */
 const GENERIC_FLAGS = new Set([
@@ -65,20 +66,18 @@ export const defaultSettings: MountSettings = {
   negativeTimeoutMs: 0,
 }
 
-export class OptionError extends Error {
-  override readonly name = 'OptionError'
-  readonly code = 'MOUNT_OPTION'
-  readonly next = 'See: cairn mount --help'
+function optionError(message: string): CairnError {
+  return new CairnError('USAGE', message, { next: 'see: cairn mount --help' })
 }
 
 function seconds(name: string, value: string | undefined): number {
   if (value === undefined || !/^\d+(\.\d{1,3})?$/.test(value) || Number(value) > SECONDS_MAX) {
-    throw new OptionError(`mount option ${name} needs a number of seconds, like ${name}=30`)
+    throw optionError(`mount option ${name} needs a number of seconds, like ${name}=30`)
   }
   return Math.round(Number(value) * 1000)
 }
 
-/** Later options win. Throws OptionError. */
+/** Later options win. Throws USAGE. */
 export function parseMountOptions(
   lists: readonly string[],
   base: MountSettings = { ...defaultSettings, flags: [] },
@@ -95,10 +94,9 @@ export function parseMountOptions(
     else if (name === 'entry_timeout') settings.entryTimeoutMs = seconds(name, value)
     else if (name === 'attr_timeout') settings.attributesTimeoutMs = seconds(name, value)
     else if (name === 'negative_timeout') settings.negativeTimeoutMs = seconds(name, value)
-    else if (value !== undefined)
-      throw new OptionError(`mount option ${name} takes no value, or is not known`)
+    else if (value !== undefined) throw optionError(`mount option ${name} takes no value, or is not known`)
     else if (GENERIC_FLAGS.has(name)) flags.push(name)
-    else throw new OptionError(`mount option ${name} is not known`)
+    else throw optionError(`mount option ${name} is not known`)
   }
   const readOnly = flags.lastIndexOf('ro') > flags.lastIndexOf('rw')
   return { ...settings, flags, readOnly }
@@ -108,7 +106,7 @@ export function parseMountOptions(
 export function parseSource(source: string): string {
   const name = source.startsWith('cairn://') ? source.slice('cairn://'.length).replace(/\/$/, '') : source
   if (!NAME_PATTERN.test(name)) {
-    throw new OptionError(`"${source}" is not a cluster: expected cairn://NAME with letters, digits, - and _`)
+    throw optionError(`"${source}" is not a cluster: expected cairn://NAME with letters, digits, - and _`)
   }
   return name
 }

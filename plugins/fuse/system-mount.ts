@@ -4,33 +4,20 @@
  */
 import { spawn } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
+import { CairnError } from '@cairn/core/plugin'
 import { REQUEST_PAYLOAD_BYTES_MAX } from './constants.ts'
 
 export const FILE_SYSTEM_TYPE = 'fuse.cairn'
 const COMMAND_DEADLINE_MS = 60_000
 const MESSAGE_BYTES_MAX = 4096
 
-/** What can go wrong around a mount, for people. Decide by `code`. */
-export class MountError extends Error {
-  override readonly name = 'MountError'
-  readonly code: MountErrorCode
-  /** What to do next, one sentence. */
-  readonly next: string
-  constructor(code: MountErrorCode, message: string, next: string) {
-    super(message)
-    this.code = code
-    this.next = next
-  }
+/** An error for a person: what happened, and what to do next. The code decides the exit status. */
+export function mountError(code: MountErrorCode, message: string, next: string, cause?: unknown): CairnError {
+  return new CairnError(code, message, { next, cause })
 }
 
-export type MountErrorCode =
-  | 'MOUNT_NOT_PERMITTED'
-  | 'MOUNT_NO_FUSE'
-  | 'MOUNT_DIRECTORY'
-  | 'MOUNT_FAILED'
-  | 'MOUNT_BUSY'
-  | 'MOUNT_NOT_MOUNTED'
-  | 'MOUNT_TIMED_OUT'
+/** Codes that the command line maps to its exit statuses. */
+export type MountErrorCode = 'USAGE' | 'EPERM' | 'EBUSY' | 'NOT_FOUND' | 'TIMED_OUT' | 'MOUNT_FAILED'
 
 export interface CommandResult {
   readonly status: number
@@ -91,10 +78,10 @@ export async function systemMount(request: MountRequest): Promise<void> {
   ]
   const result = await runCommand('mount', parameters, request.descriptor)
   if (result.status !== 0) {
-    throw new MountError(
+    throw mountError(
       'MOUNT_FAILED',
       `mounting on ${request.directory} failed: ${result.message}`,
-      'Check that the directory exists, that you are root and that the kernel has FUSE.',
+      'check that you are root and that the kernel has FUSE',
     )
   }
 }

@@ -1,9 +1,9 @@
 /** Inodes of the in-memory client, its errors, its clock, and what a test can make it do. */
-import type { CacheInvalidation, FileSystem, IoCallback } from '@cairn/core/client'
+import type { CacheInvalidation, FileSystem } from '@cairn/core/client'
+import { CairnError } from '@cairn/core/plugin'
 import type { MemoryContents } from './memory-file.ts'
 
 export type Attributes = Awaited<ReturnType<FileSystem['attributes']>>
-type ClientError = NonNullable<Parameters<IoCallback>[0]>
 
 export type IoKind = 'read' | 'write' | 'flush' | 'publish'
 
@@ -40,19 +40,8 @@ export interface MemoryNode {
   openCount: number
 }
 
-class MemoryError extends Error implements ClientError {
-  override readonly name = 'CairnError'
-  readonly retryable = false
-  readonly next: string | undefined = undefined
-  readonly code: string
-  constructor(code: string) {
-    super(`in-memory client: ${code}`)
-    this.code = code
-  }
-}
-
-export function memoryError(code: string): ClientError {
-  return new MemoryError(code)
+export function memoryError(code: string): CairnError {
+  return new CairnError(code, `in-memory client: ${code}`)
 }
 
 export function now(): { seconds: number; nanoseconds: number } {
