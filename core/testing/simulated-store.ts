@@ -45,6 +45,8 @@ export class SimulatedStore implements Store {
   #commitCount = 0
   #isCommitting = false
   #isCrashed = false
+  /** After a commit has failed nothing more is committed. */
+  #failure: CairnError | null = null
   #isClosed = false
 
   constructor(contents: SimulatedStoreContents, options: SimulatedStoreOptions = {}) {
@@ -91,6 +93,7 @@ export class SimulatedStore implements Store {
   commit(batch: StoreBatch): Promise<void> {
     assert(!this.#isCommitting && !this.#isClosed, 'one commit at a time, none after close')
     assert(batch.appliedIndex >= this.contents.appliedIndex, 'the applied index never goes backward')
+    if (this.#failure !== null) return Promise.reject(this.#failure)
     this.#isCommitting = true
     this.#commitCount += 1
     const fate = this.#fateOf(this.#commitCount, batch)
@@ -98,9 +101,13 @@ export class SimulatedStore implements Store {
       this.#schedule(() => {
         if (this.#isCrashed) return
         this.#isCommitting = false
-        if (fate === 'done' || fate === 'crash-after') this.#write(batch)
+        if (fate === 'fail' || !this.#isWritable(batch)) {
+          this.#failure = new CairnError('STORE_FAILED', 'simulated failure of a commit')
+          reject(this.#failure)
+          return
+        }
+        if (fate !== 'crash-before') this.#write(batch)
         if (fate === 'done') resolve()
-        else if (fate === 'fail') reject(new CairnError('DISK_IO', 'simulated failure of a commit'))
         else this.#isCrashed = true
       })
     })
@@ -117,13 +124,23 @@ export class SimulatedStore implements Store {
     return Promise.resolve()
   }
 
+  /** A log index that is taken fails the whole batch. */
+  #isWritable(batch: StoreBatch): boolean {
+    const truncateFrom = batch.truncateFrom ?? Number.MAX_SAFE_INTEGER
+    const taken = new Set<number>()
+    return batch.entries.every(({ index }) => {
+      const isFree = !taken.has(index) && (index >= truncateFrom || !this.contents.entries.has(index))
+      taken.add(index)
+      return isFree
+    })
+  }
+
   #write(batch: StoreBatch): void {
     const { rows, entries } = this.contents
     if (batch.truncateFrom !== undefined) {
       for (const index of entries.keys()) if (index >= batch.truncateFrom) entries.delete(index)
     }
     for (const entry of batch.entries) {
-      assert(!entries.has(entry.index), 'a log entry is written once')
       entries.set(entry.index, { ...entry, data: Buffer.from(entry.data) })
     }
     for (const { table, key, value } of batch.rows) {

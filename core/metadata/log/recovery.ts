@@ -4,7 +4,7 @@
  */
 import type { Store, StoredLogEntry } from '../../platform/store.ts'
 import { metadataError } from '../errors.ts'
-import type { StateMachine } from '../state/apply.ts'
+import type { AppliedMachine } from '../state/apply.ts'
 import { STATE_FORMAT_VERSION } from '../state/state.ts'
 import { decodeLogEntry } from './codec.ts'
 import type { TrailingWindow } from './trailing-window.ts'
@@ -26,7 +26,7 @@ export interface Recovered {
 
 export async function recover(
   store: Store,
-  machine: StateMachine,
+  machine: AppliedMachine,
   window: TrailingWindow,
 ): Promise<Recovered> {
   let format: string | undefined

@@ -15,7 +15,7 @@ import type { Clock } from '../../platform/clock.ts'
 import type { Logger } from '../../platform/logger.ts'
 import type { RowChange, Store, StoreBatch, StoredLogEntry } from '../../platform/store.ts'
 import { metadataError } from '../errors.ts'
-import type { OutcomeOf, StateMachine } from '../state/apply.ts'
+import type { OutcomeOf, AppliedMachine } from '../state/apply.ts'
 import type { Command, LogCommand } from '../state/commands.ts'
 import { type CommandResult, refused } from '../state/result.ts'
 import { STATE_FORMAT_VERSION } from '../state/state.ts'
@@ -45,7 +45,7 @@ interface Batch {
 
 export interface SingleLogOptions {
   readonly store: Store
-  readonly machine: StateMachine
+  readonly machine: AppliedMachine
   readonly clock: Clock
   readonly logger: Logger
   /** The process must end: its state and its disk may differ. Called once. */
@@ -57,7 +57,7 @@ type Phase = 'new' | 'starting' | 'ready' | 'closing' | 'closed' | 'failed'
 
 export class SingleLog implements ReplicatedLog {
   private readonly store: Store
-  private readonly machine: StateMachine
+  private readonly machine: AppliedMachine
   private readonly clock: Clock
   private readonly logger: Logger
   private readonly fatal: (error: Error) => void

@@ -4,7 +4,7 @@
  */
 import type { RowChange } from '../../platform/store.ts'
 import type { FileType, Mutation } from '../../wire/messages/common.ts'
-import { StateMachine } from '../state/apply.ts'
+import { type Handler, StateMachine } from '../state/apply.ts'
 import type { Command, RequestCommand } from '../state/commands.ts'
 import type { CommandResult } from '../state/result.ts'
 import type { InodeRow } from '../state/rows.ts'
@@ -50,12 +50,17 @@ export class NamespaceBench {
       return index
     },
   }
-  readonly machine = new StateMachine(this.state, namespaceHandlers(this.actions))
+  readonly machine: StateMachine<PlainChunks>
   session = 1
   wallSeconds = 1_000
   private sequence = 1_000_000
 
-  constructor(options: { readonly empty?: boolean } = {}) {
+  /** `empty`: no session yet. `withSessions`: session.open makes them. */
+  constructor(options: { readonly empty?: boolean; readonly withSessions?: boolean } = {}) {
+    this.machine = new StateMachine(this.state, {
+      ...namespaceHandlers(this.actions),
+      ...(options.withSessions === true ? { 'session.open': openSession } : {}),
+    })
     if (options.empty === true) return
     this.state.sessions.set(1, {
       session: 1,
@@ -128,6 +133,19 @@ export class NamespaceBench {
     return row
   }
 
+  /** What a restart sees: the same rows, in another order. Takes the changes collected so far. */
+  reloaded(): NamespaceBench {
+    const copy = new NamespaceBench({ empty: true })
+    for (const { table, key, value } of this.state.collectChanges().toReversed()) {
+      if (value !== null) copy.state.loadRow(table, key, value)
+    }
+    copy.state.finishLoad()
+    copy.machine.startFrom(this.machine.appliedIndex)
+    copy.session = this.session
+    copy.sequence = this.sequence
+    return copy
+  }
+
   /** Gives a file chunks at these indexes. */
   mapChunks(inode: number, indexes: readonly number[]): void {
     const row = this.row(inode)
@@ -138,4 +156,10 @@ export class NamespaceBench {
       this.chunks.mapped.set(chunk, [inode, index])
     }
   }
+}
+
+const openSession: Handler<'session.open'> = ({ state }, { name, host, kind, secret }) => {
+  const session = state.counters.take('nextSession')
+  state.sessions.set(session, { session, secret, name, host, kind, openedAtTickMs: 0 })
+  return { ok: { session } }
 }

@@ -3,7 +3,6 @@
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { RowChange } from '../../platform/store.ts'
 import { NamespaceBench } from '../namespace/namespace-bench.ts'
 import { EVENT_COUNT_MAX, stateDigest } from './state.ts'
 import { REPLIES_PER_SESSION_MAX } from './replies.ts'
@@ -23,20 +22,6 @@ function create(bench: NamespaceBench, name: string, sequence: number, acknowled
   })
 }
 
-/** What a restart sees. */
-function reloaded(bench: NamespaceBench): NamespaceBench {
-  const stored = new Map<string, RowChange>()
-  for (const change of bench.state.collectChanges()) stored.set(`${change.table}:${change.key}`, change)
-  const copy = new NamespaceBench({ empty: true })
-  for (const { table, key, value } of [...stored.values()].toReversed()) {
-    if (value !== null) copy.state.loadRow(table, key, value)
-  }
-  copy.state.finishLoad()
-  copy.machine.startFrom(bench.machine.appliedIndex)
-  copy.session = bench.session
-  return copy
-}
-
 describe('repeated mutations', () => {
   test('a repeated mutation gets the first answer and is applied once', () => {
     const bench = new NamespaceBench()
@@ -53,7 +38,7 @@ describe('repeated mutations', () => {
   test('a repeated mutation gets the first answer after a restart', () => {
     const bench = new NamespaceBench()
     const first = create(bench, 'a', 7, 3)
-    const restarted = reloaded(bench)
+    const restarted = bench.reloaded()
     assert.deepEqual(create(restarted, 'a', 7, 3), first)
     const old = create(restarted, 'b', 2, 0)
     assert.ok('error' in old && old.error === 'REFUSED', 'what was acknowledged is not applied again')
@@ -103,7 +88,7 @@ describe('determinism', () => {
     bench.unlink('f3')
     bench.state.recordEvent({ timeMs: 1, system: 'MDS', severity: 'info', code: 'X', message: 'y' })
     const digest = stateDigest(bench.state)
-    const copy = reloaded(bench)
+    const copy = bench.reloaded()
     assert.equal(stateDigest(copy.state), digest)
     assert.deepEqual([...copy.state.orphans], [...bench.state.orphans])
   })

@@ -108,6 +108,9 @@ export class StateMachine<Chunks extends ChunkTracked = ChunkTracked> {
   }
 }
 
+/** What a log needs of the machine, whatever its chunk table. */
+export type AppliedMachine = Pick<StateMachine, 'apply' | 'appliedIndex' | 'startFrom' | 'state'>
+
 export function isRequest(command: Command): command is RequestCommand {
   return 'mutation' in command
 }

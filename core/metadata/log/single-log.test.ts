@@ -1,0 +1,260 @@
+// Proves the log of one member: what a caller heard survives a crash at any commit, nothing is half there,
+// replay gives the state that was, order and batching hold, queues are bounded, and errors are fatal.
+
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import type { Clock } from '../../platform/clock.ts'
+import { silentLogger } from '../../platform/logger.ts'
+import { type CommitFate, SimulatedStore, SimulatedStoreContents } from '../../testing/simulated-store.ts'
+import { NamespaceBench, type ShortCommand } from '../namespace/namespace-bench.ts'
+import type { Command } from '../state/commands.ts'
+import { stateDigest } from '../state/state.ts'
+import { decodeLogEntry, encodeLogEntry } from './codec.ts'
+import { PROPOSALS_QUEUED_MAX, SingleLog } from './single-log.ts'
+import { TrailingWindow } from './trailing-window.ts'
+
+const clock: Clock = {
+  nowMs: () => 0,
+  bootMs: () => 0,
+  wall: () => ({ seconds: 1_000, nanoseconds: 5 }),
+  setTimer: () => ({ cancel: () => undefined }),
+  defer: (callback) => void setImmediate(callback),
+}
+
+interface Member {
+  readonly bench: NamespaceBench
+  readonly log: SingleLog
+  readonly store: SimulatedStore
+  readonly fatal: Error[]
+}
+
+async function startMember(
+  contents: SimulatedStoreContents,
+  fateOf?: (number: number) => CommitFate,
+  window?: TrailingWindow,
+): Promise<Member> {
+  const store = new SimulatedStore(contents, {
+    schedule: (callback) => void setImmediate(callback),
+    ...(fateOf === undefined ? {} : { fateOf }),
+  })
+  const bench = new NamespaceBench({ empty: true, withSessions: true })
+  const fatal: Error[] = []
+  const log = new SingleLog({
+    store,
+    machine: bench.machine,
+    clock,
+    logger: silentLogger,
+    onFatal: (error) => fatal.push(error),
+    ...(window === undefined ? {} : { window }),
+  })
+  await log.start()
+  return { bench, log, store, fatal }
+}
+
+const openSession: Command = { type: 'session.open', name: 'n', host: 'h', kind: 'k', secret: 's' }
+
+function create(name: string, sequence: number, acknowledgedBelow = 0): Command {
+  const what = { parent: 1, name, mode: 0o644, uid: 0, gid: 0, exclusive: true, lease: false }
+  const short: ShortCommand = { type: 'fs.create', ...what }
+  return { ...short, session: 1, mutation: { sequence, acknowledgedBelow } } as Command
+}
+
+const turn = () => new Promise<void>((resolve) => void setImmediate(resolve))
+
+/** Until the process has "crashed" or all is answered. */
+async function settle(member: Member, isDone: () => boolean): Promise<void> {
+  for (let turns = 0; turns < 1_000; turns++) {
+    if (member.store.isCrashed || isDone()) return
+    await turn()
+  }
+  assert.fail('the log neither answered nor crashed')
+}
+
+describe('crash at every commit', () => {
+  const total = 60
+  for (const fate of ['crash-before', 'crash-after'] as const) {
+    for (let crashAt = 1; crashAt <= 12; crashAt++) {
+      test(`${fate} of commit ${crashAt}`, async () => {
+        const contents = new SimulatedStoreContents()
+        const first = await startMember(contents, (number) => (number === crashAt ? fate : 'done'))
+        const heard: string[] = []
+        let answered = 0
+        void first.log.propose(openSession)
+        await turn()
+        for (let sequence = 1; sequence <= total; sequence++) {
+          void first.log.propose(create(`f${sequence}`, sequence)).then((result) => {
+            if ('ok' in result) heard.push(`f${sequence}`)
+            answered += 1
+          })
+          if (sequence % 3 === 0) await turn()
+        }
+        await settle(first, () => answered === total)
+        assert.ok(first.store.isCrashed, 'the crash must have happened')
+
+        const second = await startMember(contents)
+        const names = second.bench.state.entries
+        for (const name of heard) assert.ok(names.entry(1, name), `${name} was acknowledged and is lost`)
+        // A prefix: whatever is there, nothing before it is missing.
+        const count = names.entryCount(1)
+        for (let sequence = 1; sequence <= count; sequence++) assert.ok(names.entry(1, `f${sequence}`))
+        // Repeating everything gives each name once.
+        await second.log.propose(openSession)
+        for (let sequence = 1; sequence <= total; sequence++) {
+          assert.ok('ok' in (await second.log.propose(create(`f${sequence}`, sequence))))
+        }
+        assert.equal(names.entryCount(1), total)
+        assert.equal(second.bench.state.inodes.size, total + 1)
+
+        // A clean end and a start without one give the same state.
+        const digest = stateDigest(second.bench.state)
+        const third = await startMember(contents.copy())
+        assert.equal(stateDigest(third.bench.state), digest)
+        await second.log.close()
+        const fourth = await startMember(contents)
+        assert.equal(stateDigest(fourth.bench.state), digest)
+        assert.equal(fourth.log.appliedIndex, second.log.appliedIndex)
+      })
+    }
+  }
+})
+
+describe('batches and order', () => {
+  test('proposals of one turn are one commit, applied in order', async () => {
+    const member = await startMember(new SimulatedStoreContents())
+    const seen: number[] = []
+    member.log.onApplied((_entry, _result, index) => seen.push(index))
+    await Promise.all([
+      member.log.propose(openSession),
+      ...Array.from({ length: 99 }, (_, count) => member.log.propose(create(`f${count}`, count + 1))),
+    ])
+    assert.equal(member.store.commitCount, 1)
+    assert.deepEqual(
+      seen,
+      Array.from({ length: 100 }, (_, count) => count + 1),
+    )
+    assert.equal(member.log.appliedIndex, 100)
+  })
+
+  test('a caller hears only after its state can be read', async () => {
+    const member = await startMember(new SimulatedStoreContents())
+    await member.log.propose(openSession)
+    const proposed = member.log.propose(create('a', 1))
+    assert.equal(member.bench.state.entries.entryCount(1), 0, 'nothing is applied before it is durable')
+    await proposed
+    assert.equal(member.bench.state.entries.entryCount(1), 1)
+  })
+
+  test('too many proposals are refused without being tried', async () => {
+    const member = await startMember(new SimulatedStoreContents())
+    const results = await Promise.all(
+      Array.from({ length: PROPOSALS_QUEUED_MAX + 10 }, () => member.log.propose(openSession)),
+    )
+    const refusals = results.filter((result) => 'error' in result && result.error === 'OVERLOADED')
+    assert.equal(refusals.length, 10)
+  })
+
+  test('before the start and after the end nothing is taken', async () => {
+    const bench = new NamespaceBench({ empty: true, withSessions: true })
+    const store = new SimulatedStore(new SimulatedStoreContents())
+    const log = new SingleLog({
+      store,
+      machine: bench.machine,
+      clock,
+      logger: silentLogger,
+      onFatal: assert.fail,
+    })
+    const before = await log.propose(openSession)
+    assert.ok('error' in before && before.error === 'STARTING')
+    await log.start()
+    const last = log.propose(openSession)
+    await log.close()
+    assert.ok('ok' in (await last), 'what was taken before the end is carried out')
+    const after = await log.propose(openSession)
+    assert.ok('error' in after && after.error === 'NOT_MASTER')
+  })
+
+  test('a text that the log would change is refused', async () => {
+    const member = await startMember(new SimulatedStoreContents())
+    const result = await member.log.propose({ ...openSession, name: 'half \ud800' } as typeof openSession)
+    assert.ok('error' in result && result.error === 'BAD_MESSAGE')
+  })
+
+  test('an error of the store is fatal, once, and nobody gets an answer', async () => {
+    const member = await startMember(new SimulatedStoreContents(), () => 'fail')
+    let isAnswered = false
+    void member.log.propose(openSession).then(() => {
+      isAnswered = true
+    })
+    await settle(member, () => member.fatal.length > 0)
+    await turn()
+    assert.equal(member.fatal.length, 1)
+    assert.equal(isAnswered, false)
+    assert.equal(member.log.isReady, false)
+    assert.equal(member.log.appliedIndex, 0)
+  })
+})
+
+describe('the trailing window (rule L10)', () => {
+  test('keeps its entries behind the applied index', async () => {
+    const contents = new SimulatedStoreContents()
+    const member = await startMember(contents, undefined, new TrailingWindow(20, 1e9, 5))
+    for (let count = 0; count < 200; count++) await member.log.propose(openSession)
+    const indexes = [...contents.entries.keys()]
+    assert.ok(indexes.length >= 20 && indexes.length <= 26, `${indexes.length} are kept`)
+    assert.equal(Math.max(...indexes), 200)
+    const again = await startMember(contents, undefined, new TrailingWindow(20, 1e9, 5))
+    assert.equal(stateDigest(again.bench.state), stateDigest(member.bench.state))
+    for (let count = 0; count < 50; count++) await again.log.propose(openSession)
+    assert.ok(contents.entries.size <= 26)
+  })
+
+  test('never trims what is not applied, whatever its size', () => {
+    const window = new TrailingWindow(10, 100, 1)
+    for (let index = 1; index <= 50; index++) window.add(index, 60)
+    assert.equal(window.maybeTrim(0), undefined)
+    assert.equal(window.maybeTrim(7), 7)
+    assert.equal(window.maybeTrim(50), 49)
+    assert.equal(window.maybeTrim(50), undefined)
+  })
+})
+
+describe('what lies on disk is checked', () => {
+  const entry = { command: openSession, wallSeconds: 1, wallNanoseconds: 2 }
+
+  test('an entry comes back as it was, and in its place only', () => {
+    const bytes = encodeLogEntry(entry, 77)
+    assert.deepEqual(decodeLogEntry(bytes, 77), entry)
+    assert.throws(() => decodeLogEntry(bytes, 78), { code: 'LOG_CORRUPT' })
+  })
+
+  test('no flipped bit and no missing tail goes unseen', () => {
+    const bytes = encodeLogEntry(entry, 77)
+    for (let position = 0; position < bytes.length; position++) {
+      const flipped = Buffer.from(bytes)
+      flipped[position] = (flipped[position] ?? 0) ^ 0x10
+      assert.throws(() => decodeLogEntry(flipped, 77), { code: 'LOG_CORRUPT' })
+      assert.throws(() => decodeLogEntry(bytes.subarray(0, position), 77), { code: 'LOG_CORRUPT' })
+    }
+  })
+
+  const damages: [string, string, (contents: SimulatedStoreContents) => void][] = [
+    [
+      'a damaged entry',
+      'LOG_CORRUPT',
+      ({ entries }) => void (entries.get(3)?.data ?? Buffer.alloc(20)).fill(0),
+    ],
+    ['a gap in the log', 'LOG_CORRUPT', ({ entries }) => void entries.delete(2)],
+    ['a damaged row', 'ROW_CORRUPT', ({ rows }) => void rows.get('inodes')?.set('1', '[1]')],
+    ['another format', 'STATE_FORMAT', ({ rows }) => void rows.get('meta')?.set('format', '99')],
+    ['an unknown table', 'STATE_FORMAT', ({ rows }) => void rows.set('novel', new Map([['a', '1']]))],
+  ]
+  for (const [what, code, damage] of damages) {
+    test(`${what} ends the start`, async () => {
+      const contents = new SimulatedStoreContents()
+      const member = await startMember(contents)
+      for (let count = 0; count < 3; count++) await member.log.propose(openSession)
+      damage(contents)
+      await assert.rejects(startMember(contents), { code })
+    })
+  }
+})
