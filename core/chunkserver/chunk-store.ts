@@ -1,0 +1,516 @@
+/**
+ * The chunk store: replicas of chunks in one directory of one disk. This file holds what every
+ * operation needs: admission, accounts of what is unsynced, background write-back, errors of the disk.
+ * Opening and recovery: store-open.ts. Orders of the metadata server: replica-control.ts.
+ *
+ * Promises: what was answered under (version, role, lease) was allowed by the durable record of the
+ * replica at that moment; what `flush` answered survives power loss; pages that do not verify are never
+ * handed out. It does not know connections, clients or metadata servers.
+ */
+import { assert } from '../base/assert.ts'
+import type { BufferPool } from '../base/buffer-pool.ts'
+import { CairnError, codeOf } from '../base/errors.ts'
+import { CHUNK_SIZE_BYTES, MIB, PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES } from '../base/units.ts'
+import { DATA_PAYLOAD_BYTES_MAX } from '../base/units.ts'
+import type { Clock, Timer } from '../platform/clock.ts'
+import type { Disk } from '../platform/disk.ts'
+import type { Logger } from '../platform/logger.ts'
+import { verifyPageChecksums } from '../wire/checksum.ts'
+import type { WireCode } from '../wire/codes.ts'
+import { type DataAnswer, DataOp, type DataRequest } from '../wire/data.ts'
+import { StoreCounters } from './counters.ts'
+import { type MarkWaiter, ReplicaMarks } from './open-list.ts'
+import { type DataReply, type Operation, OperationPool, type RequestOwner } from './operation.ts'
+import { DigestOperation, PullOperation, ReadOperation } from './read-operations.ts'
+import { RegionCache, type RegionCacheEvents } from './region-cache.ts'
+import { PageState, type RegionRecords } from './region-records.ts'
+import type { ReplicaLog } from './replica-log.ts'
+import { Replica } from './replica.ts'
+import { StateFlag } from './replica-state.ts'
+import { type SyncHost, SyncScheduler, type SyncWaiter } from './replica-sync.ts'
+import type { Superblock, UncleanStop } from './superblock.ts'
+import { FlushOperation, type PulledBase, WriteOperation, ZeroOperation } from './write-operations.ts'
+
+/** Unsynced data that starts background syncs, so that a flush never has gigabytes before it. */
+const WRITE_BACK_BYTES = 64 * MIB
+const WRITE_BACK_REGIONS = 4096
+/** Beyond these, writes wait for the disk. */
+const UNFLUSHED_BYTES_MAX = 512 * MIB
+const DIRTY_REGIONS_MAX = 16_384
+const STALLED_COUNT_MAX = 4096
+const WRITE_BACK_AGE_MS = 15_000
+const TICK_MS = 5000
+/** Errors of the disk after which the whole store counts as failed (rule F7). */
+const IO_ERRORS_MAX = 3
+/** An answer from the disk that takes longer: flag T. */
+const SLOW_IO_MS = 30_000
+/** Rule A2: kept for logs, lists and page records. */
+const RESERVE_BYTES_MIN = 4 * MIB
+const RESERVE_BYTES_MAX = 256 * MIB
+const SPACE_CHECK_BYTES = 16 * MIB
+const POOLED_OPERATIONS = 512
+
+export interface StoreEvents {
+  onBadPages(chunk: number, version: number, pages: number[], reason: string): void
+  onBadReplica(chunk: number, version: number, reason: string): void
+  /** A request carried a higher version than the replica has (rule E1): ask the metadata server. */
+  onNewerVersion(replica: Replica): void
+}
+
+export type BasePull = (
+  replica: Replica,
+  page: number,
+  /** Both null: no sources are known yet; `sourcesKnown` of the waiter comes. */
+  callback: (error: CairnError | null, base: PulledBase | null) => void,
+) => void
+
+export interface StoreParts {
+  readonly disk: Disk
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly pool: BufferPool
+  readonly log: ReplicaLog
+  readonly superblock: Superblock
+  readonly superblockSequence: number
+  readonly uncleanStop: UncleanStop
+  readonly replicas: Map<number, Replica>
+}
+
+export class ChunkStore implements SyncHost, RegionCacheEvents {
+  readonly disk: Disk
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly pool: BufferPool
+  readonly log: ReplicaLog
+  readonly counters: StoreCounters
+  readonly cache: RegionCache
+  readonly syncs: SyncScheduler
+  readonly replicas: Map<number, Replica>
+  readonly uncleanStop: UncleanStop
+  superblock: Superblock
+  superblockSequence: number
+  events: StoreEvents = { onBadPages() {}, onBadReplica() {}, onNewerVersion() {} }
+  basePull: BasePull = (_replica, _page, callback) => callback(null, null)
+  /** Rule L2: false while the metadata server has not been heard of for a session time-out. */
+  inTouch = true
+  /** The whole disk is given up. */
+  failure: CairnError | null = null
+  /** Free space is down to the reserve (rule A2). */
+  isFull = false
+  checksumErrorSeen = false
+
+  readonly reads = new OperationPool(() => new ReadOperation(this), POOLED_OPERATIONS)
+  readonly digests = new OperationPool(() => new DigestOperation(this), 16)
+  readonly pulls = new OperationPool(() => new PullOperation(this), 16)
+  readonly writes = new OperationPool(() => new WriteOperation(this), POOLED_OPERATIONS)
+  readonly zeroings = new OperationPool(() => new ZeroOperation(this), 16)
+  readonly flushes = new OperationPool(() => new FlushOperation(this), 64)
+
+  readonly #answer: DataAnswer
+  /** Replicas with something unsynced, longest first. */
+  readonly #dirty = new Set<Replica>()
+  #unflushedBytes = 0
+  #dirtyRegions = 0
+  #bytesSinceSpaceCheck = 0
+  readonly #stalled: { operation: Operation; replica: Replica }[] = []
+  #space = { totalBytes: 0, freeBytes: 0 }
+  #timer: Timer | null = null
+
+  constructor(parts: StoreParts) {
+    this.disk = parts.disk
+    this.clock = parts.clock
+    this.logger = parts.logger
+    this.pool = parts.pool
+    this.log = parts.log
+    this.superblock = parts.superblock
+    this.superblockSequence = parts.superblockSequence
+    this.uncleanStop = parts.uncleanStop
+    this.replicas = parts.replicas
+    this.counters = new StoreCounters(parts.clock)
+    this.cache = new RegionCache(parts.disk, parts.pool, parts.superblock.checksums, this)
+    this.syncs = new SyncScheduler(this)
+    this.#answer = {
+      op: DataOp.read,
+      flags: 0,
+      code: '',
+      version: 0,
+      incarnation: parts.superblock.incarnation,
+      crashes: parts.superblock.crashes,
+      offset: 0,
+      length: 0,
+    }
+    this.refreshSpace()
+    this.#tick()
+  }
+
+  get incarnation(): number {
+    return this.superblock.incarnation
+  }
+
+  get checksums(): boolean {
+    return this.superblock.checksums
+  }
+
+  nowMs(): number {
+    return this.clock.nowMs()
+  }
+
+  // ---------------------------------------------------------------- admission
+
+  /** One data request. Answers through `reply`, exactly once, maybe before it returns. */
+  submit(
+    request: DataRequest,
+    borrowedTable: Buffer,
+    ownedPayload: Buffer | null,
+    reply: DataReply,
+    owner: RequestOwner | null,
+  ): void {
+    this.counters.queueDepth++
+    const replica = this.replicas.get(request.chunk)
+    const code = this.#validate(request, borrowedTable, ownedPayload)
+    if (code !== '' || replica === undefined || this.failure !== null) {
+      if (ownedPayload !== null) this.pool.release(ownedPayload)
+      const refusal = code === '' ? (replica === undefined ? 'NO_REPLICA' : 'DISK_FAILED') : code
+      return this.#refuse(request, replica, reply, owner, refusal)
+    }
+    const operation = this.#take(request.op)
+    operation.begin(request, replica, ownedPayload, reply, owner)
+    if (operation instanceof WriteOperation) operation.keepChecksums(borrowedTable)
+    const mutates = request.op === DataOp.write || request.op === DataOp.zero
+    if (mutates && this.#overloaded && this.#stalled.length < STALLED_COUNT_MAX) {
+      this.#stalled.push({ operation, replica })
+      return
+    }
+    this.#admit(operation, replica)
+  }
+
+  #admit(operation: Operation, replica: Replica): void {
+    if (!replica.queue.submit(operation)) operation.refuseUnqueued('OVERLOADED')
+  }
+
+  #take(op: DataOp): Operation {
+    switch (op) {
+      case DataOp.write:
+        return this.writes.take()
+      case DataOp.read:
+        return this.reads.take()
+      case DataOp.flush:
+        return this.flushes.take()
+      case DataOp.zero:
+        return this.zeroings.take()
+      case DataOp.digest:
+        return this.digests.take()
+      case DataOp.pull:
+        return this.pulls.take()
+      default:
+        return op satisfies never
+    }
+  }
+
+  /** Everything a hostile peer may get wrong; '' = well formed. */
+  #validate(request: DataRequest, table: Buffer, payload: Buffer | null): WireCode | '' {
+    const { op, offset, length } = request
+    if (op === DataOp.flush) return payload === null ? '' : 'BAD_MESSAGE'
+    if (offset + length > CHUNK_SIZE_BYTES) return 'BAD_MESSAGE'
+    if (op === DataOp.write) {
+      if (length === 0 || length > DATA_PAYLOAD_BYTES_MAX || payload?.length !== length) return 'BAD_MESSAGE'
+      // rule P5
+      return verifyPageChecksums(payload, offset, table) === -1 ? '' : 'FRAME_CHECKSUM'
+    }
+    if (payload !== null || length === 0) return 'BAD_MESSAGE'
+    if (op === DataOp.zero) return ''
+    if (op === DataOp.read) return length <= DATA_PAYLOAD_BYTES_MAX ? '' : 'BAD_MESSAGE'
+    if (offset % PAGE_SIZE_BYTES !== 0 || length % PAGE_SIZE_BYTES !== 0) return 'BAD_MESSAGE'
+    return op === DataOp.digest || length <= REGION_SIZE_BYTES ? '' : 'BAD_MESSAGE'
+  }
+
+  #refuse(
+    request: DataRequest,
+    replica: Replica | undefined,
+    reply: DataReply,
+    owner: RequestOwner | null,
+    code: WireCode,
+  ): void {
+    const version = replica?.state.version ?? 0
+    this.respond(reply, request.op, version, code, 0, request.offset, request.length, null, null)
+    this.counters.queueDepth--
+    owner?.requestDone()
+  }
+
+  respond(
+    reply: DataReply | null,
+    op: DataOp,
+    version: number,
+    code: string,
+    flags: number,
+    offset: number,
+    length: number,
+    table: Uint32Array | Buffer | null,
+    ownedPayload: Buffer | null,
+  ): void {
+    const answer = this.#answer
+    answer.op = op
+    answer.flags = flags
+    answer.code = code
+    answer.version = version
+    answer.incarnation = this.superblock.incarnation
+    answer.crashes = this.superblock.crashes
+    answer.offset = offset
+    answer.length = length
+    reply?.respond(answer, table, ownedPayload)
+  }
+
+  operationDone(startedAtMs: number): void {
+    const nowMs = this.clock.nowMs()
+    this.counters.queueDepth--
+    this.counters.latency.add(nowMs - startedAtMs, nowMs)
+  }
+
+  // ---------------------------------------------------------------- what operations use
+
+  loadedRegion(replica: Replica, region: number): RegionRecords {
+    const records = replica.regions?.[region] ?? null
+    assert(records !== null, 'the regions of an operation under way stay in memory')
+    return records
+  }
+
+  /** `records` changed: they belong into the next sync. */
+  touch(replica: Replica, records: RegionRecords): void {
+    if (records.dirty) return
+    records.dirty = true
+    replica.dirtyRegionCount++
+    this.#dirtyRegions++
+    this.#noteDirty(replica)
+  }
+
+  wrote(replica: Replica, bytes: number): void {
+    replica.unflushedBytes += bytes
+    this.#unflushedBytes += bytes
+    this.#noteDirty(replica)
+    this.#bytesSinceSpaceCheck += bytes
+    if (this.#bytesSinceSpaceCheck >= SPACE_CHECK_BYTES) this.refreshSpace()
+    if (this.#wantsWriteBack) this.#writeBack()
+  }
+
+  #noteDirty(replica: Replica): void {
+    if (this.#dirty.has(replica)) return
+    replica.dirtySinceMs = this.clock.nowMs()
+    this.#dirty.add(replica)
+  }
+
+  /** Rule F8: the highest written byte, for the recovery of a file's size. */
+  extendWritten(replica: Replica, begin: number, end: number): void {
+    const first = Math.floor(begin / REGION_SIZE_BYTES)
+    const last = Math.floor((end - 1) / REGION_SIZE_BYTES)
+    for (let region = first; region <= last; region++) {
+      const records = this.loadedRegion(replica, region)
+      const writtenEnd = Math.min(end - region * REGION_SIZE_BYTES, REGION_SIZE_BYTES)
+      if (writtenEnd > records.writtenEnd) records.writtenEnd = writtenEnd
+    }
+  }
+
+  mark(replica: Replica, waiter: MarkWaiter): void {
+    replica.marks ??= new ReplicaMarks(replica, this.log)
+    replica.marks.add(waiter)
+  }
+
+  sync(replica: Replica, waiter: SyncWaiter | null, force = false): void {
+    this.syncs.request(replica, waiter, force)
+  }
+
+  pullBase(
+    replica: Replica,
+    page: number,
+    callback: (error: CairnError | null, base: PulledBase | null) => void,
+  ): void {
+    this.basePull(replica, page, callback)
+  }
+
+  // ---------------------------------------------------------------- things that go wrong
+
+  /** Pages under the caller's lock that do not verify: not good until repaired (rule R1). */
+  markBad(replica: Replica, pages: number[], reason: string): void {
+    for (const page of pages) {
+      const records = replica.region(Math.floor(page / PAGES_PER_REGION))
+      if (records === null) continue
+      records.setState(page % PAGES_PER_REGION, PageState.bad)
+      this.touch(replica, records)
+    }
+    this.reportBad(replica, pages, reason)
+  }
+
+  reportBad(replica: Replica, pages: number[], reason: string): void {
+    this.counters.checksumErrors += pages.length
+    this.checksumErrorSeen = true
+    this.logger.warn('bad pages', { chunk: replica.chunk, page: pages[0], count: pages.length, reason })
+    this.events.onBadPages(replica.chunk, replica.state.version, pages, reason)
+  }
+
+  onPagesBad(replica: Replica, pages: number[], reason: string): void {
+    this.reportBad(replica, pages, reason)
+  }
+
+  onChanged(replica: Replica, records: RegionRecords): void {
+    this.touch(replica, records)
+  }
+
+  onDamage(replica: Replica, reason: string): void {
+    this.logger.error('replica is damaged', { chunk: replica.chunk, reason })
+    this.events.onBadReplica(replica.chunk, replica.state.version, reason)
+  }
+
+  onIoError(replica: Replica, error: CairnError): void {
+    this.ioError(replica, error)
+  }
+
+  onFilesFull(): void {
+    this.#writeBack()
+  }
+
+  /** A read failed: counts against the disk; the page may be good elsewhere. */
+  ioError(replica: Replica, error: CairnError): void {
+    this.counters.ioErrors++
+    this.logger.error('disk error', { chunk: replica.chunk, code: error.code, reason: error.message })
+    if (this.counters.ioErrors >= IO_ERRORS_MAX) this.fail(error)
+  }
+
+  /** A write failed. A full disk leaves old records over old pages; anything else fails the replica (F7). */
+  writeFailed(replica: Replica, _firstPage: number, _lastPage: number, error: CairnError): void {
+    if (codeOf(error) === 'DISK_NO_SPACE') {
+      this.isFull = true
+      return
+    }
+    this.ioError(replica, error)
+    this.#failReplica(replica, error)
+  }
+
+  onSyncFailed(replica: Replica, error: CairnError): void {
+    if (replica.deleted) return
+    if (codeOf(error) === 'DISK_NO_SPACE') this.isFull = true
+    else this.ioError(replica, error)
+    this.#failReplica(replica, error)
+  }
+
+  #failReplica(replica: Replica, error: CairnError): void {
+    if (replica.failure !== null) return
+    replica.failure = error
+    replica.logged.flags |= StateFlag.unclean
+    replica.state.flags |= StateFlag.unclean
+    this.log.append(replica.chunk, replica.logged, null)
+    this.dropUnsynced(replica)
+    this.events.onBadReplica(replica.chunk, replica.state.version, `disk error: ${error.message}`.slice(0, 128))
+  }
+
+  /** What is unsynced will never be: takes it off the accounts. */
+  dropUnsynced(replica: Replica): void {
+    this.#unflushedBytes -= replica.unflushedBytes
+    this.#dirtyRegions -= replica.dirtyRegionCount
+    replica.unflushedBytes = 0
+    replica.dirtyRegionCount = 0
+    for (const records of replica.regions ?? []) if (records !== null) records.dirty = false
+    this.#dirty.delete(replica)
+  }
+
+  /** Gives up the whole disk; the process stays up to say so. */
+  fail(error: CairnError): void {
+    if (this.failure !== null) return
+    this.failure = error
+    this.logger.error('the disk is given up', { code: error.code, reason: error.message })
+    this.#releaseStalled()
+  }
+
+  // ---------------------------------------------------------------- write-back
+
+  onCleaned(replica: Replica, bytes: number, regions: number): void {
+    this.#unflushedBytes -= bytes
+    this.#dirtyRegions -= regions
+    if (regions === 0) this.#dirty.delete(replica)
+  }
+
+  onSyncDone(): void {
+    if (this.#wantsWriteBack) this.#writeBack()
+    if (this.#stalled.length > 0 && !this.#overloaded) this.#releaseStalled()
+  }
+
+  get #wantsWriteBack(): boolean {
+    return this.#unflushedBytes > WRITE_BACK_BYTES || this.#dirtyRegions > WRITE_BACK_REGIONS
+  }
+
+  get #overloaded(): boolean {
+    return this.#unflushedBytes > UNFLUSHED_BYTES_MAX || this.#dirtyRegions > DIRTY_REGIONS_MAX
+  }
+
+  #releaseStalled(): void {
+    for (const { operation, replica } of this.#stalled.splice(0)) this.#admit(operation, replica)
+  }
+
+  #writeBack(): void {
+    if (this.syncs.runningCount >= 4) return
+    for (const replica of this.#dirty) {
+      this.sync(replica, null)
+      if (this.syncs.runningCount >= 4) return
+    }
+  }
+
+  #tick(): void {
+    this.#timer = this.clock.setTimer(TICK_MS, () => {
+      const nowMs = this.clock.nowMs()
+      this.refreshSpace()
+      for (const replica of this.#dirty) {
+        if (nowMs - replica.dirtySinceMs < WRITE_BACK_AGE_MS || this.syncs.runningCount >= 64) break
+        this.sync(replica, null)
+      }
+      this.#tick()
+    })
+  }
+
+  // ---------------------------------------------------------------- state for reports
+
+  refreshSpace(): void {
+    this.#bytesSinceSpaceCheck = 0
+    try {
+      const space = this.disk.space()
+      this.#space = { totalBytes: space.totalBytes, freeBytes: space.freeBytes }
+    } catch (error) {
+      this.logger.warn('space of the disk is unknown', { code: codeOf(error) })
+      return
+    }
+    this.isFull = this.#space.freeBytes <= this.#reserveBytes
+  }
+
+  get #reserveBytes(): number {
+    return Math.min(RESERVE_BYTES_MAX, Math.max(RESERVE_BYTES_MIN, this.#space.totalBytes / 50))
+  }
+
+  /** What may be used: the reserve is not shown as free. */
+  get space(): { totalBytes: number; freeBytes: number } {
+    const freeBytes = Math.max(0, Math.floor(this.#space.freeBytes - this.#reserveBytes))
+    return { totalBytes: this.#space.totalBytes, freeBytes }
+  }
+
+  get oldestIoAgeMs(): number {
+    return this.syncs.oldestAgeMs(this.clock.nowMs())
+  }
+
+  /** Letters of the guide: C checksums on; H I/O error, h checksum mismatch, T disk does not answer. */
+  get flags(): string {
+    let flags = this.checksums ? 'C' : ''
+    if (this.counters.ioErrors > 0 || this.failure !== null || this.log.failure !== null) flags += 'H'
+    if (this.checksumErrorSeen) flags += 'h'
+    if (this.oldestIoAgeMs > SLOW_IO_MS) flags += 'T'
+    return flags
+  }
+
+  get dirtyReplicas(): readonly Replica[] {
+    return [...this.#dirty]
+  }
+
+  get unflushedBytes(): number {
+    return this.#unflushedBytes
+  }
+
+  stopTimers(): void {
+    this.#timer?.cancel()
+    this.#timer = null
+  }
+}

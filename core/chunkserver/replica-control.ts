@@ -1,0 +1,251 @@
+/**
+ * Orders of the metadata server about replicas: create, persist, promote, close, delete. Each waits for
+ * what runs on the replica, changes the durable record, and answers when that is on disk (rules E2, E6,
+ * E7, E12). Control work: promises are fine here.
+ */
+import { type CairnError, codeOf } from '../base/errors.ts'
+import type { ReplicaReport } from '../wire/messages/chunk.ts'
+import { chunkPath } from './chunk-layout.ts'
+import type { ChunkStore } from './chunk-store.ts'
+import { wireCodeOfDiskError, wireError } from './errors.ts'
+import { Hold, type QueuedOperation } from './operation-queue.ts'
+import { Replica } from './replica.ts'
+import { type Role, Role as Roles, roleName, StateFlag } from './replica-state.ts'
+
+const ALL_REGIONS = -1
+
+class Exclusive implements QueuedOperation {
+  readonly hold = Hold.barrier
+  readonly firstPage = 0
+  readonly lastPage = 0
+  readonly #run: () => void
+
+  constructor(run: () => void) {
+    this.#run = run
+  }
+
+  start(): void {
+    this.#run()
+  }
+}
+
+/** Runs `work` alone on the replica, after everything admitted before has finished (rule E2). */
+export function exclusively<T>(replica: Replica, work: () => Promise<T>): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const operation = new Exclusive(() => {
+      void work()
+        .then(resolve, reject)
+        .finally(() => replica.queue.finish(operation))
+    })
+    // those that wait for a page to be pulled would be waited for in vain
+    for (const waiter of [...(replica.baseWaiters ?? [])]) waiter.discard()
+    replica.queue.submit(operation)
+  })
+}
+
+/** Appends the `logged` state; what it says then becomes the state in force. */
+export function commitState(store: ChunkStore, replica: Replica, change: (state: Replica['logged']) => void): Promise<void> {
+  const { logged, state } = replica
+  change(logged)
+  return new Promise((resolve, reject) => {
+    store.log.append(replica.chunk, logged, {
+      onLogged: (error) => {
+        if (error === null) {
+          change(state)
+          resolve()
+        } else {
+          logged.copyFrom(state)
+          reject(error)
+        }
+      },
+    })
+  })
+}
+
+export interface ReplicaOrder {
+  readonly chunk: number
+  readonly version: number
+  readonly role: Role
+  readonly lease: number
+}
+
+export class ReplicaControl {
+  readonly #store: ChunkStore
+  /** Ends a running join of a replica whose epoch changes (rule J4). */
+  onEpochChange: (replica: Replica) => void = () => undefined
+
+  constructor(store: ChunkStore) {
+    this.#store = store
+  }
+
+  /** Rule E12: '' or a code. The creation record is the open-list entry of the new chunk (rule B1). */
+  async create(order: ReplicaOrder): Promise<string> {
+    const store = this.#store
+    if (store.failure !== null) return 'DISK_FAILED'
+    const existing = store.replicas.get(order.chunk)
+    if (existing !== undefined) {
+      const same = existing.state.version === order.version && existing.state.role === order.role
+      return same && !existing.isWritten ? '' : 'EEXIST'
+    }
+    if (store.isFull) return 'DISK_FULL'
+    const replica = new Replica(order.chunk)
+    replica.joinPending = order.role !== Roles.inSync
+    store.replicas.set(order.chunk, replica)
+    try {
+      await exclusively(replica, () =>
+        commitState(store, replica, (state) => {
+          state.version = order.version
+          state.role = order.role
+          state.lease = order.lease
+          state.openLow = ALL_REGIONS
+          state.openHigh = ALL_REGIONS
+        }),
+      )
+    } catch (error) {
+      replica.deleted = true
+      store.replicas.delete(order.chunk)
+      return wireCodeOfDiskError(error)
+    }
+    replica.resetGood()
+    return ''
+  }
+
+  /** The version the replica holds afterwards, and a code when the order could not be followed. */
+  async persist(order: ReplicaOrder): Promise<{ version: number; code: string }> {
+    const store = this.#store
+    const replica = store.replicas.get(order.chunk)
+    if (replica === undefined) return { version: 0, code: 'NO_REPLICA' }
+    if (replica.damage !== '') return { version: replica.state.version, code: 'DISK_FAILED' }
+    if (store.failure !== null) return { version: replica.state.version, code: 'DISK_FAILED' }
+    try {
+      return await exclusively(replica, () => this.#persistAlone(replica, order))
+    } catch (error) {
+      return { version: replica.state.version, code: wireCodeOfDiskError(error) }
+    }
+  }
+
+  async #persistAlone(replica: Replica, order: ReplicaOrder): Promise<{ version: number; code: string }> {
+    const store = this.#store
+    if (replica.deleted) return { version: 0, code: 'NO_REPLICA' }
+    // rule E2: versions only rise; a late order is answered with what is
+    if (order.version < replica.state.version) return { version: replica.state.version, code: '' }
+    const rises = order.version > replica.state.version
+    // rule F7: after an error only a join brings it back
+    if (replica.failure !== null && order.role === Roles.inSync) {
+      return { version: replica.state.version, code: 'DISK_FAILED' }
+    }
+    if (rises) this.onEpochChange(replica)
+    if (replica.failure !== null) await this.#startOver(replica)
+    await commitState(store, replica, (state) => {
+      state.version = order.version
+      if (rises) state.role = order.role
+      state.lease = Math.max(state.lease, order.lease)
+      // the quorum looked at the unclean report and keeps the replica in sync: pages are verified on use
+      if (order.role === Roles.inSync && state.role === Roles.inSync) state.flags &= ~StateFlag.unclean
+    })
+    if (rises) {
+      replica.joinPending = order.role !== Roles.inSync
+      replica.resetGood()
+    }
+    return { version: replica.state.version, code: '' }
+  }
+
+  /** Nothing in memory can be believed after a failed sync: everything is read again, and verified (J9). */
+  async #startOver(replica: Replica): Promise<void> {
+    await this.#store.syncs.idle(replica)
+    this.#store.dropUnsynced(replica)
+    this.#store.cache.forget(replica)
+    replica.header = { sequence: 0, presentLow: 0, presentHigh: 0 }
+    replica.unverifiedLow = ALL_REGIONS
+    replica.unverifiedHigh = ALL_REGIONS
+    replica.failure = null
+  }
+
+  /** Joining to in sync without a bump (rule E7). */
+  async promote(chunk: number, version: number): Promise<void> {
+    const replica = this.#store.replicas.get(chunk)
+    if (replica === undefined) throw wireError('NO_REPLICA', `no replica of chunk ${chunk}`)
+    await exclusively(replica, async () => {
+      if (replica.state.version !== version) throw wireError('WRONG_VERSION', 'the epoch has changed')
+      if (replica.state.role === Roles.inSync) return
+      if (replica.joinPending || replica.isUnclean) throw wireError('REFUSED', 'the join is not complete')
+      await commitState(this.#store, replica, (state) => {
+        state.role = Roles.inSync
+      })
+      replica.good = null
+    })
+  }
+
+  /** The intent is cleared: the entry goes after a sync that covers everything (rule B1). Nobody waits. */
+  close(chunks: readonly number[]): void {
+    for (const chunk of chunks) {
+      const replica = this.#store.replicas.get(chunk)
+      if (replica === undefined || !replica.serves) continue
+      if (!replica.state.isOpen && !replica.isUnclean) continue
+      this.#store.sync(replica, { onSynced: (error) => this.#closeSynced(replica, error) })
+    }
+  }
+
+  #closeSynced(replica: Replica, error: CairnError | null): void {
+    // written again meanwhile: another close will come
+    if (error !== null || replica.dirtyRegionCount > 0 || replica.unflushedBytes > 0) return
+    if (!replica.queue.idle || replica.deleted || replica.joinPending) return
+    commitState(this.#store, replica, (state) => {
+      state.openLow = 0
+      state.openHigh = 0
+      state.flags &= ~StateFlag.unclean
+    }).catch((failure: unknown) => {
+      this.#store.logger.warn('open-list entry stays', { chunk: replica.chunk, code: codeOf(failure) })
+    })
+  }
+
+  /** Rule E6: false for a newer version. A replica that is not here is deleted. Works on a full disk (A2). */
+  async delete(chunk: number, versionMax: number): Promise<boolean> {
+    const store = this.#store
+    const replica = store.replicas.get(chunk)
+    if (replica === undefined) return true
+    return exclusively(replica, async () => {
+      if (replica.deleted) return true
+      if (replica.state.version > versionMax) return false
+      this.onEpochChange(replica)
+      replica.deleted = true
+      await store.syncs.idle(replica)
+      store.dropUnsynced(replica)
+      store.cache.forget(replica)
+      store.replicas.delete(chunk)
+      try {
+        await this.#logDeletion(chunk)
+        this.#removeFile(chunk)
+      } catch {
+        // no room for the record: the file goes first, which makes room
+        this.#removeFile(chunk)
+        await this.#logDeletion(chunk)
+      }
+      store.refreshSpace()
+      return true
+    })
+  }
+
+  #logDeletion(chunk: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#store.log.append(chunk, null, { onLogged: (error) => (error === null ? resolve() : reject(error)) })
+    })
+  }
+
+  #removeFile(chunk: number): void {
+    const { disk } = this.#store
+    if (disk.exists(chunkPath(chunk))) disk.remove(chunkPath(chunk))
+  }
+}
+
+/** What `cs.report` says of a replica. */
+export function reportOf(replica: Replica): ReplicaReport {
+  return {
+    chunk: replica.chunk,
+    version: replica.state.version,
+    role: roleName(replica.state.role),
+    lease: replica.state.lease,
+    unclean: replica.isUnclean || replica.failure !== null,
+    damaged: replica.damage !== '',
+  }
+}

@@ -1,0 +1,45 @@
+/** What a chunk server holds durably for each replica; one record of the replica log carries all of it. */
+import type { ReplicaRole } from '../wire/messages/chunk.ts'
+
+export const Role = { inSync: 0, joining: 1, reconciling: 2 } as const
+export type Role = (typeof Role)[keyof typeof Role]
+
+const roleNames: readonly ReplicaRole[] = ['in-sync', 'joining', 'reconciling']
+
+export function roleName(role: Role): ReplicaRole {
+  return roleNames[role] ?? 'joining'
+}
+
+export function roleOf(name: ReplicaRole): Role {
+  return name === 'in-sync' ? Role.inSync : name === 'joining' ? Role.joining : Role.reconciling
+}
+
+export const StateFlag = {
+  /** The chunk file exists and was synced once: from now on a missing file is damage (rule E12). */
+  written: 1,
+  /** Contents are unverified since an unclean stop or an I/O error, until join or heal (rules B1, F7). */
+  unclean: 2,
+} as const
+
+export class ReplicaState {
+  version = 0
+  role: Role = Role.joining
+  lease = 0
+  flags = 0
+  /** Open list: regions that may have been written since the last close (rule B1). */
+  openLow = 0
+  openHigh = 0
+
+  copyFrom(other: ReplicaState): void {
+    this.version = other.version
+    this.role = other.role
+    this.lease = other.lease
+    this.flags = other.flags
+    this.openLow = other.openLow
+    this.openHigh = other.openHigh
+  }
+
+  get isOpen(): boolean {
+    return this.openLow !== 0 || this.openHigh !== 0
+  }
+}
