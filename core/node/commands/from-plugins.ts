@@ -9,7 +9,7 @@ export function addPluginCommands(
   plugins: HostHandle,
   contextOf: (cluster?: string) => CommandContext,
 ): void {
-  const registered = plugins.hooks.cli.register.call().flat()
+  const registered = plugins.hooks.cli.register.call().flatMap(({ value }) => value)
   for (const command of registered) addCommand(program, command, contextOf)
   // Not imported for this command, but worth a line in the help.
   for (const { name, description } of plugins.host.commands()) {
