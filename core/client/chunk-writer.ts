@@ -1,0 +1,458 @@
+/**
+ * Writes to one chunk of one file under a lease and an intent.
+ *
+ *   none ──want──▶ granting ──located──▶ active ◀──────────── new epoch, or hold again ───┐
+ *     ▲                                    │ member failed, wrong version, not writable    │
+ *     └── surrendered ◀── surrendering ◀───┤                                               │
+ *                                          └──────────────▶ recovering (chunk-recovery.ts) ┘
+ *
+ * Promises: a piece is acknowledged when all members of one active epoch answered under it (rule F3); a
+ * piece that was sent anywhere ends on all members of an active epoch or the lease ends (rule E11); two
+ * pieces in flight share no page (rule E9); nothing new is sent while an epoch change is awaited. An
+ * unanswered request on a living connection is never repeated; after a broken one the pool drains (E5).
+ */
+import { assert } from '../base/assert.ts'
+import { CairnError } from '../base/errors.ts'
+import { CHUNK_SIZE_BYTES } from '../base/units.ts'
+import type { DataAnswer } from '../wire/data.ts'
+import { DataOp } from '../wire/data.ts'
+import type { ChunkLocation, Member } from '../wire/messages/common.ts'
+import { ChunkFlusher } from './chunk-flusher.ts'
+import { ChunkRecovery } from './chunk-recovery.ts'
+import type { BudgetWaiter, Engine, Swept } from './engine.ts'
+import { FRAME_RETRY_COUNT_MAX, JOINER_DEADLINE_MS, MEMBERS_MAX, WRITE_DEADLINE_MS } from './limits.ts'
+import { MemberMarks } from './member-marks.ts'
+import { MemberRequest } from './member-request.ts'
+import type { Piece } from './piece.ts'
+
+export type WriterPhase = 'none' | 'granting' | 'active' | 'recovering' | 'surrendering'
+
+/** The file a chunk belongs to. */
+export interface WriterHost {
+  readonly engine: Engine
+  readonly inode: number
+  readonly leaseNumber: number
+  /** An intent, please: ends in `writer.located` or `writer.refused`. */
+  wantIntent(writer: ChunkWriter): void
+  /** Rule E3: the lease has ended, whoever said so. */
+  leaseEnded(reason: string): void
+  /** Something ended: waiting reads and flushes look again. */
+  writerProgress(writer: ChunkWriter): void
+  /** The intent was given back. */
+  writerSurrendered(writer: ChunkWriter): void
+}
+
+/** Pieces looked at behind blocked ones: keeps a long queue cheap. */
+const SCAN_COUNT_MAX = 128
+const IN_FLIGHT_PER_CHUNK_MAX = 256
+
+export class ChunkWriter implements Swept, BudgetWaiter {
+  readonly host: WriterHost
+  readonly index: number
+  readonly marks = new MemberMarks()
+  readonly flusher: ChunkFlusher
+  readonly recovery: ChunkRecovery
+  phase: WriterPhase = 'none'
+  chunk = 0
+  version = 0
+  writable = false
+  members: readonly Member[] = []
+  lastUsedMs = 0
+  /** At least one piece was sent, or it is kept on purpose (allocate). */
+  wasUsed = false
+  #waiting: Piece[] = []
+  #inFlight: Piece[] = []
+  #grantWaiters: ((error: CairnError | null) => void)[] = []
+  #pumping = false
+
+  constructor(host: WriterHost, index: number) {
+    this.host = host
+    this.index = index
+    this.flusher = new ChunkFlusher(this)
+    this.recovery = new ChunkRecovery(this)
+  }
+
+  get hasIntent(): boolean {
+    return this.phase === 'active' || this.phase === 'recovering' || this.phase === 'surrendering'
+  }
+
+  get isBusy(): boolean {
+    return this.#waiting.length > 0 || this.#inFlight.length > 0 || this.flusher.isRunning
+  }
+
+  get unansweredCount(): number {
+    return this.#inFlight.length
+  }
+
+  submit(piece: Piece): void {
+    this.#waiting.push(piece)
+    this.lastUsedMs = this.host.engine.clock.nowMs()
+    if (this.phase === 'none') this.wantIntent()
+    else this.pump()
+  }
+
+  wantIntent(): void {
+    if (this.phase !== 'none') return
+    this.phase = 'granting'
+    this.host.wantIntent(this)
+  }
+
+  /** Runs when the intent is there, or was refused. */
+  whenGranted(callback: (error: CairnError | null) => void): void {
+    if (this.hasIntent) return callback(null)
+    this.#grantWaiters.push(callback)
+    this.wantIntent()
+  }
+
+  #grantEnded(error: CairnError | null): void {
+    if (this.#grantWaiters.length === 0) return
+    const waiters = this.#grantWaiters
+    this.#grantWaiters = []
+    for (const waiter of waiters) waiter(error)
+  }
+
+  /** Rule E10: is there an unended piece over these bytes that was issued before? */
+  overlapsBefore(begin: number, end: number, sequence: number): boolean {
+    for (const piece of this.#inFlight)
+      if (piece.sequence < sequence && piece.overlaps(begin, end)) return true
+    for (const piece of this.#waiting)
+      if (piece.sequence < sequence && piece.overlaps(begin, end)) return true
+    return false
+  }
+
+  // --- sending ---
+
+  /** Starts whatever may start, in order of issue except for pieces that share no page. */
+  pump(): void {
+    if (this.phase !== 'active' || !this.writable || this.#pumping || this.#waiting.length === 0) return
+    this.#pumping = true
+    const waiting = this.#waiting
+    let kept = 0
+    let scanned = 0
+    let stopped = false
+    for (let i = 0; i < waiting.length; i++) {
+      const piece = waiting[i] as Piece
+      if (!stopped && (scanned++ >= SCAN_COUNT_MAX || this.#inFlight.length >= IN_FLIGHT_PER_CHUNK_MAX))
+        stopped = true
+      if (stopped || this.#isBlocked(piece, waiting, kept)) {
+        waiting[kept++] = piece
+      } else if (!this.host.engine.budget.tryTake(piece.payloadBytes, this)) {
+        stopped = true
+        waiting[kept++] = piece
+      } else {
+        piece.budgeted = true
+        this.#inFlight.push(piece)
+        this.#start(piece)
+      }
+    }
+    waiting.length = kept
+    this.#pumping = false
+  }
+
+  budgetFree(): void {
+    this.pump()
+  }
+
+  /** Rule E9. */
+  #isBlocked(piece: Piece, earlier: readonly Piece[], earlierCount: number): boolean {
+    for (const other of this.#inFlight) if (other.sharesPageWith(piece)) return true
+    for (let i = 0; i < earlierCount; i++) if ((earlier[i] as Piece).sharesPageWith(piece)) return true
+    return false
+  }
+
+  #start(piece: Piece): void {
+    this.wasUsed = true
+    if (this.#inFlight.length === 1) this.host.engine.swept.add(this)
+    piece.version = this.version
+    piece.pendingMask = 2 ** this.members.length - 1
+    piece.sentMask = 0
+    piece.brokenMask = 0
+    piece.lostMask = 0
+    piece.frameRetries = 0
+    for (let i = 0; i < this.members.length; i++) this.#sendTo(piece, i)
+  }
+
+  #sendTo(piece: Piece, memberIndex: number): void {
+    const member = this.members[memberIndex]
+    assert(member !== undefined && piece.version === this.version, 'a piece goes to members of its epoch')
+    const { engine, leaseNumber } = this.host
+    const op = piece.data === null ? DataOp.zero : DataOp.write
+    const outgoing = MemberRequest.take(op, 0, this.version, this.chunk, leaseNumber)
+    outgoing.request.offset = piece.begin
+    outgoing.request.length = piece.end - piece.begin
+    outgoing.table = piece.table
+    outgoing.payload = piece.data
+    piece.sentMask |= 1 << memberIndex
+    piece.sentMs = engine.clock.nowMs()
+    outgoing.send(engine.pool, member.server, piece, memberIndex, 0)
+  }
+
+  // --- answers ---
+
+  pieceAnswered(
+    piece: Piece,
+    memberIndex: number,
+    version: number,
+    code: string,
+    answer: DataAnswer | null,
+    payload: Buffer | null,
+  ): void {
+    if (payload !== null) this.host.engine.pool.release(payload)
+    // An answer to an earlier attempt says nothing about this one.
+    if (piece.ended || version !== piece.version || version !== this.version) return
+    const bit = 1 << memberIndex
+    piece.sentMask &= ~bit
+    const member = this.members[memberIndex]
+    if (member === undefined || (piece.pendingMask & bit) === 0) return
+    if (code !== '' || answer === null) return this.#memberRefused(piece, memberIndex, member.server, code)
+    this.marks.answered(member.server, version, answer.incarnation, answer.crashes)
+    piece.pendingMask &= ~bit
+    if (piece.pendingMask === 0) this.#allAnswered(piece)
+  }
+
+  #allAnswered(piece: Piece): void {
+    if (piece.lostMask !== 0) {
+      const all = 2 ** this.members.length - 1
+      // Nobody applied it: the members are equal. Otherwise those that could not merge must leave (E11).
+      if (piece.lostMask === all) {
+        this.#end(piece, new CairnError('EIO', 'part of a page that no replica can supply; write all of it'))
+        return
+      }
+      for (let i = 0; i < this.members.length; i++) {
+        if ((piece.lostMask & (1 << i)) === 0) continue
+        piece.pendingMask |= 1 << i
+        this.recovery.memberFailed((this.members[i] as Member).server, 'LOST_PAGE')
+      }
+      return
+    }
+    this.marks.acknowledged(piece.version)
+    this.#end(piece, null)
+  }
+
+  #memberRefused(piece: Piece, memberIndex: number, server: number, code: string): void {
+    const bit = 1 << memberIndex
+    switch (code) {
+      case 'DISCONNECTED':
+      case 'TIMED_OUT':
+        if ((piece.brokenMask & bit) === 0 && !this.recovery.isRunning) {
+          // The pool connects again and drains first (rule E5).
+          piece.brokenMask |= bit
+          this.#sendTo(piece, memberIndex)
+        } else {
+          this.recovery.memberFailed(server, code)
+        }
+        return
+      case 'FRAME_CHECKSUM':
+        // Refused before anything was applied.
+        if (piece.frameRetries++ < FRAME_RETRY_COUNT_MAX) this.#sendTo(piece, memberIndex)
+        else this.recovery.memberFailed(server, code)
+        return
+      case 'WRONG_VERSION':
+      case 'NOT_IN_SYNC':
+        this.recovery.refresh(server, code)
+        return
+      case 'OVERLOADED':
+      case 'TRY_AGAIN':
+      case 'STARTING':
+        this.recovery.holdShortly()
+        return
+      case 'STALE_LEASE':
+        this.host.leaseEnded(code)
+        return
+      case 'LOST_PAGE':
+        piece.lostMask |= bit
+        piece.pendingMask &= ~bit
+        if (piece.pendingMask === 0) this.#allAnswered(piece)
+        return
+      default:
+        this.recovery.memberFailed(server, code)
+    }
+  }
+
+  #end(piece: Piece, error: CairnError | null): void {
+    const at = this.#inFlight.indexOf(piece)
+    if (at >= 0) {
+      this.#inFlight[at] = this.#inFlight[this.#inFlight.length - 1] as Piece
+      this.#inFlight.pop()
+    }
+    if (this.#inFlight.length === 0 && !this.flusher.isRunning) this.host.engine.swept.delete(this)
+    this.#settle(piece, error)
+    if (this.#inFlight.length === 0) this.recovery.quiet()
+    this.host.writerProgress(this)
+    this.pump()
+  }
+
+  #settle(piece: Piece, error: CairnError | null): void {
+    piece.ended = true
+    const sizeBytes = piece.payloadBytes
+    if (piece.budgeted) this.host.engine.budget.give(sizeBytes)
+    piece.budgeted = false
+    piece.owner.pieceEnded(piece, error)
+    piece.data = null
+  }
+
+  // --- epochs ---
+
+  /**
+   * A location from a grant, a report or `chunk.moved`. Older ones are ignored (rule E6). A newer one: all
+   * that is unanswered goes to all members under the new version. True when it was news.
+   */
+  located(location: ChunkLocation): boolean {
+    // Chunk ids only rise; so do the versions of one chunk.
+    if (this.phase === 'none' || location.chunk < this.chunk) return false
+    if (location.chunk === this.chunk && location.version < this.version) return false
+    if (location.chunk !== this.chunk && this.chunk !== 0 && this.#inFlight.length > 0) {
+      this.host.leaseEnded('the chunk was replaced under its intent')
+      return false
+    }
+    const members = location.members.slice(0, MEMBERS_MAX)
+    const isNew = location.version > this.version || location.chunk !== this.chunk
+    const becameWritable = location.writable && !this.writable
+    this.writable = location.writable
+    if (isNew) {
+      if (this.version !== 0) this.host.engine.counters.epochChanges++
+      this.chunk = location.chunk
+      this.version = location.version
+      this.members = members
+      this.marks.newEpoch(members)
+      for (const piece of this.#inFlight) piece.version = 0
+    } else if (sameServers(this.members, members)) {
+      // Joining to in sync does not change the version (rule E7).
+      this.members = members
+    }
+    if (isNew || becameWritable || this.phase === 'granting') this.#epochUsable(isNew)
+    return isNew || becameWritable
+  }
+
+  #epochUsable(isNew: boolean): void {
+    if (this.phase !== 'surrendering') this.phase = 'active'
+    this.#grantEnded(null)
+    if (!this.writable) return this.recovery.awaitWritable()
+    this.recovery.settled()
+    if (isNew) {
+      this.flusher.restart()
+      for (const piece of [...this.#inFlight]) {
+        if (piece.ended || piece.version === this.version) continue
+        this.host.engine.counters.resentPieces++
+        this.#start(piece)
+      }
+    } else {
+      this.resend()
+    }
+    this.flusher.pump()
+    this.pump()
+  }
+
+  /** The same epoch goes on: what has no request on the way is sent again (rule E5: the pool drains first). */
+  resend(): void {
+    for (const piece of [...this.#inFlight]) {
+      if (piece.ended) continue
+      if (piece.version !== this.version) {
+        this.#start(piece)
+        continue
+      }
+      piece.brokenMask = 0
+      for (let i = 0; i < this.members.length; i++) {
+        const bit = 1 << i
+        if ((piece.pendingMask & bit) !== 0 && (piece.sentMask & bit) === 0) this.#sendTo(piece, i)
+      }
+    }
+  }
+
+  /** Rule A3: what waits for an epoch must not use up what healthy chunks need. */
+  giveBudgetBack(): void {
+    for (const piece of this.#inFlight) {
+      if (!piece.budgeted) continue
+      piece.budgeted = false
+      this.host.engine.budget.give(piece.payloadBytes)
+    }
+  }
+
+  sweep(nowMs: number): void {
+    this.flusher.sweep(nowMs)
+    if (this.recovery.isRunning) return
+    for (const piece of this.#inFlight) {
+      const ageMs = nowMs - piece.sentMs
+      if (piece.sentMask === 0 || ageMs < JOINER_DEADLINE_MS) continue
+      for (let i = 0; i < this.members.length; i++) {
+        if ((piece.sentMask & piece.pendingMask & (1 << i)) === 0) continue
+        const member = this.members[i] as Member
+        if (member.role === 'in-sync' && ageMs < WRITE_DEADLINE_MS) continue
+        // The request stays on its way: a late answer still counts.
+        this.recovery.memberFailed(member.server, 'TIMED_OUT')
+        return
+      }
+    }
+  }
+
+  // --- ends ---
+
+  /** The intent was refused (ENOSPC, …): nothing of these was sent. */
+  refused(error: CairnError): void {
+    this.phase = 'none'
+    const waiting = this.#waiting
+    this.#waiting = []
+    for (const piece of waiting) this.#settle(piece, error)
+    this.#grantEnded(error)
+    this.host.writerProgress(this)
+  }
+
+  /** Rule L7: the intent is not used any more from now on; pieces that come meanwhile wait. */
+  surrender(callback: (error: CairnError | null) => void): void {
+    this.phase = 'surrendering'
+    this.flusher.request(callback)
+  }
+
+  /** The master has cleared the intent (or it has ended otherwise, with nothing in flight). */
+  surrendered(): void {
+    this.recovery.stop()
+    this.phase = 'none'
+    this.marks.clear()
+    this.host.writerSurrendered(this)
+    if (this.#waiting.length > 0) this.wantIntent()
+  }
+
+  /** The clear did not come about: the intent goes on. */
+  surrenderFailed(): void {
+    if (this.phase !== 'surrendering') return
+    this.phase = 'active'
+    this.pump()
+  }
+
+  /** A cancelled operation: pieces that were never sent go away. */
+  withdraw(piece: Piece, error: CairnError): void {
+    const at = this.#waiting.indexOf(piece)
+    if (at < 0) return
+    this.#waiting.splice(at, 1)
+    this.#settle(piece, error)
+    this.host.writerProgress(this)
+    this.pump()
+  }
+
+  isUnsent(piece: Piece): boolean {
+    return this.#waiting.includes(piece)
+  }
+
+  /** Upper size that a grant of this chunk stands for (rule F8). */
+  get sizeLimit(): number {
+    return (this.index + 1) * CHUNK_SIZE_BYTES
+  }
+
+  /** Rule E3: the lease is gone; nothing is sent again. */
+  end(error: CairnError): void {
+    this.recovery.stop()
+    const pieces = [...this.#inFlight, ...this.#waiting]
+    this.#inFlight = []
+    this.#waiting = []
+    this.host.engine.swept.delete(this)
+    this.phase = 'none'
+    this.marks.clear()
+    for (const piece of pieces) if (!piece.ended) this.#settle(piece, error)
+    this.flusher.end(error)
+    this.#grantEnded(error)
+  }
+}
+
+function sameServers(a: readonly Member[], b: readonly Member[]): boolean {
+  return a.length === b.length && a.every((member, i) => member.server === b[i]?.server)
+}

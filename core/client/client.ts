@@ -1,0 +1,214 @@
+/** Builds a client from its parts. The node platform comes in connect.ts; the simulator passes its own. */
+import { CairnError } from '../base/errors.ts'
+import type { Timer } from '../platform/clock.ts'
+import type { Address } from '../platform/network.ts'
+import type { BlockDevice, CacheInvalidation, Client, ConnectOptions, FileSystem } from './api.ts'
+import { FileBlockDevice } from './block-device.ts'
+import { Counters } from './counters.ts'
+import { ByteBudget, type Engine, type Swept } from './engine.ts'
+import { invalid } from './errors.ts'
+import { ClientFileSystem } from './file-system.ts'
+import { Files } from './files.ts'
+import { CANCELLED_BYTES_MAX, IN_FLIGHT_BYTES_DEFAULT, SWEEP_INTERVAL_MS } from './limits.ts'
+import { ServerPool } from './server-pool.ts'
+import { Session } from './session.ts'
+import type { ClientPlatform, ServedByClient, Transport } from './transport.ts'
+import { WireTransport } from './wire-transport.ts'
+
+/** Clients talk to base port + 1. */
+const CLIENT_PORT_OFFSET = 1
+const TEND_INTERVAL_MS = 1000
+
+/** Connects over core/wire. Resolves when the session is open. */
+export async function connect(options: ConnectOptions, platform: ClientPlatform): Promise<Client> {
+  return await connectOver(options, platform, new WireTransport(options, platform))
+}
+
+/** The same over any transport (tests). */
+export async function connectOver(
+  options: ConnectOptions,
+  platform: ClientPlatform,
+  transport: Transport,
+): Promise<Client> {
+  const client = new CairnClient(options, platform, transport)
+  await client.open()
+  return client
+}
+
+export class CairnClient implements Client {
+  readonly fileSystem: FileSystem
+  readonly engine: Engine
+  readonly files: Files
+  readonly #session: Session
+  readonly #pool: ServerPool
+  readonly #counters = new Counters()
+  readonly #listeners = new Set<(invalidation: CacheInvalidation) => void>()
+  #sweepTimer: Timer | null = null
+  #lastTendMs = 0
+  #closed = false
+
+  constructor(options: ConnectOptions, platform: ClientPlatform, transport: Transport) {
+    const addresses = options.metadataServers.map(clientAddressOf)
+    if (addresses.length === 0) throw invalid('no metadata server is named')
+    const served: ServedByClient = {
+      'lease.recall': ({ inode, lease, deadlineMs }) => {
+        this.#tell({ all: false, inodes: [inode], entries: [] })
+        this.files.recalled(inode, lease, deadlineMs)
+        return {}
+      },
+      'chunk.moved': ({ inode, locations, servers }) => {
+        this.files.moved(inode, locations, servers)
+        return {}
+      },
+      'cache.invalidate': (invalidation) => {
+        this.files.invalidated(invalidation.all, invalidation.inodes)
+        this.#tell(invalidation)
+        return {}
+      },
+    }
+    this.#session = new Session(
+      {
+        addresses,
+        name: options.name,
+        hostName: platform.hostName ?? '',
+        kind: options.kind,
+        holdTimeoutMs: options.holdTimeoutMs ?? 0,
+      },
+      platform,
+      transport,
+      served,
+      {
+        openInodes: () => this.files.openInodes(),
+        onExpired: () => this.#expired(),
+        counters: () => this.counters() as Record<string, number>,
+      },
+    )
+    this.#pool = new ServerPool(platform, transport, () => this.#session.id)
+    this.engine = this.#makeEngine(options, platform)
+    this.files = new Files(this.engine)
+    this.fileSystem = new ClientFileSystem(this.#session, this.files)
+  }
+
+  #makeEngine(options: ConnectOptions, platform: ClientPlatform): Engine {
+    let sequence = 0
+    let cancelledBytes = 0
+    return {
+      clock: platform.clock,
+      logger: platform.logger,
+      random: platform.random,
+      session: this.#session,
+      pool: this.#pool,
+      budget: new ByteBudget(options.inFlightBytesMax ?? IN_FLIGHT_BYTES_DEFAULT),
+      counters: this.#counters,
+      holdTimeoutMs: options.holdTimeoutMs ?? 0,
+      swept: new Set<Swept>(),
+      readAhead: { blockCount: 0 },
+      eras: { last: 0 },
+      nextSequence: () => ++sequence,
+      takeCancelledBytes: (sizeBytes) => {
+        if (cancelledBytes + sizeBytes > CANCELLED_BYTES_MAX) return false
+        cancelledBytes += sizeBytes
+        return true
+      },
+      giveCancelledBytes: (sizeBytes) => {
+        cancelledBytes -= sizeBytes
+      },
+    }
+  }
+
+  async open(): Promise<void> {
+    this.#armSweep()
+    try {
+      await this.#session.open()
+    } catch (error) {
+      await this.#stop()
+      throw error
+    }
+  }
+
+  async openBlockDevice(path: string): Promise<BlockDevice> {
+    const attributes = await this.fileSystem.resolve(path)
+    if (attributes.type !== 'file') throw invalid(`${path} is a ${attributes.type}, not a file`)
+    const mark = this.files.mark()
+    const open = await this.#session.call('fs.open', { inode: attributes.inode, truncate: false })
+    const handle = this.files.opened(open.attributes, mark)
+    const { state } = handle
+    try {
+      if (state.pinned) throw new CairnError('EBUSY', `${path} is already open as a block device here`)
+      state.pinned = true
+      state.dead = false
+      // A lease taken by a write before is not pinned.
+      await state.lease.giveBack()
+      await state.lease.ensure()
+      return new FileBlockDevice(handle)
+    } catch (error) {
+      state.pinned = false
+      handle.close()
+      throw error
+    }
+  }
+
+  onInvalidate(listener: (invalidation: CacheInvalidation) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  counters(): Readonly<Record<string, number>> {
+    return {
+      ...this.#counters.snapshot(),
+      openFiles: this.files.count,
+      inFlightBytes: this.engine.budget.usedBytes,
+      inFlightRequests: this.#pool.requestsInFlight,
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    try {
+      await this.files.close()
+    } finally {
+      await this.#stop()
+    }
+  }
+
+  async #stop(): Promise<void> {
+    this.#closed = true
+    await this.#session.close()
+    this.#sweepTimer?.cancel()
+    this.#pool.close()
+  }
+
+  /** Rule E3; then listeners drop what they cached: anybody may have written meanwhile. */
+  #expired(): void {
+    this.files.sessionExpired()
+    this.#pool.sessionExpired()
+    this.#tell({ all: true, inodes: [], entries: [] })
+  }
+
+  #tell(invalidation: CacheInvalidation): void {
+    for (const listener of this.#listeners) listener(invalidation)
+  }
+
+  #armSweep(): void {
+    this.#sweepTimer = this.engine.clock.setTimer(SWEEP_INTERVAL_MS, () => {
+      const nowMs = this.engine.clock.nowMs()
+      for (const swept of [...this.engine.swept]) swept.sweep(nowMs)
+      if (nowMs - this.#lastTendMs >= TEND_INTERVAL_MS) {
+        this.#lastTendMs = nowMs
+        if (!this.#closed) this.files.tend(nowMs)
+        this.#pool.closeIdle()
+      }
+      this.#armSweep()
+    })
+  }
+}
+
+/** "HOST:PORT" or "[V6]:PORT" of the base port. */
+function clientAddressOf(text: string): Address {
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text)
+  const host = match?.[1] ?? match?.[2]
+  const port = Number(match?.[3]) + CLIENT_PORT_OFFSET
+  if (host === undefined || !(port <= 65_535)) throw invalid(`not an address HOST:PORT: ${text}`)
+  return { host, port }
+}

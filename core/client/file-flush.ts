@@ -1,0 +1,132 @@
+/**
+ * fsync and publish of one file. A flush waits for the writes issued before it, flushes every dirty chunk
+ * on every member (chunk-flusher.ts), puts size and times into the quorum (rule F8), and says EIO once
+ * when acknowledged bytes were lost (F5).
+ */
+import type { CairnError } from '../base/errors.ts'
+import type { IoCallback, Operation } from './api.ts'
+import { asCairnError, cancelled, leaseLost } from './errors.ts'
+import type { FileState, GateItem } from './file-state.ts'
+
+/** Size and times to the quorum. Rejects when the lease is gone. */
+export async function publishFile(file: FileState): Promise<void> {
+  while (file.sizeChanged || file.timesChanged) {
+    const lease = file.leaseNumber
+    if (lease === 0) throw leaseLost(file.inode)
+    const { changeNumber, inode } = file
+    const { size, modifySeconds, modifyNanoseconds } = file.attributes
+    try {
+      const answer = await file.engine.session.mutate('lease.update', {
+        inode,
+        lease,
+        ...(file.sizeChanged ? { size } : {}),
+        ...(file.timesChanged ? { modifySeconds, modifyNanoseconds } : {}),
+      })
+      if (lease !== file.leaseNumber) throw leaseLost(inode)
+      file.published(changeNumber, answer.attributes)
+    } catch (error) {
+      const { code } = asCairnError(error)
+      if (lease === file.leaseNumber && (code === 'NO_LEASE' || code === 'ESTALE' || code === 'ENOENT'))
+        file.leaseEnded(code)
+      throw error
+    }
+    // What was written meanwhile belongs to the next flush.
+    if (changeNumber !== file.changeNumber) return
+  }
+}
+
+/** Who asks: keeps which errors of the file it has seen. */
+export interface ErrorView {
+  seenErrorNumber: number
+}
+
+export class FlushOperation implements Operation, GateItem {
+  readonly sequence: number
+  readonly needsLease = false
+  readonly end = 0
+  readonly #file: FileState
+  readonly #durable: boolean
+  readonly #view: ErrorView
+  readonly #startedMs: number
+  #callback: IoCallback | null
+  #pending = 0
+  #begun = false
+  #error: CairnError | null = null
+  #forget: () => void = () => undefined
+
+  /** `durable` false: publish only. */
+  constructor(file: FileState, durable: boolean, view: ErrorView, callback: IoCallback) {
+    this.#file = file
+    this.#durable = durable
+    this.#view = view
+    this.#callback = callback
+    this.sequence = file.engine.nextSequence()
+    this.#startedMs = file.engine.clock.nowMs()
+  }
+
+  begin(): void {
+    this.#begun = true
+    this.#file.flushBegan()
+    this.#forget = this.#file.whenWritten(this.sequence, () => this.#run())
+  }
+
+  fail(error: CairnError): void {
+    this.#error = error
+    this.#answer()
+  }
+
+  cancel(): void {
+    if (this.#callback === null) return
+    if (!this.#begun) this.#file.leaveGate(this)
+    this.fail(cancelled())
+  }
+
+  #run(): void {
+    this.#forget()
+    const file = this.#file
+    const leaseNumber = file.leaseNumber
+    this.#pending = 1
+    if (this.#durable) {
+      for (const writer of [...file.writers.values()]) {
+        this.#pending++
+        writer.flusher.request((error) => {
+          // An ended lease is latched by FileState.leaseEnded; the lost bytes of F5 are latched once here.
+          if (error !== null && leaseNumber === file.leaseNumber && leaseNumber !== 0) file.latchError(error)
+          this.#partDone()
+        })
+      }
+    }
+    if (leaseNumber !== 0) {
+      this.#pending++
+      publishFile(file).then(
+        () => this.#partDone(),
+        (error: unknown) => {
+          // When the lease ended the latched error says it; anything else is this flush's own.
+          if (leaseNumber === file.leaseNumber) this.#error ??= asCairnError(error)
+          this.#partDone()
+        },
+      )
+    }
+    this.#partDone()
+  }
+
+  #partDone(): void {
+    if (--this.#pending > 0) return
+    this.#file.flushEnded()
+    const { session } = this.#file.engine
+    // Rule L5: an unconfirmed holder acknowledges nothing.
+    if (this.#file.leaseNumber === 0 || session.isConfirmed()) return this.#answer()
+    session.whenConfirmed(() => this.#answer())
+  }
+
+  #answer(): void {
+    const callback = this.#callback
+    if (callback === null) return
+    this.#callback = null
+    const { engine } = this.#file
+    const taken = this.#file.takeError(this.#view.seenErrorNumber)
+    this.#view.seenErrorNumber = taken.seenNumber
+    if (this.#durable) engine.counters.flushDone(engine.clock.nowMs() - this.#startedMs)
+    callback(taken.error ?? this.#error)
+  }
+}

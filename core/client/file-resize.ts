@@ -1,0 +1,202 @@
+/**
+ * Truncate, zero, allocate. Rules T1 (the tail of a shrunk file is zeroed on all members before the size
+ * may grow past it) and T2 (a chunk is unmapped only when nothing is in flight there).
+ */
+import type { CairnError } from '../base/errors.ts'
+import { CHUNK_SIZE_BYTES } from '../base/units.ts'
+import { CairnError as WireError } from '../base/errors.ts'
+import type { Attributes, ChunkLocation } from '../wire/messages/common.ts'
+import type { ChunkWriter } from './chunk-writer.ts'
+import { asCairnError, invalid, leaseLost } from './errors.ts'
+import { publishFile } from './file-flush.ts'
+import type { FileState } from './file-state.ts'
+import {
+  FILE_SIZE_BYTES_MAX,
+  HOLD_BACKOFF_MS_MAX,
+  INDEXES_PER_CALL_MAX,
+  INTENTS_PER_CLEAR_MAX,
+} from './limits.ts'
+import { Piece, type PieceOwner } from './piece.ts'
+import { WriteOperation } from './write-operation.ts'
+
+/** Location under our lease; waits while the master reconfigures. */
+export async function locateHeld(file: FileState, index: number): Promise<ChunkLocation | null> {
+  for (let delayMs = 50; ; delayMs = Math.min(HOLD_BACKOFF_MS_MAX, delayMs * 2)) {
+    const known = file.locationOf(index)
+    if (known !== undefined) return known
+    try {
+      return await new Promise((resolve, reject) => {
+        file.locations.locate(index, (error, location) => {
+          if (error === null) resolve(location)
+          else reject(error)
+        })
+      })
+    } catch (error) {
+      const reason = asCairnError(error)
+      if (!reason.retryable && reason.code !== 'TRY_AGAIN') throw reason
+      await new Promise<void>((resolve) => {
+        file.engine.clock.setTimer(delayMs, resolve)
+      })
+    }
+  }
+}
+
+class Zeroing implements PieceOwner {
+  readonly #done: (error: CairnError | null) => void
+
+  constructor(done: (error: CairnError | null) => void) {
+    this.#done = done
+  }
+
+  pieceEnded(_piece: Piece, error: CairnError | null): void {
+    this.#done(error)
+  }
+}
+
+function zeroInChunk(file: FileState, writer: ChunkWriter, begin: number, end: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const owner = new Zeroing((error) => (error === null ? resolve() : reject(error)))
+    writer.submit(new Piece(owner, writer, file.engine.nextSequence(), begin, end, null))
+  })
+}
+
+/** Rule T1. Runs alone (FileState.exclusive), under the lease. */
+export async function zeroTail(file: FileState): Promise<void> {
+  await file.lease.ensure()
+  const { zeroFrom, leaseNumber, inode } = file
+  if (zeroFrom === undefined) return
+  const index = Math.floor(zeroFrom / CHUNK_SIZE_BYTES)
+  const begin = zeroFrom % CHUNK_SIZE_BYTES
+  if (begin > 0 && (await locateHeld(file, index)) !== null) {
+    const writer = file.writerOf(index)
+    await zeroInChunk(file, writer, begin, CHUNK_SIZE_BYTES)
+    // Durable before the mark goes: a power loss must not bring the old bytes back.
+    await new Promise<void>((resolve, reject) => {
+      writer.flusher.request((error) => (error === null ? resolve() : reject(error)))
+    })
+  }
+  if (file.leaseNumber !== leaseNumber) throw leaseLost(inode)
+  await file.engine.session.mutate('lease.zeroed', { inode, lease: leaseNumber, zeroFrom })
+  if (file.leaseNumber === leaseNumber) file.zeroFrom = undefined
+}
+
+export function truncateFile(file: FileState, size: number): Promise<Attributes> {
+  if (!Number.isSafeInteger(size) || size < 0) return Promise.reject(invalid(`size ${size}`))
+  if (size > FILE_SIZE_BYTES_MAX) return Promise.reject(new WireError('EFBIG', `size ${size}`))
+  return file.exclusive(() => resize(file, size))
+}
+
+async function resize(file: FileState, size: number): Promise<Attributes> {
+  if (file.dead) throw leaseLost(file.inode)
+  await file.lease.ensure()
+  if (file.zeroFrom !== undefined && size > file.zeroFrom) await zeroTail(file)
+  // The quorum must know the size that it cuts, or it would not mark the tail.
+  if (file.sizeChanged) await publishFile(file)
+  const { leaseNumber, inode } = file
+  const answer = await file.engine.session.mutate('lease.truncate', { inode, lease: leaseNumber, size })
+  if (leaseNumber !== file.leaseNumber) throw leaseLost(inode)
+  const kept = Math.ceil(size / CHUNK_SIZE_BYTES)
+  file.forgetTimes()
+  file.sizeChanged = false
+  file.learned(answer.attributes)
+  file.zeroFrom = answer.zeroFrom
+  file.dropChunks((index) => index >= kept)
+  return file.attributes
+}
+
+/** Zeros and unmaps [offset, offset+length); extends when it ends behind and `keepSize` is false. */
+export async function zeroFile(
+  file: FileState,
+  offset: number,
+  length: number,
+  keepSize: boolean,
+): Promise<void> {
+  checkRange(offset, length)
+  const end = offset + length
+  const zeroEnd = Math.min(end, file.size)
+  const firstWhole = Math.ceil(offset / CHUNK_SIZE_BYTES)
+  // The last chunk counts as whole when the range covers the file to its end.
+  const behindWhole = Math.floor((end >= file.size ? end + CHUNK_SIZE_BYTES - 1 : end) / CHUNK_SIZE_BYTES)
+  if (zeroEnd > offset) {
+    if (behindWhole > firstWhole && zeroEnd > firstWhole * CHUNK_SIZE_BYTES) {
+      const last = Math.min(behindWhole, Math.ceil(file.size / CHUNK_SIZE_BYTES))
+      await file.exclusive(() => unmap(file, firstWhole, last))
+      await zeroEdge(file, offset, Math.min(zeroEnd, firstWhole * CHUNK_SIZE_BYTES))
+      if (last * CHUNK_SIZE_BYTES < zeroEnd) await zeroEdge(file, last * CHUNK_SIZE_BYTES, zeroEnd)
+    } else {
+      const boundary = Math.min(zeroEnd, (Math.floor(offset / CHUNK_SIZE_BYTES) + 1) * CHUNK_SIZE_BYTES)
+      await zeroEdge(file, offset, boundary)
+      await zeroEdge(file, boundary, zeroEnd)
+    }
+  }
+  if (!keepSize && end > file.size) await truncateFile(file, end)
+}
+
+/** Part of one chunk: nothing to do when the chunk does not exist. */
+async function zeroEdge(file: FileState, begin: number, end: number): Promise<void> {
+  if (end <= begin) return
+  const index = Math.floor(begin / CHUNK_SIZE_BYTES)
+  const writer = file.writers.get(index)
+  if (writer === undefined || writer.phase === 'none') {
+    // Only under the lease is "absent" true until we act on it.
+    await file.exclusive(() => file.lease.ensure())
+    if ((await locateHeld(file, index)) === null && !file.writers.has(index)) return
+  }
+  await new Promise<void>((resolve, reject) => {
+    file.enter(
+      new WriteOperation(file, begin, end - begin, null, (error) =>
+        error === null ? resolve() : reject(error),
+      ),
+    )
+  })
+}
+
+/** Rule T2: nothing is in flight, this runs alone. */
+async function unmap(file: FileState, firstIndex: number, behindIndex: number): Promise<void> {
+  await file.lease.ensure()
+  const { leaseNumber, inode } = file
+  for (let at = firstIndex; at < behindIndex; at += INTENTS_PER_CLEAR_MAX) {
+    const indexes: number[] = []
+    for (let i = at; i < Math.min(behindIndex, at + INTENTS_PER_CLEAR_MAX); i++) indexes.push(i)
+    await file.engine.session.mutate('lease.unmap', { inode, lease: leaseNumber, indexes })
+    if (leaseNumber !== file.leaseNumber) throw leaseLost(inode)
+    file.dropChunks((index) => index >= at && index < at + indexes.length)
+    file.wrote(0)
+  }
+}
+
+/** fallocate(2) without flags: chunks exist and their space is reserved. */
+export async function allocateFile(
+  file: FileState,
+  offset: number,
+  length: number,
+  keepSize: boolean,
+): Promise<void> {
+  checkRange(offset, length)
+  const last = Math.floor((offset + length - 1) / CHUNK_SIZE_BYTES)
+  for (let at = Math.floor(offset / CHUNK_SIZE_BYTES); at <= last; at += INDEXES_PER_CALL_MAX) {
+    await file.exclusive(() => reserve(file, at, Math.min(last, at + INDEXES_PER_CALL_MAX - 1)))
+  }
+  if (!keepSize && offset + length > file.size) await truncateFile(file, offset + length)
+}
+
+async function reserve(file: FileState, first: number, last: number): Promise<void> {
+  await file.lease.ensure()
+  const granted: Promise<void>[] = []
+  for (let index = first; index <= last; index++) {
+    const writer = file.writerOf(index)
+    writer.wasUsed = true
+    granted.push(
+      new Promise((resolve, reject) =>
+        writer.whenGranted((error) => (error === null ? resolve() : reject(error))),
+      ),
+    )
+  }
+  await Promise.all(granted)
+}
+
+function checkRange(offset: number, length: number): void {
+  if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length <= 0)
+    throw invalid(`range ${offset}, ${length}`)
+  if (offset + length > FILE_SIZE_BYTES_MAX) throw new WireError('EFBIG', `range ends at ${offset + length}`)
+}

@@ -1,0 +1,416 @@
+/**
+ * One inode as this client knows it, shared by all its opens: lease, size and times that are newer than
+ * the quorum's, dirty chunks, locations, errors. What changes it is in the files beside it: file-lease.ts
+ * (taking and returning the lease), file-flush.ts, file-resize.ts, read-operation.ts, write-operation.ts.
+ *
+ * The gate: operations pass it in order of issue; it is closed while an exclusive task (truncate, zeroing
+ * of the tail, return of the lease) waits for what has begun and runs alone.
+ */
+import type { CairnError } from '../base/errors.ts'
+import { CHUNK_SIZE_BYTES } from '../base/units.ts'
+import type { Attributes, ChunkLocation } from '../wire/messages/common.ts'
+import { ChunkWriter, type WriterHost } from './chunk-writer.ts'
+import type { Engine } from './engine.ts'
+import { dataLost, leaseLost, overloaded } from './errors.ts'
+import { FileLease } from './file-lease.ts'
+import { Intents } from './intents.ts'
+import { OPERATIONS_PER_FILE_MAX } from './limits.ts'
+import { LocationCache } from './location-cache.ts'
+import { ReadAhead } from './read-ahead.ts'
+import type { ReadOperation } from './read-operation.ts'
+import type { WriteOperation } from './write-operation.ts'
+
+/** Something that passes the gate in order. */
+export interface GateItem {
+  readonly sequence: number
+  readonly needsLease: boolean
+  /** End of the range it writes; 0 when it writes nothing (rule T1). */
+  readonly end: number
+  begin(): void
+  /** It did not get through. */
+  fail(error: CairnError): void
+}
+
+export class FileState implements WriterHost {
+  readonly engine: Engine
+  readonly inode: number
+  readonly lease: FileLease
+  readonly intents: Intents
+  readonly locations: LocationCache
+  readonly readAhead: ReadAhead
+  readonly writers = new Map<number, ChunkWriter>()
+  /** Begun and not ended, in order of issue. */
+  readonly unfinishedWrites = new Set<WriteOperation>()
+  /** Reads that wait for a write of ours to end (rule E10). */
+  readonly waitingReads = new Set<ReadOperation>()
+  handleCount = 0
+  /** `fs.open` answered and not closed (counted by the server too). */
+  openCount = 0
+  /** A block device: the lease is kept from open on, and its loss ends the device (rule L5). */
+  pinned = false
+  dead = false
+  lastWriteMs = 0
+  lastWriteEnd = 0
+  /** Tail to be zeroed before the size grows past it (rule T1). */
+  zeroFrom: number | undefined
+  /** Newer than the quorum's. */
+  sizeChanged = false
+  timesChanged = false
+  /** Rises with every change of size or times. */
+  changeNumber = 0
+  /**
+   * Number of the last moment at which this client knew more than an answer to an earlier question can
+   * say: the lease came or went, size or times were published.
+   */
+  era = 0
+
+  #attributes: Attributes
+  #error: CairnError | null = null
+  #errorNumber = 0
+  #errorReported = 0
+  #gate: GateItem[] = []
+  #exclusiveCount = 0
+  #exclusiveTail: Promise<unknown> = Promise.resolve()
+  #idleWaiters: (() => void)[] = []
+  /** Flushes that have begun. */
+  #begunFlushes = 0
+  #progressWaiters = new Set<() => void>()
+  #kicking = false
+
+  constructor(engine: Engine, attributes: Attributes) {
+    this.engine = engine
+    this.inode = attributes.inode
+    this.#attributes = attributes
+    this.lease = new FileLease(this)
+    this.intents = new Intents(this, this.writers)
+    this.locations = new LocationCache(engine, attributes.inode)
+    this.readAhead = new ReadAhead(this)
+    this.locations.validate(attributes.generation)
+  }
+
+  get leaseNumber(): number {
+    return this.lease.number
+  }
+
+  get size(): number {
+    return this.#attributes.size
+  }
+
+  get attributes(): Attributes {
+    return this.#attributes
+  }
+
+  get isBusy(): boolean {
+    return this.unfinishedWrites.size > 0 || this.#gate.length > 0 || this.#exclusiveCount > 0
+  }
+
+  // --- attributes ---
+
+  /** From the quorum. While the lease is held, what only we know stays. */
+  learned(attributes: Attributes): void {
+    const mine = this.#attributes
+    this.#attributes = {
+      ...attributes,
+      ...(this.sizeChanged ? { size: mine.size } : {}),
+      ...(this.timesChanged
+        ? {
+            modifySeconds: mine.modifySeconds,
+            modifyNanoseconds: mine.modifyNanoseconds,
+            changeSeconds: mine.changeSeconds,
+            changeNanoseconds: mine.changeNanoseconds,
+          }
+        : {}),
+    }
+  }
+
+  bumpEra(): void {
+    this.era = ++this.engine.eras.last
+  }
+
+  /** A write of ours was acknowledged by the members. */
+  wrote(end: number): void {
+    const now = this.engine.clock.wall()
+    const size = Math.max(this.#attributes.size, end)
+    if (size !== this.#attributes.size) this.sizeChanged = true
+    this.timesChanged = true
+    this.changeNumber++
+    this.#attributes = {
+      ...this.#attributes,
+      size,
+      modifySeconds: now.seconds,
+      modifyNanoseconds: now.nanoseconds,
+      changeSeconds: now.seconds,
+      changeNanoseconds: now.nanoseconds,
+    }
+  }
+
+  /** The quorum has everything up to `changeNumber`. */
+  published(changeNumber: number, attributes: Attributes | null): void {
+    if (changeNumber === this.changeNumber) {
+      this.sizeChanged = false
+      this.timesChanged = false
+    }
+    this.bumpEra()
+    if (attributes !== null) this.learned(attributes)
+  }
+
+  /** The next intent of a stream forward, once half of the current chunk is written. */
+  wantNextIntent(end: number): void {
+    if (!this.lease.isHeld || this.isClosedToWrites) return
+    const index = Math.floor(end / CHUNK_SIZE_BYTES)
+    if (end % CHUNK_SIZE_BYTES < CHUNK_SIZE_BYTES / 2) return
+    const next = this.writerOf(index + 1)
+    if (next.phase === 'none') next.wantIntent()
+  }
+
+  get isClosedToWrites(): boolean {
+    return this.dead || this.#exclusiveCount > 0
+  }
+
+  /** Somebody set the modification time: it wins over that of our earlier writes. */
+  forgetTimes(): void {
+    this.timesChanged = false
+    this.changeNumber++
+  }
+
+  // --- chunks ---
+
+  writerOf(index: number): ChunkWriter {
+    let writer = this.writers.get(index)
+    if (writer === undefined) {
+      writer = new ChunkWriter(this, index)
+      this.writers.set(index, writer)
+    }
+    return writer
+  }
+
+  wantIntent(writer: ChunkWriter): void {
+    this.intents.want(writer)
+  }
+
+  /** Location for reading: that of the intent, or what was fetched under this open or lease. */
+  locationOf(index: number): ChunkLocation | null | undefined {
+    const writer = this.writers.get(index)
+    if (writer?.hasIntent === true && writer.version !== 0) {
+      const { chunk, version, writable, members } = writer
+      return { index, chunk, version, writable, members: members as ChunkLocation['members'] }
+    }
+    return this.locations.get(index)
+  }
+
+  writerSurrendered(writer: ChunkWriter): void {
+    if (this.writers.get(writer.index) !== writer) return
+    const { index, chunk, version, writable, members } = writer
+    // Still true under the lease: nobody else writes it.
+    this.locations.set({ index, chunk, version, writable, members: members as ChunkLocation['members'] })
+    if (!writer.isBusy) this.writers.delete(index)
+  }
+
+  /** Chunks from this index on are gone (truncate), or exactly these (unmap). Nothing is in flight. */
+  dropChunks(isDropped: (index: number) => boolean): void {
+    for (const writer of [...this.writers.values()]) {
+      if (!isDropped(writer.index)) continue
+      writer.recovery.stop()
+      writer.marks.clear()
+      this.writers.delete(writer.index)
+    }
+    this.locations.clear()
+    this.readAhead.clear()
+  }
+
+  writerProgress(): void {
+    if (this.waitingReads.size > 0) for (const read of [...this.waitingReads]) read.writesEnded()
+    if (this.#progressWaiters.size > 0) for (const waiter of [...this.#progressWaiters]) waiter()
+  }
+
+  // --- the gate ---
+
+  enter(item: GateItem): void {
+    if (this.dead) return item.fail(leaseLost(this.inode))
+    if (this.#gate.length >= OPERATIONS_PER_FILE_MAX) return item.fail(overloaded('operations on one file'))
+    if (item.end > 0) this.readAhead.clear()
+    this.#gate.push(item)
+    this.kick()
+  }
+
+  leaveGate(item: GateItem): void {
+    const at = this.#gate.indexOf(item)
+    if (at < 0) return
+    this.#gate.splice(at, 1)
+    this.writerProgress()
+    this.kick()
+  }
+
+  /** Is an earlier write over these bytes still in front of the gate? (rule E10) */
+  gateOverlaps(begin: number, end: number, sequence: number): boolean {
+    for (const item of this.#gate) {
+      if (item.sequence >= sequence || item.end === 0) continue
+      const write = item as WriteOperation
+      if (write.offset < end && begin < write.end) return true
+    }
+    return false
+  }
+
+  /** Lets through what may pass. */
+  kick(): void {
+    if (this.#kicking || this.#exclusiveCount > 0) return
+    this.#kicking = true
+    let passed = 0
+    for (; passed < this.#gate.length && this.#exclusiveCount === 0; passed++) {
+      const item = this.#gate[passed] as GateItem
+      if (item.needsLease && !this.lease.isHeld) {
+        this.lease.want()
+        break
+      }
+      if (item.end > 0 && this.zeroFrom !== undefined && item.end > this.zeroFrom) {
+        // Rule T1; the gate opens again when the tail is zeroed.
+        this.lease.zeroTailSoon()
+        break
+      }
+      item.begin()
+    }
+    this.#gate.splice(0, passed)
+    this.#kicking = false
+  }
+
+  /** The lease was refused, or ended: nothing that waits for it gets through. */
+  failGate(error: CairnError): void {
+    const items = this.#gate
+    this.#gate = []
+    for (const item of items) {
+      if (item.needsLease) item.fail(error)
+      else this.#gate.push(item)
+    }
+    this.writerProgress()
+    this.kick()
+  }
+
+  /**
+   * Runs `task` alone: after everything that has begun, before everything else. Tasks run one by one.
+   * `giveUpAfterMs`: rejects with TRY_AGAIN when what has begun does not end in time (rule L9).
+   */
+  exclusive<T>(task: () => Promise<T>, giveUpAfterMs = 0): Promise<T> {
+    this.#exclusiveCount++
+    const run = async (): Promise<T> => {
+      try {
+        await this.#idle(giveUpAfterMs)
+        return await task()
+      } finally {
+        this.#exclusiveCount--
+        this.kick()
+      }
+    }
+    const result = this.#exclusiveTail.then(run, run)
+    this.#exclusiveTail = result.catch(() => undefined)
+    return result
+  }
+
+  #isIdle(): boolean {
+    return this.unfinishedWrites.size === 0 && this.#begunFlushes === 0
+  }
+
+  #idle(giveUpAfterMs: number): Promise<void> {
+    if (this.#isIdle()) return Promise.resolve()
+    return new Promise((resolve, reject) => {
+      const waiter = (): void => {
+        timer?.cancel()
+        resolve()
+      }
+      const timer =
+        giveUpAfterMs > 0
+          ? this.engine.clock.setTimer(giveUpAfterMs, () => {
+              this.#idleWaiters = this.#idleWaiters.filter((other) => other !== waiter)
+              reject(overloaded('writes that are held'))
+            })
+          : null
+      this.#idleWaiters.push(waiter)
+    })
+  }
+
+  #maybeWakeIdle(): void {
+    if (!this.#isIdle() || this.#idleWaiters.length === 0) return
+    const waiters = this.#idleWaiters
+    this.#idleWaiters = []
+    for (const waiter of waiters) waiter()
+  }
+
+  writeEnded(operation: WriteOperation): void {
+    this.unfinishedWrites.delete(operation)
+    this.lastWriteMs = this.engine.clock.nowMs()
+    this.writerProgress()
+    this.#maybeWakeIdle()
+  }
+
+  flushBegan(): void {
+    this.#begunFlushes++
+  }
+
+  flushEnded(): void {
+    this.#begunFlushes--
+    this.#maybeWakeIdle()
+  }
+
+  /** `callback` runs when no write issued before `sequence` is unended; perhaps at once. */
+  whenWritten(sequence: number, callback: () => void): () => void {
+    const check = (): boolean => {
+      for (const write of this.unfinishedWrites) if (write.sequence < sequence) return false
+      return true
+    }
+    if (check()) {
+      callback()
+      return () => undefined
+    }
+    const waiter = (): void => {
+      if (!check()) return
+      this.#progressWaiters.delete(waiter)
+      callback()
+    }
+    this.#progressWaiters.add(waiter)
+    return () => this.#progressWaiters.delete(waiter)
+  }
+
+  // --- errors ---
+
+  /** Bytes that were acknowledged are gone: every open sees it once (rule F5). */
+  latchError(error: CairnError): void {
+    this.engine.counters.dataLossErrors++
+    this.engine.logger.error('acknowledged data may be lost', { inode: this.inode, error: error.message })
+    this.#error = error
+    this.#errorNumber++
+  }
+
+  /** What a new open has seen: everything that somebody was told. */
+  get errorsReported(): number {
+    return this.#errorReported
+  }
+
+  /** The error this open has not seen yet. */
+  takeError(seenNumber: number): { error: CairnError | null; seenNumber: number } {
+    if (seenNumber >= this.#errorNumber) return { error: null, seenNumber }
+    this.#errorReported = this.#errorNumber
+    return { error: this.#error, seenNumber: this.#errorNumber }
+  }
+
+  /** Rule E3: the lease has ended; nothing sent under it is sent again, unflushed bytes may be lost. */
+  leaseEnded(reason: string): void {
+    if (!this.lease.hasNumber) return
+    this.engine.logger.warn('lease ended', { inode: this.inode, lease: this.leaseNumber, reason })
+    const writers = [...this.writers.values()]
+    const hadUnflushed = this.sizeChanged || writers.some((writer) => writer.marks.isDirty)
+    this.writers.clear()
+    this.locations.clear()
+    this.readAhead.clear()
+    this.sizeChanged = false
+    this.timesChanged = false
+    this.zeroFrom = undefined
+    this.lease.ended()
+    if (hadUnflushed) this.latchError(dataLost(this.inode, `the lease ended before a flush (${reason})`))
+    if (this.pinned) this.dead = true
+    const error = leaseLost(this.inode)
+    for (const writer of writers) writer.end(error)
+    if (this.dead) this.failGate(error)
+    this.writerProgress()
+    this.#maybeWakeIdle()
+    this.kick()
+  }
+}

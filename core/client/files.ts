@@ -1,0 +1,234 @@
+/**
+ * All inodes that this client has open or holds a lease of; gives leases back that nobody uses, tells the
+ * master what was closed, and passes on what the master says (recall, moved chunks, invalidation).
+ */
+import type { Attributes, ChunkLocation, ServerAddress } from '../wire/messages/common.ts'
+import type { Engine } from './engine.ts'
+import { heldTooLong } from './errors.ts'
+import { FileHandle } from './file-handle.ts'
+import { FileState } from './file-state.ts'
+import { LEASE_IDLE_CLOSED_MS, LEASE_IDLE_MS, LEASE_RETURNS_IN_PARALLEL_MAX, LEASES_MAX } from './limits.ts'
+
+const CLOSES_PER_CALL_MAX = 1024
+
+export class Files {
+  readonly #engine: Engine
+  readonly #files = new Map<number, FileState>()
+  #closing: number[] = []
+  #closeScheduled = false
+  #returnsRunning = 0
+
+  constructor(engine: Engine) {
+    this.#engine = engine
+  }
+
+  get(inode: number): FileState | undefined {
+    return this.#files.get(inode)
+  }
+
+  get count(): number {
+    return this.#files.size
+  }
+
+  /** Taken before a question: tells afterwards whether the answer may be older than what we know. */
+  mark(): number {
+    return this.#engine.eras.last
+  }
+
+  /** Attributes from the quorum with what our leases know better. */
+  completed(attributes: Attributes, mark: number): Attributes {
+    const file = this.#files.get(attributes.inode)
+    if (file === undefined) return attributes
+    if (file.era <= mark) file.learned(attributes)
+    return file.attributes
+  }
+
+  /** `fs.open` or `fs.create` was answered. */
+  opened(attributes: Attributes, mark: number): FileHandle {
+    let file = this.#files.get(attributes.inode)
+    if (file === undefined) {
+      file = new FileState(this.#engine, attributes)
+      this.#files.set(attributes.inode, file)
+    } else {
+      // Close-to-open (rule E4): what was fetched before is kept only if nothing has changed.
+      if (!file.lease.hasNumber) {
+        if (attributes.generation !== file.attributes.generation) file.readAhead.clear()
+        file.locations.validate(attributes.generation)
+      }
+      this.completed(attributes, mark)
+    }
+    file.openCount++
+    return new FileHandle(file, (closed) => this.#closed(closed))
+  }
+
+  unlinked(inode: number, links: number): void {
+    const file = this.#files.get(inode)
+    if (file !== undefined) file.learned({ ...file.attributes, links })
+  }
+
+  /** Lost a name in a rename. */
+  replaced(inode: number): void {
+    const file = this.#files.get(inode)
+    if (file !== undefined) this.unlinked(inode, Math.max(0, file.attributes.links - 1))
+  }
+
+  #closed(file: FileState): void {
+    this.#closing.push(file.inode)
+    this.#maybeForget(file)
+    if (this.#closeScheduled) return
+    this.#closeScheduled = true
+    this.#engine.clock.defer(() => {
+      this.#closeScheduled = false
+      this.#sendCloses()
+    })
+  }
+
+  #sendCloses(): void {
+    const all = this.#closing
+    this.#closing = []
+    for (let at = 0; at < all.length; at += CLOSES_PER_CALL_MAX) {
+      const inodes = all.slice(at, at + CLOSES_PER_CALL_MAX)
+      for (const inode of inodes) {
+        const file = this.#files.get(inode)
+        if (file !== undefined) file.openCount--
+      }
+      this.#engine.session
+        .call('fs.close', { inodes })
+        .catch((error: unknown) => this.#engine.logger.debug('close not answered', { error: String(error) }))
+    }
+  }
+
+  #maybeForget(file: FileState): void {
+    if (file.handleCount > 0 || file.isBusy || file.lease.phase !== 'none') return
+    file.readAhead.clear()
+    if (this.#files.get(file.inode) === file) this.#files.delete(file.inode)
+  }
+
+  /** For `session.resume`: one entry for each open. */
+  openInodes(): number[] {
+    const inodes: number[] = []
+    for (const file of this.#files.values()) for (let i = 0; i < file.openCount; i++) inodes.push(file.inode)
+    return inodes
+  }
+
+  // --- what the master says ---
+
+  /** Rule L9. Answered at once; the release says that it is done. */
+  recalled(inode: number, lease: number, deadlineMs: number): void {
+    const file = this.#files.get(inode)
+    if (file === undefined || file.leaseNumber !== lease) return
+    file.lease.giveBack(deadlineMs).then(
+      () => this.#maybeForget(file),
+      (error: unknown) => this.#engine.logger.warn('recall not obeyed', { inode, error: String(error) }),
+    )
+  }
+
+  moved(inode: number, locations: readonly ChunkLocation[], servers: readonly ServerAddress[]): void {
+    this.#engine.pool.updateAddresses(servers)
+    const file = this.#files.get(inode)
+    if (file === undefined) return
+    for (const location of locations) {
+      const writer = file.writers.get(location.index)
+      if (writer === undefined || !writer.hasIntent) file.locations.forget(location.index)
+      else writer.located(location)
+    }
+  }
+
+  /** Somebody else changed these. What we hold the lease of nobody else changes. */
+  invalidated(all: boolean, inodes: readonly number[]): void {
+    const files = all ? [...this.#files.values()] : inodes.map((inode) => this.#files.get(inode))
+    for (const file of files) {
+      if (file === undefined || file.lease.hasNumber) continue
+      file.locations.clear()
+      file.readAhead.clear()
+    }
+  }
+
+  /** Rule E3. Open files are declared to the new session, so that unlinked ones stay. */
+  sessionExpired(): void {
+    for (const file of [...this.#files.values()]) {
+      file.leaseEnded('session expired')
+      file.locations.clear()
+      file.readAhead.clear()
+      file.openCount = 0
+      for (let i = 0; i < file.handleCount; i++) void this.#openAgain(file)
+    }
+  }
+
+  async #openAgain(file: FileState): Promise<void> {
+    const mark = this.mark()
+    try {
+      const { attributes } = await this.#engine.session.call('fs.open', {
+        inode: file.inode,
+        truncate: false,
+      })
+      file.openCount++
+      this.completed(attributes, mark)
+    } catch (error) {
+      this.#engine.logger.warn('file not opened again', { inode: file.inode, error: String(error) })
+    }
+  }
+
+  // --- housekeeping ---
+
+  /** Called about once a second. */
+  tend(nowMs: number): void {
+    let leases = 0
+    for (const file of this.#files.values()) if (file.lease.isHeld) leases++
+    for (const file of [...this.#files.values()]) {
+      if (this.#engine.holdTimeoutMs > 0) this.#giveUpHeld(file, nowMs)
+      if (!file.lease.isHeld) this.#maybeForget(file)
+      else if (!file.lease.isReturning) this.#maybeReturn(file, nowMs, leases > LEASES_MAX)
+    }
+  }
+
+  #giveUpHeld(file: FileState, nowMs: number): void {
+    const holdMs = this.#engine.holdTimeoutMs
+    for (const write of [...file.unfinishedWrites]) {
+      if (nowMs - write.startedMs < holdMs) break
+      write.giveUp(heldTooLong(holdMs))
+    }
+  }
+
+  #maybeReturn(file: FileState, nowMs: number, crowded: boolean): void {
+    if (this.#returnsRunning >= LEASE_RETURNS_IN_PARALLEL_MAX || file.isBusy) return
+    const idleMs = file.handleCount === 0 || crowded ? LEASE_IDLE_CLOSED_MS : LEASE_IDLE_MS
+    if (nowMs - file.lastWriteMs < idleMs) return
+    if (file.pinned) {
+      // The lease stays; its intents need not (they make a take-over expensive).
+      const idle = [...file.writers.values()].filter((writer) => writer.phase === 'active' && !writer.isBusy)
+      if (idle.length > 0) this.#run(file, file.intents.surrender(idle))
+      return
+    }
+    this.#run(file, file.lease.giveBack())
+  }
+
+  #run(file: FileState, task: Promise<void>): void {
+    this.#returnsRunning++
+    task
+      .catch((error: unknown) => {
+        file.lastWriteMs = this.#engine.clock.nowMs()
+        this.#engine.logger.info('lease not returned', { inode: file.inode, error: String(error) })
+      })
+      .finally(() => {
+        this.#returnsRunning--
+        this.#maybeForget(file)
+      })
+  }
+
+  /** Gives back everything; for the end of the client. Errors are collected. */
+  async close(): Promise<void> {
+    const errors: unknown[] = []
+    for (const file of [...this.#files.values()]) {
+      file.pinned = false
+      try {
+        await file.lease.giveBack()
+      } catch (error) {
+        errors.push(error)
+      }
+      file.readAhead.clear()
+    }
+    this.#sendCloses()
+    if (errors.length > 0) throw errors[0]
+  }
+}

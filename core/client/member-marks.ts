@@ -1,0 +1,111 @@
+/**
+ * What the members of one chunk hold unflushed (rules F2, F5, F6): per member, joining ones included, the
+ * incarnation of the writes, the host-crash count when they were answered, and whether it held every
+ * covered write. Pure bookkeeping; the flusher asks, the writer tells.
+ */
+import type { Member } from '../wire/messages/common.ts'
+
+export interface Mark {
+  /** Process that took the writes. */
+  incarnation: number
+  /** Host crashes of that store when the first covered write was answered. */
+  crashes: number
+  /** Epoch under which the first covered write was answered. */
+  firstVersion: number
+  /** Epoch of the last one. */
+  lastVersion: number
+  /** Number of the last covered answer. */
+  lastNumber: number
+  /** Its host crashed with covered writes on it. */
+  lost: boolean
+}
+
+export class MemberMarks {
+  readonly #marks = new Map<number, Mark>()
+  #number = 0
+  /** Epoch of the first acknowledged unflushed write; 0: nothing acknowledged is unflushed. */
+  #dirtyVersion = 0
+
+  get isDirty(): boolean {
+    return this.#dirtyVersion !== 0 || this.#marks.size > 0
+  }
+
+  get number(): number {
+    return this.#number
+  }
+
+  get(server: number): Mark | undefined {
+    return this.#marks.get(server)
+  }
+
+  /** A member answered a write. */
+  answered(server: number, version: number, incarnation: number, crashes: number): void {
+    const number = ++this.#number
+    const mark = this.#marks.get(server)
+    if (mark === undefined) {
+      this.#marks.set(server, {
+        incarnation,
+        crashes,
+        firstVersion: version,
+        lastVersion: version,
+        lastNumber: number,
+        lost: false,
+      })
+      return
+    }
+    if (mark.incarnation !== incarnation && version > mark.lastVersion)
+      this.restarted(mark, incarnation, crashes)
+    mark.lastVersion = version
+    mark.lastNumber = number
+  }
+
+  /** All members of the epoch have answered a write. */
+  acknowledged(version: number): void {
+    if (this.#dirtyVersion === 0) this.#dirtyVersion = version
+  }
+
+  /** The quorum took a restarted server back under a later epoch: its writes count unless its host crashed. */
+  restarted(mark: Mark, incarnation: number, crashes: number): void {
+    mark.incarnation = incarnation
+    if (crashes !== mark.crashes) mark.lost = true
+    mark.crashes = crashes
+  }
+
+  /**
+   * A new epoch. Who left holds nothing for us; who joins holds only what we send from now on, the rest
+   * comes by the join and is synced before that ends (rule F1).
+   */
+  newEpoch(members: readonly Member[]): void {
+    for (const server of this.#marks.keys()) {
+      const member = members.find((candidate) => candidate.server === server)
+      if (member === undefined || member.role === 'joining') this.#marks.delete(server)
+    }
+  }
+
+  /** Rule F5: held every covered write from its acknowledgement until now without a host crash. */
+  heldEverything(server: number, role: string, incarnation: number, crashes: number): boolean {
+    const mark = this.#marks.get(server)
+    if (mark === undefined || role !== 'in-sync' || mark.lost) return false
+    if (mark.incarnation !== incarnation || mark.crashes !== crashes) return false
+    return this.#dirtyVersion === 0 || mark.firstVersion <= this.#dirtyVersion
+  }
+
+  /** Everything answered up to `number` is durable (or given up) under `version`. */
+  flushed(number: number, version: number): void {
+    let left = false
+    for (const [server, mark] of this.#marks) {
+      if (mark.lastNumber <= number) {
+        this.#marks.delete(server)
+      } else {
+        mark.firstVersion = version
+        left = true
+      }
+    }
+    this.#dirtyVersion = left ? version : 0
+  }
+
+  clear(): void {
+    this.#marks.clear()
+    this.#dirtyVersion = 0
+  }
+}
