@@ -47,7 +47,7 @@ interface Dialled {
   readonly dialer: Dialer
   readonly log: LogLine[]
   /** Resolves when the dialer gets into the state (again). */
-  reach(state: DialerState): Promise<void>
+  readonly reach: (state: DialerState) => Promise<void>
 }
 
 function dial(address: Address): Dialled {
