@@ -98,3 +98,10 @@ export function readDataAnswer(source: Buffer, into: DataAnswer): boolean {
   into.length = source.readUInt32LE(28)
   return !Number.isNaN(into.incarnation)
 }
+
+/** Puts a checksum table behind a layout. A Uint32Array is little-endian on x86-64 and arm64, where Cairn runs. */
+export function writeTable(target: Buffer, at: number, table: Uint32Array | Buffer | null): void {
+  if (table === null) return
+  if (table.length === 1 && table instanceof Uint32Array) target.writeUInt32LE(table[0] as number, at)
+  else target.set(new Uint8Array(table.buffer, table.byteOffset, table.byteLength), at)
+}

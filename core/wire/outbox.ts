@@ -39,6 +39,7 @@ export class Outbox {
   #queuedBytes = 0
   #answerBytes = 0
   #sentCount = 0
+  #takenBytes = 0
 
   /** `onSent` runs after each completed write. */
   constructor(connection: Connection, clock: Clock, pool: BufferPool, onSent: () => void) {
@@ -55,6 +56,11 @@ export class Outbox {
   /** The part of it that answers what the peer asked. */
   get answerBytes(): number {
     return this.#answerBytes
+  }
+
+  /** All bytes ever taken; those up to `takenBytes - queuedBytes` have left. */
+  get takenBytes(): number {
+    return this.#takenBytes
   }
 
   /** A write is under way; with `sentCount` standing still the peer does not read. */
@@ -115,6 +121,7 @@ export class Outbox {
     }
     batch.sizeBytes += sizeBytes
     this.#queuedBytes += sizeBytes
+    this.#takenBytes += sizeBytes
     if (isAnswer) {
       batch.answerBytes += sizeBytes
       this.#answerBytes += sizeBytes

@@ -134,6 +134,18 @@ test('own requests beyond the bound are OVERLOADED, by count and by bytes', asyn
   ok(blocked.dial.queuedBytes <= 3 * MIB)
 })
 
+test("a data request that timed out unsent closes the connection: its payload is the caller's again", async () => {
+  const pair = await readyPair()
+  pair.acceptSide.takesNothing = true
+  const codes: string[] = []
+  const request = { ...emptyDataRequest(), op: DataOp.write, length: MIB }
+  pair.dial.sendData(request, null, Buffer.alloc(MIB), 1000, (error) => codes.push(error?.code ?? ''))
+  await pair.pass(1500)
+  deepEqual(codes, ['TIMED_OUT'])
+  equal(pair.dial.state, 'closed')
+  ok(pair.closeReasons.some((reason) => /before it could be sent/.test(reason)))
+})
+
 test('calls of the peer beyond the bound are answered OVERLOADED', async () => {
   const pair = await readyPair({}, { limits: { servedCallCountMax: 2 } })
   pair.accept.serve(table, {

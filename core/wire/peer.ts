@@ -12,7 +12,13 @@ import type { Logger } from '../platform/logger.ts'
 import type { Connection } from '../platform/network.ts'
 import { decodeMessage, encodeMessage, shapeFault } from './codec.ts'
 import { DATA_ANSWER_BYTES, DATA_REQUEST_BYTES, type DataAnswer, type DataRequest } from './data.ts'
-import { emptyDataAnswer, readDataAnswer, writeDataAnswer, writeDataRequest } from './data-codec.ts'
+import {
+  emptyDataAnswer,
+  readDataAnswer,
+  writeDataAnswer,
+  writeDataRequest,
+  writeTable,
+} from './data-codec.ts'
 import { type FrameHeader, FrameKind, FrameParser } from './frame.ts'
 import { Handshake, type HandshakeOptions } from './handshake.ts'
 import { decodeError } from './hello.ts'
@@ -168,8 +174,9 @@ export class WirePeer implements Peer {
     const outbox = this.#outbox
     outbox.begin(metaBytes)
     writeDataRequest(outbox.metaTarget, outbox.metaAt, borrowedRequest)
-    copyTable(borrowedTable, outbox.metaTarget, outbox.metaAt + DATA_REQUEST_BYTES)
+    writeTable(outbox.metaTarget, outbox.metaAt + DATA_REQUEST_BYTES, borrowedTable)
     outbox.commit(FrameKind.dataRequest, requestId, metaBytes, borrowedPayload, false, false)
+    this.#pending.mark(requestId, outbox.takenBytes)
   }
 
   onClosed(callback: (reason: string) => void): () => void {
@@ -228,7 +235,7 @@ export class WirePeer implements Peer {
     const outbox = this.#outbox
     outbox.begin(metaBytes)
     writeDataAnswer(outbox.metaTarget, outbox.metaAt, answer)
-    copyTable(table, outbox.metaTarget, outbox.metaAt + DATA_ANSWER_BYTES)
+    writeTable(outbox.metaTarget, outbox.metaAt + DATA_ANSWER_BYTES, table)
     outbox.commit(FrameKind.dataAnswer, requestId, metaBytes, ownedPayload, true, true)
     if (this.#inbound.paused) this.#maybeResume()
   }
@@ -343,11 +350,12 @@ export class WirePeer implements Peer {
     }
     if (verdict === 'ping') this.#outbox.frame(FrameKind.ping, 0, EMPTY)
     this.#timer = this.#clock.setTimer(this.#limits.tickMs, this.#tick)
-    this.#pending.expire(
-      this.#liveness.elapsedMs,
-      (what) =>
-        new CairnError('TIMED_OUT', `${what}: no answer from ${this.remote} in time`, { retryable: true }),
-    )
+    const timedOut = (what: string): CairnError =>
+      new CairnError('TIMED_OUT', `${what}: no answer from ${this.remote} in time`, { retryable: true })
+    const outboxMark = this.#pending.expire(this.#liveness.elapsedMs, timedOut)
+    // its payload belongs to the caller again: it must not leave from here any more
+    if (outboxMark > this.#outbox.takenBytes - this.#outbox.queuedBytes)
+      this.#close('a data request timed out before it could be sent', true)
   }
 
   #ready(): void {
@@ -390,9 +398,3 @@ export class WirePeer implements Peer {
 }
 
 const EMPTY = Buffer.alloc(0)
-
-function copyTable(table: Uint32Array | Buffer | null, target: Buffer, at: number): void {
-  if (table === null) return
-  if (table.length === 1 && table instanceof Uint32Array) target.writeUInt32LE(table[0] as number, at)
-  else target.set(new Uint8Array(table.buffer, table.byteOffset, table.byteLength), at)
-}

@@ -21,6 +21,8 @@ class Slot {
   generation = 0
   id = 0
   deadlineMs = 0
+  /** How much the outbox had taken when this request was in it. */
+  outboxMark = 0
   data: DataCallback | null = null
   call: CallContinuation | null = null
 }
@@ -66,17 +68,29 @@ export class PendingTable {
     return call
   }
 
-  /** Fails what is overdue at `nowMs`; Infinity fails all. The callbacks may add new requests. */
-  expire(nowMs: number, errorOf: (what: string) => CairnError): void {
+  /** Remembers where in the outbox a data request ends. */
+  mark(id: number, outboxMark: number): void {
+    const slot = this.#slots[id & SLOT_MASK]
+    if (slot !== undefined) slot.outboxMark = outboxMark
+  }
+
+  /**
+   * Fails what is overdue at `nowMs`; Infinity fails all. The callbacks may add new requests. Returns the
+   * highest mark of the data requests that failed.
+   */
+  expire(nowMs: number, errorOf: (what: string) => CairnError): number {
     const count = this.#slots.length
+    let outboxMark = 0
     for (let i = 0; i < count; i++) {
       const slot = this.#slots[i] as Slot
       if (slot.deadlineMs > nowMs || (slot.data === null && slot.call === null)) continue
       const { data, call } = slot
+      if (data !== null) outboxMark = Math.max(outboxMark, slot.outboxMark)
       this.#vacate(slot)
       if (data !== null) data(errorOf('data request'), null, null, null)
       else call?.reject(errorOf(call.method))
     }
+    return outboxMark
   }
 
   #vacate(slot: Slot): void {

@@ -5,7 +5,7 @@
 import { AssertionError } from '../base/assert.ts'
 import { CairnError } from '../base/errors.ts'
 import type { Logger } from '../platform/logger.ts'
-import { isWireCode } from './codes.ts'
+import { isWireCode, wireCodes } from './codes.ts'
 import { decodeMessage, encodeMessage, shapeFault } from './codec.ts'
 import { META_BYTES_MAX } from './limits.ts'
 import type { Method, MethodTable } from './messages/method.ts'
@@ -144,7 +144,7 @@ export class ServedCalls {
       ? {
           code: error.code,
           message: error.message.slice(0, 1000),
-          retryable: error.retryable,
+          retryable: error.retryable || wireCodes[error.code].retryable,
           next: error.next,
         }
       : { code: 'INTERNAL', message: `${name} failed; see the log of the server`, retryable: false }
