@@ -84,7 +84,7 @@ function createChunk(
   members: readonly number[],
 ): boolean {
   const { state } = context
-  const isReserved = chunk < state.counters.get('nextChunk') && !state.chunks.has(chunk)
+  const isReserved = chunk > 0 && chunk < state.counters.get('nextChunk') && !state.chunks.has(chunk)
   const isFree = file.chunks?.has(index) !== true
   const isPlaced = members.length > 0 && members.length <= CHUNK_MEMBER_COUNT_MAX
   if (!isReserved || !isFree || !isPlaced || new Set(members).size !== members.length) return false

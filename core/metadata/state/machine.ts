@@ -1,0 +1,12 @@
+/** The whole state machine: both halves of the handlers over one state. The compiler proves it complete. */
+import { ChunkTable } from '../chunks/chunk-table.ts'
+import { chunkHandlers } from '../chunks/handlers.ts'
+import { chunkActions } from '../chunks/replicas.ts'
+import { namespaceHandlers } from '../namespace/handlers.ts'
+import { type CommandType, type Handlers, StateMachine } from './apply.ts'
+import { MetadataState } from './state.ts'
+
+export function createStateMachine(): StateMachine<ChunkTable> {
+  const handlers: Handlers<CommandType, ChunkTable> = { ...namespaceHandlers(chunkActions), ...chunkHandlers }
+  return new StateMachine(new MetadataState(new ChunkTable()), handlers)
+}
