@@ -2,6 +2,7 @@
 import { deepEqual, equal, ok, rejects } from 'node:assert/strict'
 import { test } from 'node:test'
 import { Type } from '@sinclair/typebox'
+import { assert } from '../base/assert.ts'
 import { CairnError } from '../base/errors.ts'
 import { pageChecksums, verifyPageChecksums } from './checksum.ts'
 import { DataOp } from './data.ts'
@@ -157,6 +158,21 @@ test('errors of handlers: wire codes cross, everything else is INTERNAL and logg
     true,
   )
   equal(pair.dial.state, 'ready')
+})
+
+test('a failed assertion in a handler is not answered: it goes up and ends the process', async () => {
+  const pair = await readyPair()
+  pair.accept.serve(table, {
+    ...plainHandlers,
+    'test.add': () => {
+      assert(false, 'a bug')
+    },
+  })
+  pair.dial
+    .caller(table)
+    .call('test.add', { a: 1, b: 2 })
+    .catch(() => {})
+  await rejects(pair.run(), { name: 'AssertionError', message: 'a bug' })
 })
 
 test('notifications arrive in order, both ways', async () => {

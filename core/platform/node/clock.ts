@@ -5,9 +5,11 @@ import type { Clock, Timer, WallTime } from '../clock.ts'
 
 /**
  * /proc/uptime (CLOCK_BOOTTIME) has a resolution of 10 ms and costs a system call, so it is read this
- * often at most; in between the monotonic clock counts on. A suspend is noticed at the next reading.
+ * often at most; in between the monotonic clock counts on.
  */
-const BOOT_READ_INTERVAL_MS = 50
+const BOOT_READ_INTERVAL_MS = 10
+/** The wall clock runs on in suspend: when it moved this much against the monotonic one, read at once. */
+const WALL_MOVE_MS = 5
 
 export class NodeClock implements Clock {
   readonly #buffer = Buffer.alloc(64)
@@ -15,6 +17,8 @@ export class NodeClock implements Clock {
   /** boot = monotonic + offset; the offset only ever rises (by suspends). */
   #bootOffsetMs: number
   #bootReadAtMs: number
+  /** Wall minus monotonic at that reading. */
+  #bootReadWallMs = 0
   #wallOffsetMs = performance.timeOrigin
 
   constructor() {
@@ -27,14 +31,19 @@ export class NodeClock implements Clock {
     return performance.now()
   }
 
-  /** rule L2: counts suspend. Never goes backward; at most 10 ms behind the kernel, 50 ms after a resume. */
+  /** rule L2: counts suspend, also right after a resume. Never goes backward; at most 10 ms behind the kernel. */
   bootMs(): number {
     const nowMs = performance.now()
-    if (nowMs - this.#bootReadAtMs >= BOOT_READ_INTERVAL_MS) {
+    const wallMs = Date.now() - nowMs
+    if (
+      nowMs - this.#bootReadAtMs >= BOOT_READ_INTERVAL_MS ||
+      Math.abs(wallMs - this.#bootReadWallMs) > WALL_MOVE_MS
+    ) {
       const offsetMs = this.#readUptimeMs() - nowMs
       // uptime is rounded down to 10 ms: only a larger offset says something new
       if (offsetMs > this.#bootOffsetMs) this.#bootOffsetMs = offsetMs
       this.#bootReadAtMs = nowMs
+      this.#bootReadWallMs = wallMs
     }
     return nowMs + this.#bootOffsetMs
   }
