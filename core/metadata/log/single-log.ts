@@ -9,6 +9,7 @@
  *
  * Any error of the store is fatal: what reached the disk is unknown, only a restart can tell (rule F7).
  */
+import { assert } from '../../base/assert.ts'
 import { codeOf } from '../../base/errors.ts'
 import { MIB } from '../../base/units.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -20,9 +21,9 @@ import type { Command, LogCommand } from '../state/commands.ts'
 import { type CommandResult, refused } from '../state/result.ts'
 import { STATE_FORMAT_VERSION } from '../state/state.ts'
 import { encodeLogEntry, isEncodable } from './codec.ts'
-import { FORMAT_KEY, META_TABLE, type Recovered, recover } from './recovery.ts'
+import { FORMAT_KEY, META_TABLE, type Recovered, recover, REPLAY_ENTRIES_MAX } from './recovery.ts'
 import type { AppliedListener, ReplicatedLog } from './replicated-log.ts'
-import { TrailingWindow } from './trailing-window.ts'
+import { TRAILING_ENTRIES_MAX, TrailingWindow } from './trailing-window.ts'
 
 /** Proposals that wait for a batch. */
 export const PROPOSALS_QUEUED_MAX = 10_000
@@ -72,6 +73,8 @@ export class SingleLog implements ReplicatedLog {
   private running: Promise<void> | undefined
 
   constructor(options: SingleLogOptions) {
+    assert(REPLAY_ENTRIES_MAX >= 2 * BATCH_ENTRIES_MAX, 'recovery must take what two batches leave')
+    assert(TRAILING_ENTRIES_MAX >= REPLAY_ENTRIES_MAX, 'what recovery needs is not trimmed')
     this.store = options.store
     this.machine = options.machine
     this.clock = options.clock

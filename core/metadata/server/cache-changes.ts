@@ -13,7 +13,14 @@ const nothing: CacheChanges = { inodes: [], entries: [] }
 export function cacheChanges(command: Command, result: CommandResult): CacheChanges {
   if ('error' in result) return nothing
   switch (command.type) {
-    case 'fs.create':
+    case 'fs.create': {
+      const { created } = result.ok as { created: boolean }
+      if (!created) return nothing
+      return {
+        inodes: [command.parent],
+        entries: [{ parent: command.parent, name: command.name }],
+      }
+    }
     case 'fs.mknod':
     case 'fs.symlink':
       return {

@@ -201,6 +201,12 @@ describe('open files', () => {
       hasCode('EBUSY'),
     )
     assert.equal(room.openFiles.openCount(2), 0)
+    const mutation = room.mutation()
+    await assert.rejects(async () => room.create(2, 'a', mutation, false), hasCode('EBUSY'))
+    assert.equal(room.openFiles.openCount(2), 0)
+    room.publishError = undefined
+    await room.create(2, 'a', mutation, false)
+    assert.equal(room.openFiles.openCount(2), 1)
   })
 })
 

@@ -5,7 +5,7 @@
  */
 import type { namespaceMethods } from '../../wire/messages/metadata.ts'
 import type { ParamsOf, ResultOf } from '../../wire/messages/method.ts'
-import { NAME_BYTES_MAX } from '../../wire/messages/common.ts'
+import { NAME_BYTES_MAX, ROOT_INODE } from '../../wire/messages/common.ts'
 import { wireError } from '../errors.ts'
 import type { ReplicatedLog } from '../log/replicated-log.ts'
 import { attributesOf, findInode } from '../namespace/inodes.ts'
@@ -110,7 +110,7 @@ function questionHandlers({
     },
     'fs.statfs'() {
       checkReady()
-      const root = state.inodes.get(1)
+      const root = state.inodes.get(ROOT_INODE)
       const { replicasNormal } = root === undefined ? defaultPlacement : effectivePlacement(root)
       return {
         ...space.fileSystemSpace(replicasNormal),
@@ -177,11 +177,14 @@ function openHandlers(options: FileSystemServiceOptions): Pick<FileSystemHandler
       const created = valueOf(await log.propose({ type: 'fs.create', session, ...params }))
       const { inode } = created.attributes
       if (!openFiles.openOnce(session, inode, params.mutation)) throw tooManyOpen()
-      if (!created.created) {
+      if (created.created) return created
+      try {
         await leases.publish(inode, session)
         return { ...created, ...nodeOf(findInode(state, inode)) }
+      } catch (error) {
+        openFiles.undoOpenOnce(session, inode, params.mutation)
+        throw error
       }
-      return created
     },
     async 'fs.open'(session, { inode, truncate }) {
       if (!log.isReady) throw wireError('STARTING', 'the metadata server is loading its state')

@@ -48,6 +48,13 @@ export class OpenFiles {
     return this.open(session, inode)
   }
 
+  /** Takes `openOnce` back: the create failed after all, and its repetition opens again. */
+  undoOpenOnce(session: number, inode: number, mutation: Mutation): void {
+    if (this.sessions.get(session)?.openedBySequence.delete(mutation.sequence) === true) {
+      this.close(session, [inode])
+    }
+  }
+
   /** What is not open is ignored: a repeated close closes once more nothing. */
   close(session: number, inodes: readonly number[]): void {
     const opens = this.sessions.get(session)
