@@ -11,6 +11,8 @@ import type { ReplicatedLog } from '../log/replicated-log.ts'
 import type { OutcomeOf } from '../state/apply.ts'
 import type { Command } from '../state/commands.ts'
 
+const RETRY_MS = 200
+
 export class Master {
   readonly state: ChunkState
   readonly log: ReplicatedLog
@@ -77,14 +79,18 @@ export class Master {
     })
   }
 
-  /** Commits in the background; the log never rejects, and a refusal only means that the master is ending. */
+  /**
+   * Commits in the background. The log never rejects; when it is full the command is proposed again a little
+   * later (it re-checks its condition anyway), any other refusal means that the master is ending.
+   */
   submit<C extends Command>(command: C, then?: (outcome: OutcomeOf<C['type']>) => void): void {
     this.log
       .propose(command)
       .then((result) => {
         if (this.#isStopped) return
         if ('ok' in result) then?.(result.ok)
-        else this.logger.debug('a command was refused', { type: command.type, code: result.error })
+        else if (result.error === 'OVERLOADED') this.after(RETRY_MS, () => this.submit(command, then))
+        else this.logger.warn('a command was refused', { type: command.type, code: result.error })
       })
       .catch((error: unknown) =>
         this.logger.error('a follow-up failed', { type: command.type, error: String(error) }),

@@ -27,6 +27,8 @@ export class ServerConnection {
   oldestIoAgeMs = 0
   /** Replicas it reported so far, until the report ends. */
   reported: Set<number> | null = new Set()
+  /** Reported as not in sync though the quorum has them in sync: the promotion was lost. */
+  unpromoted: { chunk: number; version: number }[] = []
   readonly samples = new RateSamples()
 
   constructor(

@@ -1,0 +1,168 @@
+/**
+ * Compares what a chunk server says it has with what the quorum committed, both ways. Reports decide
+ * nothing: they lead to proposals and condemnations that `apply` checks again (rules E6, E8, G1, B1).
+ */
+import type { ReplicaReport } from '../../wire/messages/chunk.ts'
+import { committedVersion, isMember } from '../chunks/replicas.ts'
+import type { ChunkRow, CondemnedRow } from '../state/rows.ts'
+import { condemnedKey } from '../state/state.ts'
+import type { EventRecorder } from './event-recorder.ts'
+import type { Garbage } from './garbage.ts'
+import type { Master } from './master.ts'
+import type { Recovery } from './recovery.ts'
+import type { ServerConnection } from './server-connection.ts'
+import type { Troubles } from './troubles.ts'
+
+const COMMAND_ITEMS_MAX = 1024
+
+export interface ReportParts {
+  readonly master: Master
+  readonly recovery: Recovery
+  readonly troubles: Troubles
+  readonly garbage: Garbage
+  readonly events: EventRecorder
+  /** Ids whose replicas are being created for a command that is not applied yet. */
+  readonly isCreating: (chunk: number) => boolean
+}
+
+interface FormerChange {
+  readonly chunk: number
+  readonly server: number
+  readonly version: number
+  readonly exists: boolean
+}
+
+export class ReportProcessing {
+  readonly #parts: ReportParts
+  /** Replicas whose state a server could not read, until they have left. */
+  readonly #voids = new Set<string>()
+
+  constructor(parts: ReportParts) {
+    this.#parts = parts
+  }
+
+  isVoid(chunk: number): boolean {
+    const { troubles } = this.#parts
+    for (const [server, kind] of troubles.failedOf(chunk)) {
+      if (kind === 'lost' || this.#voids.has(condemnedKey(chunk, server))) return true
+    }
+    return false
+  }
+
+  /** One page of the report. Answers with the replicas that need a promotion once orders may be sent. */
+  page(connection: ServerConnection, replicas: readonly ReplicaReport[]): void {
+    const unknown: CondemnedRow[] = []
+    const former: FormerChange[] = []
+    for (const replica of replicas) {
+      connection.reported?.add(replica.chunk)
+      const row = this.#parts.master.state.chunks.get(replica.chunk)
+      if (row === undefined) this.#unknown(connection.server, replica, unknown)
+      else this.#known(connection, row, replica, former)
+    }
+    this.#submitCondemned(unknown)
+    this.#submitFormer(former)
+  }
+
+  /** The report is complete: what the quorum believes to be there and is not. */
+  end(connection: ServerConnection): void {
+    const { state } = this.#parts.master
+    const { server } = connection
+    const reported = connection.reported ?? new Set<number>()
+    connection.reported = null
+    let lostCount = 0
+    for (const chunk of state.chunks.chunksOn(server)) {
+      if (reported.has(chunk)) continue
+      lostCount += 1
+      this.#parts.recovery.memberFailed(chunk, server, 'lost', 'urgent')
+    }
+    if (lostCount > 0) {
+      const message = `CS#${server} does not have ${lostCount} replicas that it should have`
+      this.#parts.events.record('CS', 'err', 'REPLICAS_MISSING', message)
+    }
+    const former: FormerChange[] = []
+    for (const chunk of state.chunks.formerChunks()) {
+      if (reported.has(chunk)) continue
+      const entry = state.chunks.get(chunk)?.former.find((candidate) => candidate.server === server)
+      if (entry !== undefined) former.push({ chunk, server, version: entry.version, exists: false })
+    }
+    this.#submitFormer(former)
+    const gone = [...state.condemned.values()].filter(
+      (row) => row.server === server && !reported.has(row.chunk),
+    )
+    for (let at = 0; at < gone.length; at += COMMAND_ITEMS_MAX) {
+      const replicas = gone.slice(at, at + COMMAND_ITEMS_MAX).map(({ chunk }) => ({ chunk, server }))
+      this.#parts.master.submit({ type: 'replica.deleted', replicas })
+    }
+  }
+
+  #unknown(server: number, replica: ReplicaReport, unknown: CondemnedRow[]): void {
+    const { master, garbage, isCreating } = this.#parts
+    const { chunk, version } = replica
+    if (chunk >= master.state.counters.get('nextChunk')) return garbage.alarm(server, chunk, version)
+    if (isCreating(chunk)) return
+    const known = master.state.condemned.get(condemnedKey(chunk, server))
+    if (known === undefined || known.versionMax < version)
+      unknown.push({ chunk, server, versionMax: version })
+  }
+
+  #known(connection: ServerConnection, row: ChunkRow, replica: ReplicaReport, former: FormerChange[]): void {
+    const { recovery, troubles, garbage, master } = this.#parts
+    const { chunk } = row
+    const { server } = connection
+    // Rule G1: newer than anything committed: never touched.
+    if (replica.version > committedVersion(row)) return garbage.alarm(server, chunk, replica.version)
+    if (!isMember(row, server)) {
+      const isCondemned = master.state.condemned.has(condemnedKey(chunk, server))
+      const isListed = row.former.some((entry) => entry.server === server)
+      if (!isCondemned && !isListed) former.push({ chunk, server, version: replica.version, exists: true })
+      recovery.look(chunk, row.intentLease === 0 ? 'later' : 'urgent')
+      return
+    }
+    this.#voids.delete(condemnedKey(chunk, server))
+    if (replica.damaged) {
+      this.#voids.add(condemnedKey(chunk, server))
+      return recovery.memberFailed(chunk, server, 'exists', 'urgent')
+    }
+    if (replica.unclean) {
+      troubles.addUnclean(chunk, server)
+      recovery.look(chunk, 'urgent')
+      return
+    }
+    this.#compare(connection, row, replica)
+  }
+
+  #compare(connection: ServerConnection, row: ChunkRow, replica: ReplicaReport): void {
+    const { recovery, events } = this.#parts
+    const { chunk } = row
+    const { server } = connection
+    const member = row.members.find((candidate) => candidate.server === server)
+    // In the pending epoch only: the driver asks it again.
+    if (member === undefined) return
+    if (replica.version < row.version) {
+      // Rule E8: it had made this version durable before it became active, so its disk went back in time.
+      if (member.role === 'in-sync') {
+        const message = `CS#${server} reports chunk ${chunk} at version ${replica.version} instead of ${row.version}: its disk lost acknowledged writes`
+        events.record('CS', 'err', 'REPLICA_ROLLED_BACK', message, String(server))
+      }
+      return recovery.memberFailed(chunk, server, 'exists', 'urgent')
+    }
+    const isUnpromoted = replica.version === row.version && replica.role !== 'in-sync' && row.pending === null
+    if (member.role === 'in-sync' && isUnpromoted) connection.unpromoted.push({ chunk, version: row.version })
+  }
+
+  #submitCondemned(replicas: CondemnedRow[]): void {
+    for (let at = 0; at < replicas.length; at += COMMAND_ITEMS_MAX) {
+      const part = replicas.slice(at, at + COMMAND_ITEMS_MAX)
+      this.#parts.master.submit({ type: 'replica.condemn', replicas: part })
+    }
+  }
+
+  #submitFormer(changes: FormerChange[]): void {
+    for (let at = 0; at < changes.length; at += COMMAND_ITEMS_MAX) {
+      const replicas = changes.slice(at, at + COMMAND_ITEMS_MAX)
+      this.#parts.master.submit({ type: 'replica.former', replicas }, () => {
+        for (const { chunk, exists } of replicas) if (exists) this.#parts.recovery.look(chunk, 'later')
+      })
+    }
+  }
+}

@@ -1,0 +1,240 @@
+/**
+ * Chunk servers as they come and go: registration (rule B3), full report, heartbeats, and the verdicts
+ * inactive and offline. Timers are soft and start afresh with every master (rule L11); verdicts are commands.
+ */
+import type { ChunkServerUpMethods } from '../../wire/messages/chunk.ts'
+import type { ParamsOf, ResultOf } from '../../wire/messages/method.ts'
+import type { Peer } from '../../wire/types.ts'
+import { wireError } from '../errors.ts'
+import { valueOf } from '../state/result.ts'
+import type { ServerRow } from '../state/rows.ts'
+import type { ClusterHealth } from './cluster-health.ts'
+import type { EventRecorder } from './event-recorder.ts'
+import type { Master } from './master.ts'
+import type { ReportProcessing } from './report-processing.ts'
+import { ServerConnection } from './server-connection.ts'
+import type { Troubles } from './troubles.ts'
+
+const TICK_MS = 250
+const HEARTBEAT_MS = 1000
+const PING_TIMEOUT_MS = 2000
+
+type Up = ChunkServerUpMethods
+
+export interface RegistryParts {
+  readonly master: Master
+  readonly connections: Map<number, ServerConnection>
+  readonly reports: ReportProcessing
+  readonly troubles: Troubles
+  readonly health: ClusterHealth
+  readonly events: EventRecorder
+  /** It may get orders. */
+  readonly onReady: (connection: ServerConnection) => void
+  readonly onLost: (server: number) => void
+  readonly onStateChanged: (server: number) => void
+}
+
+export class ServerRegistry {
+  readonly #parts: RegistryParts
+  readonly #byPeer = new Map<Peer, ServerConnection>()
+  /** Registrations under way, so that two of one store follow each other. */
+  readonly #registering = new Set<string>()
+  /** Since when a server has not been heard, as this master counts. */
+  readonly #silentSinceMs = new Map<number, number>()
+  readonly #inactiveSinceMs = new Map<number, number>()
+  readonly #deciding = new Set<number>()
+  readonly #startedMs: number
+
+  constructor(parts: RegistryParts) {
+    this.#parts = parts
+    this.#startedMs = parts.master.clock.nowMs()
+    parts.master.every(TICK_MS, () => this.#tick())
+  }
+
+  connectionFor(peer: Peer): ServerConnection {
+    const connection = this.#byPeer.get(peer)
+    if (connection === undefined) throw wireError('REFUSED', 'register first')
+    return connection
+  }
+
+  async register(params: ParamsOf<Up, 'cs.register'>, peer: Peer): Promise<ResultOf<Up, 'cs.register'>> {
+    const { master } = this.#parts
+    if (this.#byPeer.has(peer) || this.#registering.has(params.storeUuid)) {
+      throw wireError('REFUSED', 'this store is registering already')
+    }
+    this.#registering.add(params.storeUuid)
+    try {
+      await this.#replaceEarlier(params, peer)
+      const { replicaCount: _count, uncleanStop, space, ...facts } = params
+      const command = { type: 'server.register' as const, ...facts, totalBytes: space.totalBytes }
+      const result = valueOf(await master.log.propose(command)) as { server: number; registration: number }
+      if (peer.state !== 'ready' || master.isStopped)
+        throw wireError('DISCONNECTED', 'the connection is gone')
+      this.#connected(result.server, params, peer)
+      const details = { server: result.server, incarnation: params.incarnation, uncleanStop }
+      master.logger.info('chunk server registered', details)
+      return { ...result, heartbeatMs: HEARTBEAT_MS }
+    } catch (error) {
+      master.logger.warn('registration refused', { server: params.server, error: String(error) })
+      throw error
+    } finally {
+      this.#registering.delete(params.storeUuid)
+    }
+  }
+
+  async report(params: ParamsOf<Up, 'cs.report'>, peer: Peer): Promise<Record<string, never>> {
+    const { master, reports } = this.#parts
+    const connection = this.connectionFor(peer)
+    if (connection.reported === null) throw wireError('REFUSED', 'the report has ended')
+    reports.page(connection, params.replicas)
+    if (!params.last) return {}
+    reports.end(connection)
+    const { server } = connection
+    const wasActive = master.state.servers.get(server)?.state === 'active'
+    // Confirms the registration number, too (rule B3): it was stored before the report.
+    valueOf(await master.log.propose({ type: 'server.state', server, state: 'active' }))
+    if (this.#parts.connections.get(server) !== connection) throw wireError('DISCONNECTED', 'superseded')
+    connection.isReported = true
+    this.#silentSinceMs.delete(server)
+    this.#inactiveSinceMs.delete(server)
+    this.#parts.onReady(connection)
+    if (!wasActive) this.#parts.onStateChanged(server)
+    this.#maybeInformed()
+    return {}
+  }
+
+  heartbeat(params: ParamsOf<Up, 'cs.heartbeat'>, peer: Peer): Record<string, never> {
+    const connection = this.connectionFor(peer)
+    // Rule B3: a counter that does not rise comes from a copy of the process.
+    if (params.counter <= connection.heartbeatCounter) {
+      peer.close('the heartbeat counter went back')
+      throw wireError('REFUSED', 'the heartbeat counter went back')
+    }
+    const nowMs = this.#parts.master.clock.nowMs()
+    connection.heartbeatCounter = params.counter
+    connection.lastHeartbeatMs = nowMs
+    connection.totalBytes = params.space.totalBytes
+    connection.freeBytes = params.space.freeBytes
+    connection.oldestIoAgeMs = params.oldestIoAgeMs
+    connection.samples.add(nowMs, params.counters)
+    if (params.flags !== connection.flags) this.#flagsChanged(connection, params.flags)
+    return {}
+  }
+
+  /** Rule A1: does the server answer the master itself? */
+  async answers(server: number): Promise<boolean> {
+    const connection = this.#parts.connections.get(server)
+    if (connection === undefined || !connection.isReported) return false
+    try {
+      const { incarnation } = await connection.orders.call('cs.ping', {}, { timeoutMs: PING_TIMEOUT_MS })
+      return incarnation === connection.incarnation
+    } catch {
+      // Any failure to answer is the answer.
+      return false
+    }
+  }
+
+  async #replaceEarlier(params: ParamsOf<Up, 'cs.register'>, peer: Peer): Promise<void> {
+    const { connections, events } = this.#parts
+    const earlier = connections.get(params.server)
+    if (earlier === undefined || earlier.peer === peer) return
+    // The same process again over a new connection, or a new process while the old one is gone.
+    const isOtherProcess = earlier.incarnation !== params.incarnation
+    if (isOtherProcess && (await this.answers(params.server))) {
+      const message = `A second store claims to be CS#${params.server} and was refused: it is a copy`
+      events.record('MDS', 'err', 'STORE_COPY', message, String(params.server))
+      throw wireError('REFUSED', `CS#${params.server} is running: this store is a copy of it`)
+    }
+    earlier.peer.close('registered again')
+    this.#disconnected(earlier)
+  }
+
+  #connected(server: number, params: ParamsOf<Up, 'cs.register'>, peer: Peer): void {
+    const { connections, master, troubles } = this.#parts
+    const connection = new ServerConnection(server, peer, {
+      incarnation: params.incarnation,
+      totalBytes: params.space.totalBytes,
+      freeBytes: params.space.freeBytes,
+      nowMs: master.clock.nowMs(),
+    })
+    connections.set(server, connection)
+    this.#byPeer.set(peer, connection)
+    troubles.clearServer(server)
+    peer.onClosed(() => this.#disconnected(connection))
+  }
+
+  #disconnected(connection: ServerConnection): void {
+    const { connections, master } = this.#parts
+    this.#byPeer.delete(connection.peer)
+    if (connections.get(connection.server) !== connection) return
+    connections.delete(connection.server)
+    if (master.isStopped) return
+    // Counted from what was heard last, not from when the loss was noticed.
+    this.#silentSinceMs.set(connection.server, connection.lastHeartbeatMs)
+    this.#parts.onLost(connection.server)
+  }
+
+  #flagsChanged(connection: ServerConnection, flags: string): void {
+    const failures = [...flags].filter((flag) => 'HhRTSs'.includes(flag) && !connection.flags.includes(flag))
+    connection.flags = flags
+    if (failures.length === 0) return
+    const message = `CS#${connection.server} has reported hard error on its disk (flags ${flags})`
+    this.#parts.events.record(
+      'CS',
+      'warn',
+      'HARD_ERROR',
+      message,
+      `${connection.server} ${failures.join('')}`,
+    )
+  }
+
+  #tick(): void {
+    const { master, connections } = this.#parts
+    const nowMs = master.clock.nowMs()
+    const inactiveMs = master.parameter('mds.wd.inactive_tout')
+    for (const connection of connections.values()) {
+      if (nowMs - connection.lastHeartbeatMs > inactiveMs) connection.peer.close('no heartbeat')
+    }
+    for (const row of master.state.servers.values()) {
+      if (row.state === 'active' && !connections.has(row.server)) {
+        const sinceMs = this.#silentSinceMs.get(row.server) ?? this.#startedMs
+        if (nowMs - sinceMs > inactiveMs) this.#decide(row, 'inactive', inactiveMs)
+      } else if (row.state === 'inactive' && connections.get(row.server)?.isReported !== true) {
+        this.#maybeOffline(row, nowMs)
+      }
+    }
+    if (!this.#parts.health.isInformed) this.#maybeInformed()
+  }
+
+  #maybeOffline(row: ServerRow, nowMs: number): void {
+    const sinceMs = this.#inactiveSinceMs.get(row.server)
+    if (sinceMs === undefined) {
+      this.#inactiveSinceMs.set(row.server, nowMs)
+      return
+    }
+    const offlineMs = this.#parts.master.parameter('mds.wd.offline_tout')
+    if (nowMs - sinceMs >= offlineMs) this.#decide(row, 'offline', offlineMs)
+  }
+
+  #decide(row: ServerRow, state: 'inactive' | 'offline', timeoutMs: number): void {
+    const { server } = row
+    if (this.#deciding.has(server)) return
+    this.#deciding.add(server)
+    this.#parts.master.submit({ type: 'server.state', server, state }, () => {
+      this.#deciding.delete(server)
+      const seconds = Math.round(timeoutMs / 1000)
+      const message = `CS#${server} has not registered during the last ${seconds} sec and is marked as ${state}`
+      this.#parts.events.record('MDS', 'warn', `CS_${state.toUpperCase()}`, message)
+      this.#parts.onStateChanged(server)
+    })
+  }
+
+  /** Every server that is not offline has reported, or had the time that makes it inactive. */
+  #maybeInformed(): void {
+    const { master, connections, health } = this.#parts
+    for (const row of master.state.servers.values()) {
+      if (row.state === 'active' && connections.get(row.server)?.isReported !== true) return
+    }
+    health.setInformed()
+  }
+}
