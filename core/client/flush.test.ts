@@ -1,0 +1,134 @@
+/** What fsync promises: rules F1 to F8, as far as the client keeps them. */
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import type { File } from './api.ts'
+import { FakeCluster, flushOf, writeOf } from './testing/fake-cluster.ts'
+
+async function withFile(serverCount = 3) {
+  const cluster = new FakeCluster(serverCount)
+  const client = await cluster.connect()
+  const file = await cluster.create(client)
+  return { cluster, client, file, clock: cluster.clock }
+}
+
+async function flushCode(cluster: FakeCluster, file: File): Promise<string> {
+  let code = 'pending'
+  file.flush((error) => (code = error?.code ?? 'ok'))
+  await cluster.clock.until(() => code !== 'pending')
+  return code
+}
+
+test('a flush goes to joining members too (F2)', async () => {
+  const { cluster, file, clock } = await withFile(4)
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  const chunk = cluster.master.chunkAt(file.inode, 0)
+  cluster.master.join(chunk, 4)
+  await clock.wait(writeOf(file, 0, Buffer.from('bbbb')))
+  await clock.wait(flushOf(file))
+  assert.deepEqual(
+    cluster.servers.map((server) => server.flushCount),
+    [1, 1, 1, 1],
+  )
+})
+
+test('a flush is answered only when all members of one active epoch have synced (F3)', async () => {
+  const { cluster, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  const chunk = cluster.master.chunkAt(file.inode, 0)
+  cluster.kill(3)
+  await clock.wait(flushOf(file))
+  assert.equal(chunk.members.length, 2)
+  for (const id of [1, 2]) assert.ok(cluster.master.server(id).log.includes(`flush ${chunk.id}@2`))
+})
+
+test('when every host crashed the flush says EIO once, to every open of the file (F5)', async () => {
+  const { cluster, client, file, clock } = await withFile()
+  const other = await clock.wait(client.fileSystem.open(file.inode))
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  const chunk = cluster.master.chunkAt(file.inode, 0)
+  for (const id of [1, 2, 3]) cluster.crashHost(id)
+  // The quorum learns of it and goes on with what there is.
+  cluster.master.equalize(chunk)
+  assert.equal(await flushCode(cluster, file), 'EIO')
+  assert.equal(await flushCode(cluster, file), 'ok')
+  assert.equal(await flushCode(cluster, other), 'EIO')
+  assert.equal(await flushCode(cluster, other), 'ok')
+  const late = await clock.wait(client.fileSystem.open(file.inode))
+  assert.equal(await flushCode(cluster, late), 'ok')
+})
+
+test('all processes restarted, no host crashed: nothing is lost and the flush succeeds (F5)', async () => {
+  const { cluster, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  for (const id of [1, 2, 3]) cluster.revive(id)
+  cluster.master.reconfigure(cluster.master.chunkAt(file.inode, 0), [
+    { server: 1, role: 'in-sync' },
+    { server: 2, role: 'in-sync' },
+    { server: 3, role: 'in-sync' },
+  ])
+  assert.equal(await flushCode(cluster, file), 'ok')
+})
+
+test('a member that restarted since the writes refuses and leaves before the flush is answered (F6)', async () => {
+  const { cluster, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  cluster.crashHost(2)
+  assert.equal(await flushCode(cluster, file), 'ok')
+  assert.deepEqual(
+    cluster.master.chunkAt(file.inode, 0).members.map((member) => member.server),
+    [1, 3],
+  )
+})
+
+test('a replica that lost the writes and came back under a later epoch does not vouch for them (F5, F6)', async () => {
+  const { cluster, file, clock } = await withFile(1)
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  cluster.crashHost(1)
+  cluster.master.reconfigure(cluster.master.chunkAt(file.inode, 0), [{ server: 1, role: 'in-sync' }])
+  await clock.wait(writeOf(file, 8192, Buffer.from('bbbb')))
+  assert.equal(await flushCode(cluster, file), 'EIO')
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  assert.equal(await flushCode(cluster, file), 'ok')
+})
+
+test('a flush waits for the writes issued before it, not for later ones', async () => {
+  const { cluster, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  cluster.master.server(1).isHanging = true
+  const order: string[] = []
+  file.write(0, Buffer.from('bbbb'), () => order.push('write'))
+  file.flush(() => order.push('flush'))
+  await clock.advance(1000)
+  assert.deepEqual(order, [])
+  cluster.unhang(1)
+  await clock.until(() => order.length === 2)
+  assert.deepEqual(order, ['write', 'flush'])
+})
+
+test('size and times are in the quorum when the flush is answered (F8)', async () => {
+  const { cluster, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.alloc(5000, 1)))
+  const node = cluster.master.inodes.get(file.inode)
+  assert.equal(node?.attributes.size, 0)
+  await clock.wait(flushOf(file))
+  assert.equal(node?.attributes.size, 5000)
+  assert.equal(node?.attributes.modifySeconds, file.attributes().modifySeconds)
+})
+
+test('publish tells the size without a disk flush', async () => {
+  const { cluster, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.alloc(5000, 1)))
+  let done = false
+  file.publish(() => (done = true))
+  await clock.until(() => done)
+  assert.equal(cluster.master.inodes.get(file.inode)?.attributes.size, 5000)
+  assert.equal(cluster.servers[0]?.flushCount, 0)
+})
+
+test('a flush with nothing unflushed asks no chunk server', async () => {
+  const { cluster, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  await clock.wait(flushOf(file))
+  await clock.wait(flushOf(file))
+  assert.equal(cluster.servers[0]?.flushCount, 1)
+})
