@@ -92,7 +92,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   events: StoreEvents = { onBadPages() {}, onBadReplica() {}, onNewerVersion() {} }
   basePull: BasePull = (_replica, _page, callback) => callback(null, null)
   /** Rule L2: false while the metadata server has not been heard of for a session time-out. */
-  inTouch = true
+  isInTouch: () => boolean = () => true
   /** The whole disk is given up. */
   failure: CairnError | null = null
   /** Free space is down to the reserve (rule A2). */
@@ -127,7 +127,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.uncleanStop = parts.uncleanStop
     this.replicas = parts.replicas
     this.counters = new StoreCounters(parts.clock)
-    this.cache = new RegionCache(parts.disk, parts.pool, parts.superblock.checksums, this)
+    this.cache = new RegionCache(parts.disk, parts.pool, this)
     this.syncs = new SyncScheduler(this)
     this.#answer = {
       op: DataOp.read,

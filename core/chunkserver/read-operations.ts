@@ -90,7 +90,7 @@ export class ReadOperation extends VerifiedRead {
     // rule E7; rule B1: unverified contents until the quorum decides
     if (replica.state.role !== Role.inSync || replica.isUnclean) return 'NOT_IN_SYNC'
     // rule L2: the holder's reads are refused when the quorum may have given its lease away
-    if ((this.request.flags & DataFlag.holder) !== 0 && !this.store.inTouch) return 'NOT_IN_SYNC'
+    if ((this.request.flags & DataFlag.holder) !== 0 && !this.store.isInTouch()) return 'NOT_IN_SYNC'
     return ''
   }
 

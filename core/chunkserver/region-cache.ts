@@ -46,17 +46,15 @@ export class RegionCache {
   readonly disk: Disk
   readonly pool: BufferPool
   readonly events: RegionCacheEvents
-  readonly #checksums: boolean
   readonly #loaded: { replica: Replica; records: RegionRecords }[] = []
   readonly #files: Replica[] = []
   #regionHand = 0
   #fileHand = 0
   readonly #knownDirectories = new Set<string>()
 
-  constructor(disk: Disk, pool: BufferPool, checksums: boolean, events: RegionCacheEvents) {
+  constructor(disk: Disk, pool: BufferPool, events: RegionCacheEvents) {
     this.disk = disk
     this.pool = pool
-    this.#checksums = checksums
     this.events = events
   }
 
@@ -195,10 +193,6 @@ export class RegionCache {
     }
     this.events.onFilesFull()
   }
-
-  get checksums(): boolean {
-    return this.#checksums
-  }
 }
 
 /** One region on its way into memory. */
@@ -276,7 +270,8 @@ export class RegionLoad {
 
   #maybeVerify(records: RegionRecords): void {
     this.#records = records
-    if (!this.#verify || !this.#cache.checksums) return this.#finish(records)
+    // without checksums (make-cs -S) reads are not verified, but what a crash left behind still is
+    if (!this.#verify) return this.#finish(records)
     const data = this.#cache.pool.acquire(REGION_SIZE_BYTES)
     this.#data = data
     this.#replica.file?.read(data, DATA_POSITION + this.#region * REGION_SIZE_BYTES, (error, bytesRead) => {

@@ -19,7 +19,6 @@ import { PageState, type RegionRecords } from './region-records.ts'
 import type { BaseWaiter } from './replica.ts'
 import type { SyncWaiter } from './replica-sync.ts'
 
-export const ZERO_CHECKSUM = crc32c(Buffer.alloc(PAGE_SIZE_BYTES))
 /** Shared by all who write zeros; never changed. */
 export const zeros = Buffer.alloc(MIB)
 

@@ -126,8 +126,8 @@ export class SimulatedDisk implements Disk {
 
   makeDirectory(path: string): void {
     this.#mayThrow()
-    if (this.#directories.has(path)) throw diskError('DISK_EXISTS', path)
     this.#directories.add(path)
+    addParents(this.#directories, path)
   }
 
   rename(from: string, to: string): void {

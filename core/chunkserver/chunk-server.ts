@@ -1,0 +1,239 @@
+/**
+ * A chunk server: one store, a data port, a link to the metadata servers. Everything it touches comes
+ * through the constructor, so that the simulator runs the same code.
+ *
+ * When the store cannot be opened (disk not attached, flag R) the server keeps trying and says why.
+ */
+import { BufferPool } from '../base/buffer-pool.ts'
+import { codeOf } from '../base/errors.ts'
+import { MIB } from '../base/units.ts'
+import type { Clock, Timer } from '../platform/clock.ts'
+import type { Disk } from '../platform/disk.ts'
+import type { Logger } from '../platform/logger.ts'
+import type { Address, Network } from '../platform/network.ts'
+import type { Random } from '../platform/random.ts'
+import type { ChunkServerUpMethods } from '../wire/messages/chunk.ts'
+import type { ParamsOf } from '../wire/messages/method.ts'
+import { WireServer } from '../wire/server.ts'
+import type { Identity } from '../wire/types.ts'
+import type { ChunkStore } from './chunk-store.ts'
+import { DataPort } from './data-port.ts'
+import { Joiner } from './joiner.ts'
+import { MetadataLink } from './metadata-link.ts'
+import { serveOrders } from './orders.ts'
+import { ReplicaControl, reportOf } from './replica-control.ts'
+import { Repairer } from './repairer.ts'
+import { SourcePool } from './source-pool.ts'
+import { closeStore, openStore, recordRegistration } from './store-open.ts'
+
+const OPEN_RETRY_MS = 5000
+const SESSION_TIMEOUT_MS = 5000
+/** The same bad page is not reported more often. */
+const REPORT_AGAIN_MS = 5000
+const REPORTED_COUNT_MAX = 10_000
+const POOL_RETAINED_BYTES = 8 * MIB
+
+export interface ChunkServerOptions {
+  readonly disk: Disk
+  readonly clock: Clock
+  readonly random: Random
+  readonly network: Network
+  readonly logger: Logger
+  readonly clusterName: string
+  /** Base addresses of the metadata servers. */
+  readonly metadataAddresses: readonly Address[]
+  /** Port 0 takes a free one. */
+  readonly listen: Address
+  /** What others dial; default: the address it listens on. */
+  readonly advertisedHost?: string
+  readonly hostId: string
+  readonly hostName: string
+  /** `room.row.rack`. */
+  readonly location: string
+  readonly sessionTimeoutMs?: number
+  readonly decorators?: readonly string[]
+}
+
+export type ChunkServerState = 'starting' | 'invalid' | 'running' | 'closed'
+
+export class ChunkServer {
+  readonly #options: ChunkServerOptions
+  readonly #pool = new BufferPool({ retainedBytesMax: POOL_RETAINED_BYTES })
+  #state: ChunkServerState = 'starting'
+  #detail = ''
+  #store: ChunkStore | null = null
+  #server: WireServer | null = null
+  #link: MetadataLink | null = null
+  #sources: SourcePool | null = null
+  #retry: Timer | null = null
+  readonly #reportedMs = new Map<string, number>()
+
+  constructor(options: ChunkServerOptions) {
+    this.#options = options
+  }
+
+  /** Resolves when the server listens, or when the store turned out to be unusable for now. */
+  async start(): Promise<void> {
+    const { disk, clock, logger, clusterName, decorators } = this.#options
+    try {
+      const pool = this.#pool
+      const store = await openStore({
+        disk,
+        clock,
+        logger: logger.child('store'),
+        pool,
+        clusterName,
+        ...(decorators === undefined ? {} : { decorators }),
+      })
+      await this.#run(store)
+      this.#state = 'running'
+      this.#detail = ''
+    } catch (error) {
+      if (this.#store !== null) throw error // the port cannot be bound: nothing to wait for
+      this.#state = 'invalid'
+      this.#detail = error instanceof Error ? error.message : String(error)
+      logger.error('the chunk store cannot be opened; trying again', { code: codeOf(error), reason: this.#detail })
+      this.#retry = clock.setTimer(OPEN_RETRY_MS, () => void this.start())
+    }
+  }
+
+  get state(): ChunkServerState {
+    return this.#state
+  }
+
+  /** Flags of the guide; R: the path of the repository is invalid. */
+  get flags(): string {
+    return this.#store === null ? 'R' : this.#store.flags
+  }
+
+  get detail(): string {
+    return this.#detail === '' ? (this.#link?.detail ?? '') : this.#detail
+  }
+
+  get address(): Address | null {
+    return this.#server?.address ?? null
+  }
+
+  get store(): ChunkStore | null {
+    return this.#store
+  }
+
+  get isRegistered(): boolean {
+    return this.#link?.isRegistered ?? false
+  }
+
+  async close(): Promise<void> {
+    this.#state = 'closed'
+    this.#retry?.cancel()
+    this.#link?.close()
+    this.#sources?.close()
+    await this.#server?.close('shutting down')
+    if (this.#store !== null) await closeStore(this.#store)
+  }
+
+  async #run(store: ChunkStore): Promise<void> {
+    const { clock, random, network, logger } = this.#options
+    this.#store = store
+    const identity = (): Identity => this.#identity(store)
+    const pool = this.#pool
+    const sources = new SourcePool({ network, clock, random, logger: logger.child('sources'), pool, identity })
+    const control = new ReplicaControl(store)
+    const repairer = new Repairer(store, sources.open)
+    const port = new DataPort(store, repairer)
+    const joiner = new Joiner(store, sources.open, {
+      onJoined: ({ chunk, version, attempt }, bytesPulled, lostPages) => {
+        link.send({ method: 'cs.joined', params: { chunk, version, attempt, bytesPulled, lostPages } })
+      },
+      onJoinFailed: ({ chunk, version, attempt }, reason) => {
+        link.send({ method: 'cs.joinFailed', params: { chunk, version, attempt, reason } })
+      },
+    })
+    control.onEpochChange = (replica) => joiner.abort(replica)
+    const link = new MetadataLink(
+      { network, clock, random, logger: logger.child('link'), pool, identity, addresses: this.#options.metadataAddresses },
+      {
+        onPeer: (peer) => serveOrders(peer, { store, control, joiner, repairer }),
+        registration: () => this.#registration(store),
+        onRegistered: (answer, peer) =>
+          recordRegistration(store, answer.server, answer.registration, peer.remoteIdentity?.clusterUuid ?? ''),
+        *inventory() {
+          for (const replica of store.replicas.values()) yield reportOf(replica)
+        },
+        onReported: () => {
+          port.serving = true
+        },
+        heartbeat: (counter) => ({
+          counter,
+          space: store.space,
+          flags: store.flags,
+          oldestIoAgeMs: store.oldestIoAgeMs,
+          counters: store.counters.snapshot(),
+        }),
+      },
+    )
+    this.#connectEvents(store, link)
+    const sessionTimeoutMs = this.#options.sessionTimeoutMs ?? SESSION_TIMEOUT_MS
+    store.isInTouch = () => link.silenceMs < sessionTimeoutMs
+    const server = new WireServer({ network, clock, logger: logger.child('port'), pool, identity, onPeer: port.onPeer })
+    await server.listen(this.#options.listen)
+    this.#server = server
+    this.#sources = sources
+    this.#link = link
+    link.start()
+  }
+
+  #connectEvents(store: ChunkStore, link: MetadataLink): void {
+    store.events = {
+      onBadPages: (chunk, version, pages, reason) => {
+        const fresh = pages.filter((page) => this.#shouldReport(`${chunk}/${page}`)).slice(0, 1024)
+        if (fresh.length === 0) return
+        link.send({ method: 'cs.badPages', params: { chunk, version, pages: fresh, reason } })
+      },
+      onBadReplica: (chunk, version, reason) => {
+        link.send({ method: 'cs.badReplica', params: { chunk, version, reason } })
+      },
+      // the master re-sends what is pending by itself (rule E1); this is for people who look
+      onNewerVersion: (replica) => {
+        if (this.#shouldReport(`newer ${replica.chunk}`)) {
+          this.#options.logger.info('a request is ahead of this replica', { chunk: replica.chunk })
+        }
+      },
+    }
+  }
+
+  #shouldReport(key: string): boolean {
+    const nowMs = this.#options.clock.nowMs()
+    const lastMs = this.#reportedMs.get(key)
+    if (lastMs !== undefined && nowMs - lastMs < REPORT_AGAIN_MS) return false
+    if (this.#reportedMs.size >= REPORTED_COUNT_MAX) this.#reportedMs.clear()
+    this.#reportedMs.set(key, nowMs)
+    return true
+  }
+
+  #identity(store: ChunkStore): Identity {
+    const { clusterName, clusterUuid, server } = store.superblock
+    return { role: 'cs', clusterName, clusterUuid, session: 0, name: `cs ${server} on ${this.#options.hostName}` }
+  }
+
+  #registration(store: ChunkStore): ParamsOf<ChunkServerUpMethods, 'cs.register'> {
+    const { superblock } = store
+    const address = this.address ?? this.#options.listen
+    return {
+      server: superblock.server,
+      storeUuid: superblock.storeUuid,
+      registration: superblock.registration,
+      incarnation: superblock.incarnation,
+      crashes: superblock.crashes,
+      uncleanStop: store.uncleanStop,
+      hostId: this.#options.hostId,
+      hostName: this.#options.hostName,
+      location: this.#options.location,
+      tier: superblock.tier,
+      host: this.#options.advertisedHost ?? address.host,
+      port: address.port,
+      space: store.space,
+      checksums: superblock.checksums,
+      replicaCount: store.replicas.size,
+    }
+  }
+}

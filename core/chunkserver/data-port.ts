@@ -1,0 +1,120 @@
+/**
+ * The data port: data requests of clients and other chunk servers, draining of a session's earlier
+ * connections (rule E5), verification for fsck.
+ */
+import type { DataAnswer, DataRequest } from '../wire/data.ts'
+import { chunkServerPortMethods } from '../wire/messages/chunk.ts'
+import type { DataResponder, Peer } from '../wire/types.ts'
+import type { ChunkStore } from './chunk-store.ts'
+import { wireError } from './errors.ts'
+import type { RequestOwner } from './operation.ts'
+import type { Repairer } from './repairer.ts'
+
+const VERIFY_COUNT_MAX = 2
+const VERIFY_WAITING_MAX = 64
+
+/** What one connection has under way. */
+class DataPeer implements RequestOwner {
+  readonly peer: Peer
+  session: number
+  outstandingCount = 0
+  readonly #idleWaiters: (() => void)[] = []
+
+  constructor(peer: Peer) {
+    this.peer = peer
+    this.session = peer.remoteIdentity?.session ?? 0
+  }
+
+  requestDone(): void {
+    if (--this.outstandingCount > 0) return
+    for (const resolve of this.#idleWaiters.splice(0)) resolve()
+  }
+
+  idle(): Promise<void> {
+    if (this.outstandingCount === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#idleWaiters.push(resolve))
+  }
+}
+
+export class DataPort {
+  readonly #store: ChunkStore
+  readonly #repairer: Repairer
+  /** Registered and reported (rule B3). */
+  serving = false
+  readonly #peers = new Set<DataPeer>()
+  #verifying = 0
+  readonly #verifyWaiting: (() => void)[] = []
+  readonly #refusal: DataAnswer
+
+  constructor(store: ChunkStore, repairer: Repairer) {
+    this.#store = store
+    this.#repairer = repairer
+    this.#refusal = {
+      op: 2,
+      flags: 0,
+      code: 'STARTING',
+      version: 0,
+      incarnation: store.incarnation,
+      crashes: store.superblock.crashes,
+      offset: 0,
+      length: 0,
+    }
+  }
+
+  readonly onPeer = (peer: Peer): void => {
+    const entry = new DataPeer(peer)
+    this.#peers.add(entry)
+    // a closed connection is kept until its last request is done: that is what drain waits for
+    peer.onClosed(() => void entry.idle().then(() => this.#peers.delete(entry)))
+    peer.onData((request, table, payload, responder) => {
+      this.#onData(entry, request, table, payload, responder)
+    })
+    peer.serve(chunkServerPortMethods, {
+      'cs.drain': async ({ session }) => {
+        await this.#drain(session, entry)
+        return { incarnation: this.#store.incarnation }
+      },
+      'cs.verify': ({ chunk, version }) => this.#verify(chunk, version),
+    })
+  }
+
+  #onData(
+    entry: DataPeer,
+    request: DataRequest,
+    table: Buffer,
+    ownedPayload: Buffer | null,
+    responder: DataResponder,
+  ): void {
+    if (!this.serving) {
+      if (ownedPayload !== null) this.#store.pool.release(ownedPayload)
+      this.#refusal.op = request.op
+      responder.respond(this.#refusal, null, null)
+      return
+    }
+    if (entry.session === 0) entry.session = request.session
+    entry.outstandingCount++
+    this.#store.submit(request, table, ownedPayload, responder, entry)
+  }
+
+  /** Rule E5: the other connections of the session are closed and have nothing queued. */
+  async #drain(session: number, asking: DataPeer): Promise<void> {
+    if (session === 0) throw wireError('BAD_MESSAGE', 'session 0 cannot be drained')
+    const others = [...this.#peers].filter((entry) => entry !== asking && entry.session === session)
+    for (const entry of others) entry.peer.close('superseded by a newer connection of its session')
+    await Promise.all(others.map((entry) => entry.idle()))
+  }
+
+  async #verify(chunk: number, version: number): ReturnType<Repairer['verify']> {
+    while (this.#verifying >= VERIFY_COUNT_MAX) {
+      if (this.#verifyWaiting.length >= VERIFY_WAITING_MAX) throw wireError('OVERLOADED', 'too many verifications')
+      await new Promise<void>((resolve) => this.#verifyWaiting.push(resolve))
+    }
+    this.#verifying++
+    try {
+      return await this.#repairer.verify(chunk, version)
+    } finally {
+      this.#verifying--
+      this.#verifyWaiting.shift()?.()
+    }
+  }
+}

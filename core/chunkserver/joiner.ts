@@ -1,0 +1,308 @@
+/**
+ * Joining: makes a replica equal to a source at the same version, page by page. Compares (stamp, CRC,
+ * state), pulls what differs, keeps the source's stamps, syncs everything, reports (rules F1, P3, P4,
+ * J4, J7, J9, J10). Progress is volatile: a restart or another epoch starts over.
+ */
+import { CairnError, codeOf } from '../base/errors.ts'
+import { PAGES_PER_REGION, REGIONS_PER_CHUNK } from '../base/units.ts'
+import { PAGE_RECORD_BYTES } from '../wire/data.ts'
+import type { ChunkStore } from './chunk-store.ts'
+import { wireError } from './errors.ts'
+import { Hold } from './operation-queue.ts'
+import type { PageSource, PulledPages, SourceAddress } from './page-source.ts'
+import { applyPages, decodePageRecord, loadRegion, type PageImage, syncReplica, withPages } from './page-tasks.ts'
+import { PageState } from './region-records.ts'
+import { commitState } from './replica-control.ts'
+import type { Replica } from './replica.ts'
+import { Role, StateFlag } from './replica-state.ts'
+import type { PulledBase } from './write-operations.ts'
+
+/** Joins under way; others wait in order. */
+const RUNNING_COUNT_MAX = 4
+const WAITING_COUNT_MAX = 100_000
+/** Each join works on so many parts of the chunk at once: at most 4 × 4 × 1 MiB are in flight. */
+const WORKERS_PER_JOIN = 4
+const REGIONS_PER_PART = REGIONS_PER_CHUNK / WORKERS_PER_JOIN
+/** Pulls of one worker that wait for the network together. */
+const PULLS_AT_ONCE = 8
+
+export interface JoinOrder {
+  readonly chunk: number
+  readonly version: number
+  readonly attempt: number
+  readonly sources: readonly SourceAddress[]
+}
+
+export interface JoinEvents {
+  onJoined(order: JoinOrder, bytesPulled: number, lostPages: number): void
+  onJoinFailed(order: JoinOrder, reason: string): void
+}
+
+export type SourceOpener = (address: SourceAddress) => Promise<PageSource>
+
+class Join {
+  readonly order: JoinOrder
+  readonly replica: Replica
+  aborted = false
+  bytesPulled = 0
+  lostPages = 0
+  /** Of the source in use; rises when one fails (rule J10). */
+  sourceIndex = 0
+
+  constructor(order: JoinOrder, replica: Replica) {
+    this.order = order
+    this.replica = replica
+  }
+}
+
+interface Run {
+  first: number
+  count: number
+}
+
+export class Joiner {
+  readonly #store: ChunkStore
+  readonly #open: SourceOpener
+  readonly #events: JoinEvents
+  readonly #joins = new Map<Replica, Join>()
+  readonly #waiting: Join[] = []
+  #runningCount = 0
+
+  constructor(store: ChunkStore, open: SourceOpener, events: JoinEvents) {
+    this.#store = store
+    this.#open = open
+    this.#events = events
+    store.basePull = (replica, page, callback) => this.#pullBase(replica, page, callback)
+  }
+
+  /** Accepts the order or throws a wire error; completion comes through the events. */
+  join(order: JoinOrder): void {
+    const replica = this.#store.replicas.get(order.chunk)
+    if (replica === undefined) throw wireError('NO_REPLICA', `no replica of chunk ${order.chunk}`)
+    if (replica.state.version !== order.version) throw wireError('WRONG_VERSION', 'the epoch has changed')
+    if (replica.state.role === Role.inSync) throw wireError('REFUSED', 'the replica is in sync')
+    if (!replica.serves) throw wireError('DISK_FAILED', replica.damage || 'the replica failed')
+    if (this.#waiting.length >= WAITING_COUNT_MAX) throw wireError('OVERLOADED', 'too many joins wait')
+    this.abort(replica)
+    // rule J4: marks of an earlier attempt at the same version stand, those of another epoch are gone
+    if (replica.good === null) replica.resetGood()
+    replica.joinPending = true
+    const join = new Join(order, replica)
+    this.#joins.set(replica, join)
+    this.#waiting.push(join)
+    for (const waiter of [...(replica.baseWaiters ?? [])]) waiter.sourcesKnown()
+    this.#startSome()
+  }
+
+  /** The epoch changed, or the replica is deleted. */
+  abort(replica: Replica): void {
+    const join = this.#joins.get(replica)
+    if (join !== undefined) join.aborted = true
+    this.#joins.delete(replica)
+  }
+
+  get joinCount(): number {
+    return this.#joins.size
+  }
+
+  #startSome(): void {
+    while (this.#runningCount < RUNNING_COUNT_MAX) {
+      const join = this.#waiting.shift()
+      if (join === undefined) return
+      if (join.aborted) continue
+      this.#runningCount++
+      void this.#run(join).finally(() => {
+        this.#runningCount--
+        this.#startSome()
+      })
+    }
+  }
+
+  async #run(join: Join): Promise<void> {
+    const { replica, order } = join
+    try {
+      const parts = Array.from({ length: WORKERS_PER_JOIN }, (_, part) => this.#joinPart(join, part))
+      const outcomes = await Promise.allSettled(parts)
+      const failed = outcomes.find((outcome) => outcome.status === 'rejected')
+      if (failed !== undefined) throw failed.reason
+      if (join.aborted) return
+      // rule F1: data, records, version and directory entry, equal pages included
+      await syncReplica(this.#store, replica)
+      if (join.aborted) return
+      await commitState(this.#store, replica, (state) => {
+        state.flags &= ~StateFlag.unclean
+      })
+      if (join.aborted) return
+      replica.joinPending = false
+      replica.good = null
+      this.#joins.delete(replica)
+      this.#events.onJoined(order, join.bytesPulled, join.lostPages)
+    } catch (error) {
+      if (join.aborted) return
+      this.#joins.delete(replica)
+      for (const waiter of [...(replica.baseWaiters ?? [])]) waiter.discard()
+      this.#events.onJoinFailed(order, `${codeOf(error)}: ${messageOf(error)}`.slice(0, 128))
+    }
+  }
+
+  async #joinPart(join: Join, part: number): Promise<void> {
+    const firstRegion = part * REGIONS_PER_PART
+    const firstPage = firstRegion * PAGES_PER_REGION
+    const count = REGIONS_PER_PART * PAGES_PER_REGION
+    const { chunk, version } = join.order
+    const digest = await this.#withSource(join, (source) => source.digest(chunk, version, firstPage, count))
+    try {
+      for (let index = 0; index < REGIONS_PER_PART && !join.aborted; index++) {
+        const at = index * PAGES_PER_REGION * PAGE_RECORD_BYTES
+        const records = digest.subarray(at, at + PAGES_PER_REGION * PAGE_RECORD_BYTES)
+        await this.#joinRegion(join, firstRegion + index, records)
+      }
+    } finally {
+      this.#store.pool.release(digest)
+    }
+  }
+
+  async #joinRegion(join: Join, region: number, digest: Buffer): Promise<void> {
+    const { replica } = join
+    const firstPage = region * PAGES_PER_REGION
+    const plan = await withPages(replica, Hold.read, firstPage, firstPage + PAGES_PER_REGION - 1, () =>
+      this.#compare(join, region, digest),
+    )
+    if (plan.direct.length > 0) await this.#apply(join, plan.direct)
+    for (let begin = 0; begin < plan.runs.length && !join.aborted; begin += PULLS_AT_ONCE) {
+      const some = plan.runs.slice(begin, begin + PULLS_AT_ONCE)
+      await Promise.all(some.map((run) => this.#pullRun(join, run)))
+    }
+  }
+
+  /** What to pull, and what needs no content: holes and lost pages. */
+  async #compare(join: Join, region: number, digest: Buffer): Promise<{ runs: Run[]; direct: PageImage[] }> {
+    const { replica } = join
+    const records = await loadRegion(this.#store, replica, region)
+    const runs: Run[] = []
+    const direct: PageImage[] = []
+    for (let index = 0; index < PAGES_PER_REGION; index++) {
+      const page = region * PAGES_PER_REGION + index
+      const theirs = decodePageRecord(digest, index * PAGE_RECORD_BYTES)
+      if (theirs === null) throw new CairnError('BAD_MESSAGE', 'malformed digest')
+      if (replica.isGood(page)) continue
+      const state = records.states[index]
+      // rule P3: equal stamp and CRC. Bad pages are never equal.
+      const same =
+        state === theirs.state &&
+        state !== PageState.bad &&
+        records.stamps[index] === theirs.stamp &&
+        (state !== PageState.data || records.contentChecksum(index) === theirs.checksum)
+      if (same) replica.markGood(page)
+      else if (theirs.state === PageState.hole) direct.push({ page, ...theirs, content: null })
+      else {
+        const last = runs.at(-1)
+        if (last !== undefined && last.first + last.count === page) last.count++
+        else runs.push({ first: page, count: 1 })
+      }
+    }
+    return { runs, direct }
+  }
+
+  async #pullRun(join: Join, run: Run): Promise<void> {
+    if (join.aborted) return
+    const { chunk, version } = join.order
+    const pulled = await this.#withSource(join, (source) => source.pull(chunk, version, run.first, run.count))
+    try {
+      join.bytesPulled += pulled.bytes
+      this.#store.counters.pulledBytes += pulled.bytes
+      const usable = pulled.images.filter((image) => isUsable(image))
+      await this.#apply(join, usable)
+      for (const image of pulled.images) if (!isUsable(image)) await this.#pullElsewhere(join, image.page, image.stamp)
+    } finally {
+      pulled.release()
+    }
+  }
+
+  /** The source has no good copy of one page: any other source, else it is lost (rule J7). */
+  async #pullElsewhere(join: Join, page: number, stamp: number): Promise<void> {
+    const { chunk, version, sources } = join.order
+    if (join.aborted || join.replica.isGood(page)) return
+    for (const address of sources) {
+      let pulled: PulledPages
+      try {
+        const source = await this.#open(address)
+        pulled = await source.pull(chunk, version, page, 1)
+      } catch {
+        continue
+      }
+      try {
+        const image = pulled.images[0]
+        if (image === undefined || !isUsable(image)) continue
+        await this.#apply(join, [image])
+        join.bytesPulled += pulled.bytes
+        return
+      } finally {
+        pulled.release()
+      }
+    }
+    join.lostPages++
+    await this.#apply(join, [{ page, stamp, checksum: 0, state: PageState.lost, content: null }])
+  }
+
+  #apply(join: Join, images: readonly PageImage[]): Promise<number> {
+    const { replica, order } = join
+    return applyPages(this.#store, replica, images, (page) => {
+      // rules E2, P4
+      return !join.aborted && replica.state.version === order.version && !replica.isGood(page)
+    })
+  }
+
+  /** Tries the source in use, then the others (rule J10). */
+  async #withSource<T>(join: Join, ask: (source: PageSource) => Promise<T>): Promise<T> {
+    const { sources } = join.order
+    let failure: unknown = new CairnError('DISCONNECTED', 'no source')
+    for (let tries = 0; tries < sources.length; tries++) {
+      const index = join.sourceIndex
+      const address = sources[index % sources.length]
+      if (address === undefined || join.aborted) break
+      try {
+        return await ask(await this.#open(address))
+      } catch (error) {
+        failure = error
+        if (join.sourceIndex === index) join.sourceIndex++
+      }
+    }
+    throw failure
+  }
+
+  /** Rule P4: the base of a partial write, under the writer's own lock. */
+  #pullBase(
+    replica: Replica,
+    page: number,
+    callback: (error: CairnError | null, base: PulledBase | null) => void,
+  ): void {
+    const join = this.#joins.get(replica)
+    if (join === undefined) {
+      callback(null, null)
+      return
+    }
+    const { chunk, version } = join.order
+    this.#withSource(join, (source) => source.pull(chunk, version, page, 1)).then(
+      (pulled) => {
+        const image = pulled.images[0]
+        join.bytesPulled += pulled.bytes
+        if (image === undefined) callback(new CairnError('BAD_MESSAGE', 'no page'), null)
+        else callback(null, { state: image.state, content: image.content })
+        pulled.release()
+      },
+      (error: unknown) => {
+        callback(error instanceof CairnError ? error : new CairnError('DISCONNECTED', String(error)), null)
+      },
+    )
+  }
+}
+
+function isUsable(image: PageImage): boolean {
+  return image.state === PageState.data || image.state === PageState.hole
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+

@@ -1,0 +1,82 @@
+/** Orders of a metadata server, as they come over the wire, to the parts of the server that follow them. */
+import { chunkServerOrderMethods } from '../wire/messages/chunk.ts'
+import type { Peer } from '../wire/types.ts'
+import type { ChunkStore } from './chunk-store.ts'
+import type { Joiner } from './joiner.ts'
+import type { ReplicaControl } from './replica-control.ts'
+import type { Repairer } from './repairer.ts'
+import { roleOf } from './replica-state.ts'
+import { wireCodeOfDiskError } from './errors.ts'
+import { isWireCode } from '../wire/codes.ts'
+import { CairnError, codeOf } from '../base/errors.ts'
+
+export interface OrderReceivers {
+  readonly store: ChunkStore
+  readonly control: ReplicaControl
+  readonly joiner: Joiner
+  readonly repairer: Repairer
+}
+
+/** Disk errors become wire codes: they would cross as INTERNAL otherwise. */
+async function asWireErrors<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    if (isWireCode(codeOf(error))) throw error
+    if (!(error instanceof CairnError)) throw error
+    throw new CairnError(wireCodeOfDiskError(error), error.message, { cause: error })
+  }
+}
+
+export function serveOrders(peer: Peer, { store, control, joiner, repairer }: OrderReceivers): void {
+  peer.serve(chunkServerOrderMethods, {
+    'replica.create': async ({ replicas }) => {
+      const codes = await Promise.all(
+        replicas.map((order) => control.create({ ...order, role: roleOf(order.role) })),
+      )
+      const failed: { chunk: number; code: string }[] = []
+      for (const [index, order] of replicas.entries()) {
+        const code = codes[index] ?? ''
+        if (code !== '') failed.push({ chunk: order.chunk, code })
+      }
+      return { failed }
+    },
+    'replica.persist': async ({ replicas }) => {
+      const outcomes = await Promise.all(
+        replicas.map((order) => control.persist({ ...order, role: roleOf(order.role) })),
+      )
+      return {
+        held: outcomes.map(({ version, code }, index) => {
+          const chunk = replicas[index]?.chunk ?? 0
+          return code === '' ? { chunk, version } : { chunk, version, code }
+        }),
+      }
+    },
+    'replica.delete': async ({ replicas }) => {
+      const outcomes = await Promise.all(
+        replicas.map(({ chunk, versionMax }) => control.delete(chunk, versionMax).catch(() => false)),
+      )
+      const chunks = replicas.map(({ chunk }) => chunk)
+      return {
+        deleted: chunks.filter((_, index) => outcomes[index] === true),
+        refused: chunks.filter((_, index) => outcomes[index] !== true),
+      }
+    },
+    'replica.join': (order) => {
+      joiner.join(order)
+      return {}
+    },
+    'replica.heal': ({ chunk, version, peers }) => asWireErrors(repairer.heal(chunk, version, peers)),
+    'replica.repair': ({ chunk, version, pages, sources }) =>
+      asWireErrors(repairer.repair(chunk, version, pages, sources)),
+    'replica.promote': async ({ chunk, version }) => {
+      await asWireErrors(control.promote(chunk, version))
+      return {}
+    },
+    'replica.close': ({ chunks }) => {
+      control.close(chunks)
+      return {}
+    },
+    'cs.ping': () => ({ incarnation: store.incarnation }),
+  })
+}

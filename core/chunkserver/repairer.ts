@@ -1,0 +1,250 @@
+/**
+ * Heal, repair, verify: what the metadata server or fsck orders about pages that do not verify (rules
+ * P1, R1, J7, F8).
+ */
+import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES, REGIONS_PER_CHUNK } from '../base/units.ts'
+import { crc32c } from '../wire/checksum.ts'
+import { PAGE_RECORD_BYTES } from '../wire/data.ts'
+import { hasRegionBit, pagePosition } from './chunk-layout.ts'
+import type { ChunkStore } from './chunk-store.ts'
+import { wireError } from './errors.ts'
+import type { SourceOpener } from './joiner.ts'
+import { Hold } from './operation-queue.ts'
+import type { PulledPages, SourceAddress } from './page-source.ts'
+import {
+  applyPages,
+  extendToContent,
+  loadRegion,
+  type PageImage,
+  readData,
+  readRegion,
+  syncReplica,
+  withPages,
+} from './page-tasks.ts'
+import { encodePageRecord } from './read-operations.ts'
+import { PageState } from './region-records.ts'
+import { commitState } from './replica-control.ts'
+import type { Replica } from './replica.ts'
+import { StateFlag } from './replica-state.ts'
+
+export interface Verification {
+  pages: number
+  badPages: number[]
+  lostPages: number[]
+  digests: number[]
+}
+
+interface Found {
+  /** The copy with the highest stamp (rule P3). */
+  readonly image: PageImage | null
+  /** Every source answered, and none has a good copy. */
+  readonly definite: boolean
+  release(): void
+}
+
+export class Repairer {
+  readonly #store: ChunkStore
+  readonly #open: SourceOpener
+
+  constructor(store: ChunkStore, open: SourceOpener) {
+    this.#store = store
+    this.#open = open
+  }
+
+  /** The authority of a dirty chunk: verify what was open, fetch, adopt the rest, sync. */
+  async heal(
+    chunk: number,
+    version: number,
+    peers: readonly SourceAddress[],
+  ): Promise<{ writtenEnd: number; adoptedPages: number }> {
+    const replica = this.#replica(chunk, version)
+    let adoptedPages = 0
+    for (let region = 0; region < REGIONS_PER_CHUNK; region++) {
+      if (!hasRegionBit(replica.state.openLow, replica.state.openHigh, region)) continue
+      for (const page of await this.#badPages(replica, region)) {
+        const found = await this.#find(chunk, version, page, peers)
+        try {
+          if (found.image !== null) await applyPages(this.#store, replica, [found.image], isStillBad)
+          else if (await this.#adopt(replica, page)) adoptedPages++
+        } finally {
+          found.release()
+        }
+      }
+    }
+    await syncReplica(this.#store, replica)
+    await commitState(this.#store, replica, (state) => {
+      state.flags &= ~StateFlag.unclean
+    })
+    replica.joinPending = false
+    replica.good = null
+    if (adoptedPages > 0) this.#store.logger.warn('adopted pages after a crash', { chunk, adoptedPages })
+    return { writtenEnd: await this.#writtenEnd(replica), adoptedPages }
+  }
+
+  /** Pages of an in-sync replica, from wherever they verify. */
+  async repair(
+    chunk: number,
+    version: number,
+    pages: readonly number[],
+    sources: readonly SourceAddress[],
+  ): Promise<{ repaired: number; lost: number }> {
+    const replica = this.#replica(chunk, version)
+    let repaired = 0
+    let lost = 0
+    for (const page of pages) {
+      if (page >= REGIONS_PER_CHUNK * PAGES_PER_REGION) throw wireError('BAD_MESSAGE', `no page ${page}`)
+      if (await this.#verifiesAgain(replica, page)) {
+        repaired++
+        continue
+      }
+      const found = await this.#find(chunk, version, page, sources)
+      try {
+        const image = found.image ?? (found.definite ? lostPage(page, version) : null)
+        if (image === null || (await applyPages(this.#store, replica, [image], isStillBad)) === 0) continue
+        if (image.state === PageState.lost) lost++
+        else repaired++
+      } finally {
+        found.release()
+      }
+    }
+    if (repaired + lost > 0) await syncReplica(this.#store, replica)
+    return { repaired, lost }
+  }
+
+  /** Reads and verifies everything; digests let replicas be compared. */
+  async verify(chunk: number, version: number): Promise<Verification> {
+    const replica = this.#replica(chunk, version)
+    const result: Verification = { pages: 0, badPages: [], lostPages: [], digests: [] }
+    const table = Buffer.alloc(PAGES_PER_REGION * PAGE_RECORD_BYTES)
+    for (let region = 0; region < REGIONS_PER_CHUNK; region++) {
+      const first = region * PAGES_PER_REGION
+      await withPages(replica, Hold.read, first, first + PAGES_PER_REGION - 1, async () => {
+        const records = await loadRegion(this.#store, replica, region)
+        const hasData = records.states.includes(PageState.data)
+        const data = hasData ? await readRegion(this.#store, replica, region) : null
+        const bad: number[] = []
+        for (let index = 0; index < PAGES_PER_REGION; index++) {
+          const state = records.states[index]
+          if (state === PageState.lost) result.lostPages.push(first + index)
+          if (state === PageState.bad) result.badPages.push(first + index)
+          if (state !== PageState.data || data === null) continue
+          result.pages++
+          const content = data.subarray(index * PAGE_SIZE_BYTES, (index + 1) * PAGE_SIZE_BYTES)
+          if (crc32c(content) !== records.contentChecksum(index)) bad.push(first + index)
+        }
+        if (data !== null) this.#store.pool.release(data)
+        if (bad.length > 0 && this.#store.checksums) {
+          this.#store.markBad(replica, bad, 'page does not verify')
+          result.badPages.push(...bad)
+        }
+        for (let index = 0; index < PAGES_PER_REGION; index++) {
+          encodePageRecord(table, index * PAGE_RECORD_BYTES, records, index)
+        }
+        result.digests.push(crc32c(table))
+      })
+    }
+    return result
+  }
+
+  #replica(chunk: number, version: number): Replica {
+    const replica = this.#store.replicas.get(chunk)
+    if (replica === undefined) throw wireError('NO_REPLICA', `no replica of chunk ${chunk}`)
+    if (replica.state.version !== version) throw wireError('WRONG_VERSION', 'the epoch has changed')
+    if (!replica.serves || this.#store.failure !== null) throw wireError('DISK_FAILED', 'the replica failed')
+    return replica
+  }
+
+  #badPages(replica: Replica, region: number): Promise<number[]> {
+    const first = region * PAGES_PER_REGION
+    return withPages(replica, Hold.read, first, first + PAGES_PER_REGION - 1, async () => {
+      const records = await loadRegion(this.#store, replica, region)
+      const bad: number[] = []
+      for (let index = 0; index < PAGES_PER_REGION; index++) {
+        if (records.states[index] === PageState.bad) bad.push(first + index)
+      }
+      return bad
+    })
+  }
+
+  /** Asks everybody and keeps the best verified copy. */
+  async #find(
+    chunk: number,
+    version: number,
+    page: number,
+    sources: readonly SourceAddress[],
+  ): Promise<Found> {
+    let best: PulledPages | null = null
+    let definite = true
+    for (const address of sources) {
+      try {
+        const source = await this.#open(address)
+        const pulled = await source.pull(chunk, version, page, 1)
+        const image = pulled.images[0]
+        const usable = image !== undefined && (image.state === PageState.data || image.state === PageState.hole)
+        if (usable && image.stamp > (best?.images[0]?.stamp ?? -1)) {
+          best?.release()
+          best = pulled
+        } else pulled.release()
+      } catch {
+        definite = false
+      }
+    }
+    return { image: best?.images[0] ?? null, definite, release: () => best?.release() }
+  }
+
+  /** Rule P1: what the disk holds becomes the content, under a new stamp. */
+  #adopt(replica: Replica, page: number): Promise<boolean> {
+    return withPages(replica, Hold.write, page, page, async () => {
+      const records = await loadRegion(this.#store, replica, Math.floor(page / PAGES_PER_REGION))
+      const index = page % PAGES_PER_REGION
+      if (records.states[index] !== PageState.bad) return false
+      const content = Buffer.alloc(PAGE_SIZE_BYTES)
+      await readData(replica, pagePosition(page), content)
+      records.set(index, PageState.data, replica.state.version, crc32c(content))
+      this.#store.touch(replica, records)
+      extendToContent(this.#store, replica, page, content)
+      return true
+    })
+  }
+
+  /** A page that was reported may verify: bad cable, or healed by a full write meanwhile. */
+  #verifiesAgain(replica: Replica, page: number): Promise<boolean> {
+    return withPages(replica, Hold.write, page, page, async () => {
+      const records = await loadRegion(this.#store, replica, Math.floor(page / PAGES_PER_REGION))
+      const index = page % PAGES_PER_REGION
+      const state = records.states[index]
+      if (state === PageState.hole) return true
+      if (state === PageState.lost) return false
+      const content = Buffer.alloc(PAGE_SIZE_BYTES)
+      await readData(replica, pagePosition(page), content)
+      const verifies = crc32c(content) === records.contentChecksum(index)
+      const verdict = verifies ? PageState.data : PageState.bad
+      if (verdict !== state) {
+        records.setState(index, verdict)
+        this.#store.touch(replica, records)
+      }
+      return verifies
+    })
+  }
+
+  async #writtenEnd(replica: Replica): Promise<number> {
+    for (let region = REGIONS_PER_CHUNK - 1; region >= 0; region--) {
+      const first = region * PAGES_PER_REGION
+      const end = await withPages(replica, Hold.read, first, first, async () => {
+        const records = await loadRegion(this.#store, replica, region)
+        return records.writtenEnd
+      })
+      if (end > 0) return region * REGION_SIZE_BYTES + end
+    }
+    return 0
+  }
+}
+
+function isStillBad(_page: number, records: { readonly states: Uint8Array }, index: number): boolean {
+  const state = records.states[index]
+  return state === PageState.bad || state === PageState.lost
+}
+
+function lostPage(page: number, version: number): PageImage {
+  return { page, stamp: version, checksum: 0, state: PageState.lost, content: null }
+}

@@ -1,0 +1,153 @@
+/** For the tests of this room: a store on a simulated disk, and data requests without a wire. */
+import { BufferPool } from '../base/buffer-pool.ts'
+import { CairnError } from '../base/errors.ts'
+import { Prng } from '../base/prng.ts'
+import { silentLogger } from '../platform/logger.ts'
+import { SeededRandom } from '../testing/seeded-random.ts'
+import { SimulatedClock } from '../testing/simulated-clock.ts'
+import { SimulatedDisk } from '../testing/simulated-disk.ts'
+import { pageChecksums } from '../wire/checksum.ts'
+import { DataFlag, DataOp, type DataRequest } from '../wire/data.ts'
+import type { ChunkStore } from './chunk-store.ts'
+import { type PageSource, RemoteSource, type RawRequest } from './page-source.ts'
+import { ReplicaControl } from './replica-control.ts'
+import { Role } from './replica-state.ts'
+import { createStore, openStore } from './store-open.ts'
+
+export interface Answer {
+  readonly code: string
+  readonly flags: number
+  readonly version: number
+  readonly incarnation: number
+  readonly crashes: number
+  readonly table: Buffer
+  readonly payload: Buffer | null
+}
+
+export interface Rig {
+  readonly disk: SimulatedDisk
+  readonly clock: SimulatedClock
+  readonly pool: BufferPool
+  store: ChunkStore
+  control: ReplicaControl
+}
+
+export async function makeRig(seed: number, options: { checksums?: boolean; capacityBytes?: number } = {}): Promise<Rig> {
+  const clock = new SimulatedClock()
+  const capacity = options.capacityBytes === undefined ? {} : { capacityBytes: options.capacityBytes }
+  const disk = new SimulatedDisk({ seed, clock, ...capacity })
+  await createStore({
+    disk,
+    clock,
+    random: new SeededRandom(seed),
+    clusterName: 'test',
+    tier: 0,
+    checksums: options.checksums ?? true,
+  })
+  return openRig(disk, clock)
+}
+
+export async function openRig(disk: SimulatedDisk, clock = new SimulatedClock()): Promise<Rig> {
+  const pool = new BufferPool({ poison: true, retainedBytesMax: 1 << 20 })
+  const store = await openStore({ disk, clock, logger: silentLogger, pool, clusterName: 'test' })
+  return { disk, clock, pool, store, control: new ReplicaControl(store) }
+}
+
+/** A replica of chunk 1 or another, in sync at version 1 under lease 10. */
+export async function createReplica(rig: Rig, chunk = 1, role: Role = Role.inSync, version = 1): Promise<void> {
+  const code = await rig.clock.settled(rig.control.create({ chunk, version, role, lease: 10 }))
+  if (code !== '') throw new CairnError(code, 'create')
+}
+
+export function dataRequest(op: DataOp, fields: Partial<DataRequest>): DataRequest {
+  return { op, flags: 0, version: 1, chunk: 1, lease: 10, session: 7, incarnation: 0, offset: 0, length: 0, ...fields }
+}
+
+/** Sends and does not wait; the promise stays open when the disk stands still. */
+export function send(rig: Rig, request: DataRequest, content: Buffer | null = null, table?: Buffer): Promise<Answer> {
+  const sums = content === null ? new Uint32Array() : pageChecksums(content, request.offset)
+  const bytes = table ?? Buffer.from(sums.buffer, sums.byteOffset, sums.byteLength)
+  let owned: Buffer | null = null
+  if (content !== null) {
+    owned = rig.pool.acquire(content.length)
+    content.copy(owned)
+  }
+  return new Promise((resolve) => {
+    rig.store.submit(
+      request,
+      bytes,
+      owned,
+      {
+        respond(answer, borrowedTable, ownedPayload) {
+          const tableCopy =
+            borrowedTable === null
+              ? Buffer.alloc(0)
+              : Buffer.from(Buffer.from(borrowedTable.buffer, borrowedTable.byteOffset, borrowedTable.byteLength))
+          const payload = ownedPayload === null ? null : Buffer.from(ownedPayload)
+          if (ownedPayload !== null) rig.pool.release(ownedPayload)
+          const { code, flags, version, incarnation, crashes } = answer
+          resolve({ code, flags, version, incarnation, crashes, table: tableCopy, payload })
+        },
+      },
+      null,
+    )
+  })
+}
+
+export function ask(rig: Rig, request: DataRequest, content: Buffer | null = null): Promise<Answer> {
+  return rig.clock.settled(send(rig, request, content))
+}
+
+export function write(rig: Rig, offset: number, content: Buffer, fields: Partial<DataRequest> = {}): Promise<Answer> {
+  return ask(rig, dataRequest(DataOp.write, { offset, length: content.length, ...fields }), content)
+}
+
+export function flush(rig: Rig, fields: Partial<DataRequest> = {}): Promise<Answer> {
+  return ask(rig, dataRequest(DataOp.flush, { incarnation: rig.store.incarnation, ...fields }))
+}
+
+/** The bytes, or the code. */
+export async function read(
+  rig: Rig,
+  offset: number,
+  length: number,
+  fields: Partial<DataRequest> = {},
+): Promise<Buffer | string> {
+  const answer = await ask(rig, dataRequest(DataOp.read, { offset, length, ...fields }))
+  if (answer.code !== '') return answer.code
+  if ((answer.flags & DataFlag.zeros) !== 0) return Buffer.alloc(length)
+  return answer.payload ?? 'no payload'
+}
+
+export function pattern(seed: number, length: number): Buffer {
+  const prng = new Prng(seed)
+  const bytes = Buffer.alloc(length)
+  for (let at = 0; at + 4 <= length; at += 4) bytes.writeUInt32LE(prng.uint32(), at)
+  return bytes
+}
+
+/** A store in the same process as a source. */
+export function sourceOf(rig: Rig, receiver: Rig, onSend: () => void = () => undefined): PageSource {
+  const request: RawRequest = (dataRequestToSend, callback) => {
+    onSend()
+    rig.store.submit(
+      dataRequestToSend,
+      Buffer.alloc(0),
+      null,
+      {
+        respond(answer, table, payload) {
+          const copy = table === null ? null : Buffer.from(Buffer.from(table.buffer, table.byteOffset, table.byteLength))
+          let owned: Buffer | null = null
+          if (payload !== null) {
+            owned = receiver.pool.acquire(payload.length)
+            payload.copy(owned)
+            rig.pool.release(payload)
+          }
+          callback(null, answer.code, copy, owned)
+        },
+      },
+      null,
+    )
+  }
+  return new RemoteSource(request, receiver.pool)
+}
