@@ -21,6 +21,8 @@ export class Intents {
   readonly #writers: ReadonlyMap<number, ChunkWriter>
   #wanted: ChunkWriter[] = []
   #scheduled = false
+  /** In questions without an answer. */
+  #askedCount = 0
   #backoffMs = HOLD_BACKOFF_MS_MIN
 
   constructor(host: WriterHost, writers: ReadonlyMap<number, ChunkWriter>) {
@@ -50,7 +52,7 @@ export class Intents {
     if (wanted.length === 0) return
     let granted = 0
     for (const writer of this.#writers.values()) if (writer.hasIntent) granted++
-    const room = INTENTS_PER_LEASE_MAX - granted
+    const room = INTENTS_PER_LEASE_MAX - granted - this.#askedCount
     if (room < INDEXES_PER_CALL_MAX) this.#returnColdest()
     if (room <= 0) {
       this.#wanted = wanted
@@ -67,17 +69,22 @@ export class Intents {
     const { engine, inode, leaseNumber } = this.#host
     const indexes = batch.map((writer) => writer.index)
     const sizeLimit = batch.reduce((limit, writer) => Math.max(limit, writer.sizeLimit), 0)
+    this.#askedCount += batch.length
     engine.session
       .call('intent.grant', { inode, lease: leaseNumber, indexes, sizeLimit }, { rejectTryAgain: true })
       .then(
         (answer) => {
+          this.#askedCount -= batch.length
           engine.pool.updateAddresses(answer.servers)
           if (this.#host.leaseNumber !== leaseNumber) return
           this.#backoffMs = HOLD_BACKOFF_MS_MIN
           for (const location of answer.locations) this.#writers.get(location.index)?.located(location)
           this.#again(batch)
         },
-        (error: unknown) => this.#refused(batch, leaseNumber, asCairnError(error)),
+        (error: unknown) => {
+          this.#askedCount -= batch.length
+          this.#refused(batch, leaseNumber, asCairnError(error))
+        },
       )
   }
 

@@ -109,6 +109,7 @@ test('a cancelled read is answered at once', async () => {
 
 test('streams: gathered writes, ordered reads', async () => {
   const cluster = new FakeCluster(3)
+  cluster.clock.turn = () => new Promise((resolve) => setImmediate(resolve))
   const client = await cluster.connect()
   const file = await cluster.create(client)
   const data = cluster.random.bytes(3 * MIB + 77)

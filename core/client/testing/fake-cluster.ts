@@ -129,15 +129,20 @@ export class FakeCluster implements Transport {
 
   connectMetadata(_address: Address, served: ServedByClient, events: LinkEvents<MetadataLink>): LinkAttempt {
     let closed = false
+    const unanswered = new Set<(error: CairnError) => void>()
     const close = (reason: string): void => {
       if (closed) return
       closed = true
       this.#links.delete(link)
+      this.clock.defer(() => {
+        for (const reject of unanswered) reject(disconnected())
+      })
       this.clock.setTimer(0, () => events.onClosed(reason, 'DISCONNECTED'))
     }
     const link: OpenLink = { port: MASTER_PORT, cut: close }
     const call = (method: string, params: unknown): Promise<unknown> =>
       new Promise((resolve, reject) => {
+        unanswered.add(reject)
         this.clock.setTimer(this.latencyMs, () => {
           if (closed || this.masterDown) return reject(disconnected())
           if (this.masterSilent) return

@@ -19,6 +19,9 @@ export class ManualClock implements Clock {
   #timers: Entry[] = []
   #deferred: (() => void)[] = []
 
+  /** For tests with node streams: lets the real event loop turn once. */
+  turn: () => Promise<void> = () => Promise.resolve()
+
   nowMs(): number {
     return this.#nowMs
   }
@@ -59,6 +62,7 @@ export class ManualClock implements Clock {
   /** Runs everything that is due now. */
   async settle(): Promise<void> {
     for (;;) {
+      await this.turn()
       for (let i = 0; i < MICROTASK_ROUNDS; i++) await Promise.resolve()
       const deferred = this.#deferred
       this.#deferred = []
