@@ -92,7 +92,10 @@ export class ChunkServer {
       if (this.#store !== null) throw error // the port cannot be bound: nothing to wait for
       this.#state = 'invalid'
       this.#detail = error instanceof Error ? error.message : String(error)
-      logger.error('the chunk store cannot be opened; trying again', { code: codeOf(error), reason: this.#detail })
+      logger.error('the chunk store cannot be opened; trying again', {
+        code: codeOf(error),
+        reason: this.#detail,
+      })
       this.#retry = clock.setTimer(OPEN_RETRY_MS, () => void this.start())
     }
   }
@@ -136,7 +139,14 @@ export class ChunkServer {
     this.#store = store
     const identity = (): Identity => this.#identity(store)
     const pool = this.#pool
-    const sources = new SourcePool({ network, clock, random, logger: logger.child('sources'), pool, identity })
+    const sources = new SourcePool({
+      network,
+      clock,
+      random,
+      logger: logger.child('sources'),
+      pool,
+      identity,
+    })
     const control = new ReplicaControl(store)
     const repairer = new Repairer(store, sources.open)
     const port = new DataPort(store, repairer)
@@ -150,12 +160,25 @@ export class ChunkServer {
     })
     control.onEpochChange = (replica) => joiner.abort(replica)
     const link = new MetadataLink(
-      { network, clock, random, logger: logger.child('link'), pool, identity, addresses: this.#options.metadataAddresses },
+      {
+        network,
+        clock,
+        random,
+        logger: logger.child('link'),
+        pool,
+        identity,
+        addresses: this.#options.metadataAddresses,
+      },
       {
         onPeer: (peer) => serveOrders(peer, { store, control, joiner, repairer }),
         registration: () => this.#registration(store),
         onRegistered: (answer, peer) =>
-          recordRegistration(store, answer.server, answer.registration, peer.remoteIdentity?.clusterUuid ?? ''),
+          recordRegistration(
+            store,
+            answer.server,
+            answer.registration,
+            peer.remoteIdentity?.clusterUuid ?? '',
+          ),
         *inventory() {
           for (const replica of store.replicas.values()) yield reportOf(replica)
         },
@@ -174,7 +197,14 @@ export class ChunkServer {
     this.#connectEvents(store, link)
     const sessionTimeoutMs = this.#options.sessionTimeoutMs ?? SESSION_TIMEOUT_MS
     store.isInTouch = () => link.silenceMs < sessionTimeoutMs
-    const server = new WireServer({ network, clock, logger: logger.child('port'), pool, identity, onPeer: port.onPeer })
+    const server = new WireServer({
+      network,
+      clock,
+      logger: logger.child('port'),
+      pool,
+      identity,
+      onPeer: port.onPeer,
+    })
     await server.listen(this.#options.listen)
     this.#server = server
     this.#sources = sources
@@ -212,7 +242,13 @@ export class ChunkServer {
 
   #identity(store: ChunkStore): Identity {
     const { clusterName, clusterUuid, server } = store.superblock
-    return { role: 'cs', clusterName, clusterUuid, session: 0, name: `cs ${server} on ${this.#options.hostName}` }
+    return {
+      role: 'cs',
+      clusterName,
+      clusterUuid,
+      session: 0,
+      name: `cs ${server} on ${this.#options.hostName}`,
+    }
   }
 
   #registration(store: ChunkStore): ParamsOf<ChunkServerUpMethods, 'cs.register'> {

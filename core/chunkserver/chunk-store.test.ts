@@ -8,7 +8,18 @@ import { pageChecksums } from '../wire/checksum.ts'
 import { chunkPath, pagePosition } from './chunk-layout.ts'
 import { Role } from './replica-state.ts'
 import { closeStore } from './store-open.ts'
-import { ask, createReplica, dataRequest, flush, makeRig, openRig, pattern, read, send, write } from './test-support.ts'
+import {
+  ask,
+  createReplica,
+  dataRequest,
+  flush,
+  makeRig,
+  openRig,
+  pattern,
+  read,
+  send,
+  write,
+} from './test-support.ts'
 
 test('a new replica reads as zeros and keeps what is written, any offset and length', async () => {
   const rig = await makeRig(1)
@@ -54,7 +65,10 @@ async function compareWithModel(seed: number): Promise<void> {
       model.fill(0, offset, offset + length)
     } else if (kind < 9) {
       const got = await read(rig, offset, length)
-      assert.ok(got instanceof Buffer && got.equals(model.subarray(offset, offset + length)), `seed ${seed} step ${step}`)
+      assert.ok(
+        got instanceof Buffer && got.equals(model.subarray(offset, offset + length)),
+        `seed ${seed} step ${step}`,
+      )
     } else if (prng.below(4) === 0) {
       await rig.clock.settled(closeStore(rig.store))
       rig = await openRig(rig.disk)
@@ -112,7 +126,11 @@ test('hostile requests are answered with codes', async () => {
     [{ offset: 0, length: 0 }, page, DataOp.flush],
   ]
   for (const [fields, content, op] of cases) {
-    assert.equal((await ask(rig, dataRequest(op, fields), content)).code, 'BAD_MESSAGE', JSON.stringify([op, fields]))
+    assert.equal(
+      (await ask(rig, dataRequest(op, fields), content)).code,
+      'BAD_MESSAGE',
+      JSON.stringify([op, fields]),
+    )
   }
   const wrong = Buffer.alloc(4, 1)
   const answer = await rig.clock.settled(
@@ -195,9 +213,13 @@ test('rule F7: after a sync error the replica refuses, and says so, until it joi
   assert.equal(await read(rig, 0, 10), 'DISK_FAILED')
   assert.equal(bad.length, 1)
   assert.ok(rig.store.flags.includes('H'))
-  const held = await rig.clock.settled(rig.control.persist({ chunk: 1, version: 2, role: Role.inSync, lease: 11 }))
+  const held = await rig.clock.settled(
+    rig.control.persist({ chunk: 1, version: 2, role: Role.inSync, lease: 11 }),
+  )
   assert.equal(held.code, 'DISK_FAILED')
-  const joining = await rig.clock.settled(rig.control.persist({ chunk: 1, version: 2, role: Role.joining, lease: 11 }))
+  const joining = await rig.clock.settled(
+    rig.control.persist({ chunk: 1, version: 2, role: Role.joining, lease: 11 }),
+  )
   assert.deepEqual(joining, { version: 2, code: '' })
 })
 
@@ -237,12 +259,20 @@ test('rule E2: persist waits for what was admitted before, and fences what comes
   await createReplica(rig)
   await write(rig, 0, pattern(1, PAGE_SIZE_BYTES))
   rig.disk.faults.hanging = true
-  const early = send(rig, dataRequest(DataOp.write, { offset: 0, length: PAGE_SIZE_BYTES }), pattern(2, PAGE_SIZE_BYTES))
+  const early = send(
+    rig,
+    dataRequest(DataOp.write, { offset: 0, length: PAGE_SIZE_BYTES }),
+    pattern(2, PAGE_SIZE_BYTES),
+  )
   let persisted = false
   const persist = rig.control.persist({ chunk: 1, version: 2, role: Role.inSync, lease: 11 }).finally(() => {
     persisted = true
   })
-  const late = send(rig, dataRequest(DataOp.write, { offset: 0, length: PAGE_SIZE_BYTES }), pattern(3, PAGE_SIZE_BYTES))
+  const late = send(
+    rig,
+    dataRequest(DataOp.write, { offset: 0, length: PAGE_SIZE_BYTES }),
+    pattern(3, PAGE_SIZE_BYTES),
+  )
   await rig.clock.settle()
   assert.equal(persisted, false)
   rig.disk.releaseHanging()
@@ -281,7 +311,9 @@ test('a late lower persist is answered with what is held', async () => {
   const rig = await makeRig(24)
   await createReplica(rig)
   await rig.clock.settled(rig.control.persist({ chunk: 1, version: 5, role: Role.inSync, lease: 11 }))
-  const late = await rig.clock.settled(rig.control.persist({ chunk: 1, version: 4, role: Role.joining, lease: 11 }))
+  const late = await rig.clock.settled(
+    rig.control.persist({ chunk: 1, version: 4, role: Role.joining, lease: 11 }),
+  )
   assert.deepEqual(late, { version: 5, code: '' })
   assert.equal(rig.store.replicas.get(1)?.state.role, Role.inSync)
 })

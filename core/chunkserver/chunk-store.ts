@@ -398,7 +398,11 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     replica.state.flags |= StateFlag.unclean
     this.log.append(replica.chunk, replica.logged, null)
     this.dropUnsynced(replica)
-    this.events.onBadReplica(replica.chunk, replica.state.version, `disk error: ${error.message}`.slice(0, 128))
+    this.events.onBadReplica(
+      replica.chunk,
+      replica.state.version,
+      `disk error: ${error.message}`.slice(0, 128),
+    )
   }
 
   /** What is unsynced will never be: takes it off the accounts. */

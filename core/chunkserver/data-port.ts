@@ -106,7 +106,8 @@ export class DataPort {
 
   async #verify(chunk: number, version: number): ReturnType<Repairer['verify']> {
     while (this.#verifying >= VERIFY_COUNT_MAX) {
-      if (this.#verifyWaiting.length >= VERIFY_WAITING_MAX) throw wireError('OVERLOADED', 'too many verifications')
+      if (this.#verifyWaiting.length >= VERIFY_WAITING_MAX)
+        throw wireError('OVERLOADED', 'too many verifications')
       await new Promise<void>((resolve) => this.#verifyWaiting.push(resolve))
     }
     this.#verifying++

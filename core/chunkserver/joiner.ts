@@ -10,7 +10,14 @@ import type { ChunkStore } from './chunk-store.ts'
 import { wireError } from './errors.ts'
 import { Hold } from './operation-queue.ts'
 import type { PageSource, PulledPages, SourceAddress } from './page-source.ts'
-import { applyPages, decodePageRecord, loadRegion, type PageImage, syncReplica, withPages } from './page-tasks.ts'
+import {
+  applyPages,
+  decodePageRecord,
+  loadRegion,
+  type PageImage,
+  syncReplica,
+  withPages,
+} from './page-tasks.ts'
 import { PageState } from './region-records.ts'
 import { commitState } from './replica-control.ts'
 import type { Replica } from './replica.ts'
@@ -213,7 +220,8 @@ export class Joiner {
       this.#store.counters.pulledBytes += pulled.bytes
       const usable = pulled.images.filter((image) => isUsable(image))
       await this.#apply(join, usable)
-      for (const image of pulled.images) if (!isUsable(image)) await this.#pullElsewhere(join, image.page, image.stamp)
+      for (const image of pulled.images)
+        if (!isUsable(image)) await this.#pullElsewhere(join, image.page, image.stamp)
     } finally {
       pulled.release()
     }
@@ -305,4 +313,3 @@ function isUsable(image: PageImage): boolean {
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
-

@@ -227,7 +227,8 @@ export class MetadataLink {
   /** False: no answer; the next heartbeat or connection tries again. */
   #keep(event: UpEvent, error: unknown): boolean {
     const code = codeOf(error)
-    const unanswered = code === 'DISCONNECTED' || code === 'TIMED_OUT' || code === 'OVERLOADED' || code === 'NOT_MASTER'
+    const unanswered =
+      code === 'DISCONNECTED' || code === 'TIMED_OUT' || code === 'OVERLOADED' || code === 'NOT_MASTER'
     if (!unanswered) {
       this.#options.logger.warn('event refused', { method: event.method, code })
       return true

@@ -37,7 +37,8 @@ export function isMarked(replica: Replica, firstRegion: number, lastRegion: numb
 
 /** Bits to have after marking `firstRegion..lastRegion`: blocks of 8, then 32, then everything. */
 export function computeMarks(state: ReplicaState, firstRegion: number, lastRegion: number): [number, number] {
-  if (hasRegions(state.openLow, state.openHigh, firstRegion, lastRegion)) return [state.openLow, state.openHigh]
+  if (hasRegions(state.openLow, state.openHigh, firstRegion, lastRegion))
+    return [state.openLow, state.openHigh]
   let count = 0
   for (let region = 0; region < REGIONS_PER_CHUNK; region++) {
     if (hasRegionBit(state.openLow, state.openHigh, region)) count++
@@ -104,7 +105,8 @@ export class ReplicaMarks implements LogWaiter {
     state.lease = Math.max(state.lease, this.#written.lease)
     const late: MarkWaiter[] = []
     for (const waiter of waiters) {
-      const marked = isMarked(this.#replica, waiter.firstRegion, waiter.lastRegion) && waiter.lease <= state.lease
+      const marked =
+        isMarked(this.#replica, waiter.firstRegion, waiter.lastRegion) && waiter.lease <= state.lease
       if (marked) waiter.onMarked(null)
       else late.push(waiter)
     }

@@ -160,7 +160,17 @@ export abstract class Operation implements QueuedOperation, RegionWaiter {
     this.payload = null
     this.#reply = null
     this.#owner = null
-    this.store.respond(reply, this.request.op, replica.state.version, code, flags, offset, length, table, ownedPayload)
+    this.store.respond(
+      reply,
+      this.request.op,
+      replica.state.version,
+      code,
+      flags,
+      offset,
+      length,
+      table,
+      ownedPayload,
+    )
     this.store.operationDone(this.#startedAtMs)
     this.replica = null
     replica.queue.finish(this)

@@ -29,7 +29,12 @@ export interface PageSource {
 /** Sends one data request; both the wire's peer and a test's store can do this. */
 export type RawRequest = (
   request: DataRequest,
-  callback: (error: CairnError | null, code: string, borrowedTable: Buffer | null, ownedPayload: Buffer | null) => void,
+  callback: (
+    error: CairnError | null,
+    code: string,
+    borrowedTable: Buffer | null,
+    ownedPayload: Buffer | null,
+  ) => void,
 ) => void
 
 const TIMEOUT_MS = 10_000

@@ -65,7 +65,12 @@ export function loadRegion(store: ChunkStore, replica: Replica, region: number):
 }
 
 /** Marks regions open, durably, under the lease the replica has (rule B1). */
-export function markOpen(store: ChunkStore, replica: Replica, firstPage: number, lastPage: number): Promise<void> {
+export function markOpen(
+  store: ChunkStore,
+  replica: Replica,
+  firstPage: number,
+  lastPage: number,
+): Promise<void> {
   const firstRegion = Math.floor(firstPage / PAGES_PER_REGION)
   const lastRegion = Math.floor(lastPage / PAGES_PER_REGION)
   if (isMarked(replica, firstRegion, lastRegion)) return Promise.resolve()
@@ -211,7 +216,12 @@ export function decodePageRecord(
  * Pages out of the answer to a pull. Content that does not match its checksum comes out as *bad*; null
  * when the answer does not have the form it must have. `payload` stays shared with the images.
  */
-export function decodePull(firstPage: number, count: number, table: Buffer, payload: Buffer | null): PageImage[] | null {
+export function decodePull(
+  firstPage: number,
+  count: number,
+  table: Buffer,
+  payload: Buffer | null,
+): PageImage[] | null {
   if (table.length !== count * PAGE_RECORD_BYTES) return null
   const images: PageImage[] = []
   let used = 0
@@ -227,8 +237,13 @@ export function decodePull(firstPage: number, count: number, table: Buffer, payl
       if (crc32c(content) !== record.checksum) state = PageState.bad
     }
     const checksum = state === PageState.data ? record.checksum : 0
-    images.push({ page: firstPage + index, stamp: record.stamp, checksum, state, content: state === PageState.data ? content : null })
+    images.push({
+      page: firstPage + index,
+      stamp: record.stamp,
+      checksum,
+      state,
+      content: state === PageState.data ? content : null,
+    })
   }
   return used === (payload?.length ?? 0) ? images : null
 }
-

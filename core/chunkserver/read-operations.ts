@@ -60,8 +60,7 @@ abstract class VerifiedRead extends Operation {
       const index = page % PAGES_PER_REGION
       if (records.states[index] !== PageState.data) continue
       const at = (page - this.firstPage) * PAGE_SIZE_BYTES
-      const content =
-        buffer.length === PAGE_SIZE_BYTES ? buffer : buffer.subarray(at, at + PAGE_SIZE_BYTES)
+      const content = buffer.length === PAGE_SIZE_BYTES ? buffer : buffer.subarray(at, at + PAGE_SIZE_BYTES)
       if (crc32c(content) !== records.contentChecksum(index)) (bad ??= []).push(page)
     }
     return bad

@@ -345,4 +345,3 @@ export function asDiskError(error: unknown): CairnError {
   if (error instanceof CairnError) return error
   return new CairnError('DISK_IO', error instanceof Error ? error.message : codeOf(error))
 }
-

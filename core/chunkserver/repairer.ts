@@ -180,7 +180,8 @@ export class Repairer {
         const source = await this.#open(address)
         const pulled = await source.pull(chunk, version, page, 1)
         const image = pulled.images[0]
-        const usable = image !== undefined && (image.state === PageState.data || image.state === PageState.hole)
+        const usable =
+          image !== undefined && (image.state === PageState.data || image.state === PageState.hole)
         if (usable && image.stamp > (best?.images[0]?.stamp ?? -1)) {
           best?.release()
           best = pulled

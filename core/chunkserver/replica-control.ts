@@ -44,7 +44,11 @@ export function exclusively<T>(replica: Replica, work: () => Promise<T>): Promis
 }
 
 /** Appends the `logged` state; what it says then becomes the state in force. */
-export function commitState(store: ChunkStore, replica: Replica, change: (state: Replica['logged']) => void): Promise<void> {
+export function commitState(
+  store: ChunkStore,
+  replica: Replica,
+  change: (state: Replica['logged']) => void,
+): Promise<void> {
   const { logged, state } = replica
   change(logged)
   return new Promise((resolve, reject) => {
@@ -228,7 +232,9 @@ export class ReplicaControl {
 
   #logDeletion(chunk: number): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#store.log.append(chunk, null, { onLogged: (error) => (error === null ? resolve() : reject(error)) })
+      this.#store.log.append(chunk, null, {
+        onLogged: (error) => (error === null ? resolve() : reject(error)),
+      })
     })
   }
 

@@ -124,7 +124,9 @@ export function readLog(bytes: Buffer): LogReading {
   }
   const lastBatchAt = last.address - LOG_RECORD_BYTES * ((last.sequence - last.batch) % 0x100000000)
   reading.damaged = firstBadAt < lastBatchAt
-  const end = reading.damaged ? last.address + LOG_RECORD_BYTES : Math.min(firstBadAt, last.address + LOG_RECORD_BYTES)
+  const end = reading.damaged
+    ? last.address + LOG_RECORD_BYTES
+    : Math.min(firstBadAt, last.address + LOG_RECORD_BYTES)
   for (let at = 0; at < end; at += LOG_RECORD_BYTES) {
     const record = decodeLogRecord(bytes, at, at)
     if (record !== null && record.generation === begin.generation) applyRecord(reading, record)

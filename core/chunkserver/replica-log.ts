@@ -12,7 +12,14 @@ import { KIB, MIB } from '../base/units.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Disk, DiskFile } from '../platform/disk.ts'
 import { readFile, syncDirectory, syncFile, writeFile } from './disk-calls.ts'
-import { encodeLogRecord, LOG_RECORD_BYTES, LogRecord, type LogReading, readLog, sealLogRecord } from './replica-log-format.ts'
+import {
+  encodeLogRecord,
+  LOG_RECORD_BYTES,
+  LogRecord,
+  type LogReading,
+  readLog,
+  sealLogRecord,
+} from './replica-log-format.ts'
 import type { ReplicaState } from './replica-state.ts'
 
 export const LOG_NAMES = ['replicas.a', 'replicas.b'] as const
@@ -300,4 +307,3 @@ class SnapshotWriter {
     this.#used = 0
   }
 }
-

@@ -259,4 +259,3 @@ export async function recordRegistration(
   store.superblock = next
   store.superblockSequence++
 }
-

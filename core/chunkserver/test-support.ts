@@ -32,7 +32,10 @@ export interface Rig {
   control: ReplicaControl
 }
 
-export async function makeRig(seed: number, options: { checksums?: boolean; capacityBytes?: number } = {}): Promise<Rig> {
+export async function makeRig(
+  seed: number,
+  options: { checksums?: boolean; capacityBytes?: number } = {},
+): Promise<Rig> {
   const clock = new SimulatedClock()
   const capacity = options.capacityBytes === undefined ? {} : { capacityBytes: options.capacityBytes }
   const disk = new SimulatedDisk({ seed, clock, ...capacity })
@@ -54,17 +57,38 @@ export async function openRig(disk: SimulatedDisk, clock = new SimulatedClock())
 }
 
 /** A replica of chunk 1 or another, in sync at version 1 under lease 10. */
-export async function createReplica(rig: Rig, chunk = 1, role: Role = Role.inSync, version = 1): Promise<void> {
+export async function createReplica(
+  rig: Rig,
+  chunk = 1,
+  role: Role = Role.inSync,
+  version = 1,
+): Promise<void> {
   const code = await rig.clock.settled(rig.control.create({ chunk, version, role, lease: 10 }))
   if (code !== '') throw new CairnError(code, 'create')
 }
 
 export function dataRequest(op: DataOp, fields: Partial<DataRequest>): DataRequest {
-  return { op, flags: 0, version: 1, chunk: 1, lease: 10, session: 7, incarnation: 0, offset: 0, length: 0, ...fields }
+  return {
+    op,
+    flags: 0,
+    version: 1,
+    chunk: 1,
+    lease: 10,
+    session: 7,
+    incarnation: 0,
+    offset: 0,
+    length: 0,
+    ...fields,
+  }
 }
 
 /** Sends and does not wait; the promise stays open when the disk stands still. */
-export function send(rig: Rig, request: DataRequest, content: Buffer | null = null, table?: Buffer): Promise<Answer> {
+export function send(
+  rig: Rig,
+  request: DataRequest,
+  content: Buffer | null = null,
+  table?: Buffer,
+): Promise<Answer> {
   const sums = content === null ? new Uint32Array() : pageChecksums(content, request.offset)
   const bytes = table ?? Buffer.from(sums.buffer, sums.byteOffset, sums.byteLength)
   let owned: Buffer | null = null
@@ -82,7 +106,9 @@ export function send(rig: Rig, request: DataRequest, content: Buffer | null = nu
           const tableCopy =
             borrowedTable === null
               ? Buffer.alloc(0)
-              : Buffer.from(Buffer.from(borrowedTable.buffer, borrowedTable.byteOffset, borrowedTable.byteLength))
+              : Buffer.from(
+                  Buffer.from(borrowedTable.buffer, borrowedTable.byteOffset, borrowedTable.byteLength),
+                )
           const payload = ownedPayload === null ? null : Buffer.from(ownedPayload)
           if (ownedPayload !== null) rig.pool.release(ownedPayload)
           const { code, flags, version, incarnation, crashes } = answer
@@ -98,7 +124,12 @@ export function ask(rig: Rig, request: DataRequest, content: Buffer | null = nul
   return rig.clock.settled(send(rig, request, content))
 }
 
-export function write(rig: Rig, offset: number, content: Buffer, fields: Partial<DataRequest> = {}): Promise<Answer> {
+export function write(
+  rig: Rig,
+  offset: number,
+  content: Buffer,
+  fields: Partial<DataRequest> = {},
+): Promise<Answer> {
   return ask(rig, dataRequest(DataOp.write, { offset, length: content.length, ...fields }), content)
 }
 
@@ -136,7 +167,8 @@ export function sourceOf(rig: Rig, receiver: Rig, onSend: () => void = () => und
       null,
       {
         respond(answer, table, payload) {
-          const copy = table === null ? null : Buffer.from(Buffer.from(table.buffer, table.byteOffset, table.byteLength))
+          const copy =
+            table === null ? null : Buffer.from(Buffer.from(table.buffer, table.byteOffset, table.byteLength))
           let owned: Buffer | null = null
           if (payload !== null) {
             owned = receiver.pool.acquire(payload.length)

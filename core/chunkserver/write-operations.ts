@@ -268,7 +268,8 @@ export class WriteOperation extends MutateOperation {
       vector.push(head)
     }
     if (tail !== null) end -= (offset + payload.length) % PAGE_SIZE_BYTES
-    if (end > begin) vector.push(begin === 0 && end === payload.length ? payload : payload.subarray(begin, end))
+    if (end > begin)
+      vector.push(begin === 0 && end === payload.length ? payload : payload.subarray(begin, end))
     if (tail !== null) {
       payload.copy(tail, 0, end)
       this.#checksums[this.lastPage - this.firstPage] = crc32c(tail)
