@@ -140,6 +140,7 @@ function dial(address: Address, identity: Identity, pool: BufferPool): Promise<P
       pool,
       onReady: resolve,
     })
+    peer.start()
     peer.onClosed((reason) => reject(new CairnError('DISCONNECTED', reason, { retryable: true })))
   })
 }

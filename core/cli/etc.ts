@@ -112,6 +112,10 @@ export class EtcDirectory {
     return addresses
   }
 
+  addBootstrapAddresses(cluster: string, addresses: readonly Address[]): void {
+    for (const address of addresses) this.addBootstrapAddress(cluster, address)
+  }
+
   /** Adds an address to `bs.list` unless it is there. */
   addBootstrapAddress(cluster: string, address: Address): void {
     const known = this.bootstrapList(cluster)

@@ -14,6 +14,7 @@ import { registerPluginCommands } from './commands/plugin.ts'
 import { registerRoleCommands } from './commands/roles.ts'
 import { registerShutdownCommand } from './commands/shutdown.ts'
 import { registerUpCommands } from './commands/up.ts'
+import { clientEnvironment } from './client-environment.ts'
 import { bootPlugins } from './plugins.ts'
 import { VERSION } from './version.ts'
 
@@ -49,6 +50,7 @@ async function withPluginCommands(
       command: command ?? '',
       etc: contextOf().etc,
       logger: silentLogger,
+      services: { clientEnvironment: clientEnvironment(contextOf) },
     })
   } catch (error) {
     if (command !== undefined && command !== 'completion' && command !== 'help') throw error

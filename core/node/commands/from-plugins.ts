@@ -13,7 +13,8 @@ export function addPluginCommands(
   for (const command of registered) addCommand(program, command, contextOf)
   // Not imported for this command, but worth a line in the help.
   for (const { name, description } of plugins.host.commands()) {
-    if (program.commands.every((known) => known.name() !== name)) program.command(name).description(description)
+    if (program.commands.every((known) => known.name() !== name))
+      program.command(name).description(description)
   }
 }
 
@@ -26,7 +27,9 @@ function addCommand(
   command.addHelpText('after', `\nExample:\n  ${definition.example}`)
   for (const argument of definition.arguments ?? []) {
     const name = argument.variadic === true ? `${argument.name}...` : argument.name
-    command.addArgument(new Argument(argument.optional === true ? `[${name}]` : `<${name}>`, argument.description))
+    command.addArgument(
+      new Argument(argument.optional === true ? `[${name}]` : `<${name}>`, argument.description),
+    )
   }
   for (const option of definition.options ?? []) {
     const built = new Option(option.flags, option.description)

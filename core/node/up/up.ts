@@ -29,7 +29,7 @@ const POLL_MS = 100
 /** A process that died this often before the cluster was healthy will not come up by waiting. */
 const EARLY_RESTARTS_MAX = 3
 /** FUSE reads and disk syncs each occupy a thread of the pool while they wait. */
-const THREAD_POOL_SIZE: Readonly<Record<string, string>> = { mds: '4', cs: '8', mount: '16' }
+const THREAD_POOL_SIZE: Readonly<Record<string, string>> = { mds: '4', cs: '8', mount: '24' }
 
 export class Up {
   readonly #options: UpOptions
@@ -232,7 +232,7 @@ export class Up {
           checksums: true,
           listen: null,
           // One machine plays all hosts here: shared disks are expected.
-          quiet: true,
+          warn: null,
         })
       }
       this.#addService(`cs${number}`, 'cs', ['cs', '-r', repository], host, LOOPBACK)

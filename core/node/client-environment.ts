@@ -1,0 +1,35 @@
+/**
+ * The service `clientEnvironment` for plugins that open the cluster as a client (mounts, exports): which
+ * cluster, how to reach it, how to start this program again, where to log.
+ */
+import os from 'node:os'
+import type { CommandContext } from '../cli/context.ts'
+import type { Client, ConnectOptions } from '../client/api.ts'
+import { connect } from '../client/connect.ts'
+import type { Logger } from '../platform/logger.ts'
+import { createNodeLogger } from '../platform/node/logger.ts'
+import { formatAddress } from '../platform/network.ts'
+import { cairnCommand } from './self.ts'
+
+export interface ClientEnvironment {
+  cluster(given: string | undefined): string
+  connect(options: Omit<ConnectOptions, 'metadataServers'> & { readonly logger: Logger }): Promise<Client>
+  command(parameters: readonly string[]): readonly string[]
+  logger(file: string | undefined): Logger
+}
+
+export function clientEnvironment(contextOf: (cluster?: string) => CommandContext): ClientEnvironment {
+  return {
+    cluster: (given) => contextOf(given).cluster(),
+    connect: ({ logger, ...options }) =>
+      connect(
+        {
+          ...options,
+          metadataServers: contextOf(options.cluster).metadataServers().map(formatAddress),
+        },
+        { logger, hostName: os.hostname() },
+      ),
+    command: (parameters) => cairnCommand(['--etc', contextOf().etc.root, ...parameters]),
+    logger: (file) => createNodeLogger({ name: 'mount', ...(file === undefined ? {} : { file }) }),
+  }
+}

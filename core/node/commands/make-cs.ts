@@ -1,0 +1,70 @@
+/**
+ * Making a chunk server: asks the cluster who it is, looks at the disk, warns of what the guide warns of,
+ * and creates the store. Guide: Setting Up Chunk Servers.
+ */
+import fs from 'node:fs'
+import path from 'node:path'
+import { CairnError } from '../../base/errors.ts'
+import { createStore } from '../../chunkserver/index.ts'
+import { connectAdmin } from '../../cli/admin.ts'
+import type { EtcDirectory } from '../../cli/etc.ts'
+import type { Address } from '../../platform/network.ts'
+import { NodeDisk } from '../../platform/node/disk.ts'
+import { nodeClock, nodeRandom } from '../../platform/node/platform.ts'
+import type { ServiceEntry } from '../../wire/messages/statistics.ts'
+import { writeListenSetting } from '../chunk-repository.ts'
+import { localAddressTowards } from '../local-address.ts'
+
+export interface MakeChunkServer {
+  readonly cluster: string
+  readonly metadataServers: readonly Address[]
+  readonly repository: string
+  readonly etc: EtcDirectory
+  readonly tier: number
+  readonly checksums: boolean
+  /** Null: the address from which the metadata servers are reached, and a free port. */
+  readonly listen: Address | null
+  /** Warnings are for people who set up a real host. */
+  readonly warn: ((text: string) => void) | null
+}
+
+/** Durable when it resolves. Throws REFUSED when the directory holds something, UNREACHABLE, WRONG_CLUSTER. */
+export async function makeChunkServer(options: MakeChunkServer): Promise<void> {
+  const { repository } = options
+  if (fs.existsSync(repository) && fs.readdirSync(repository).some((name) => name !== 'lost+found')) {
+    throw new CairnError('REFUSED', `${repository} is not empty`, {
+      next: 'name a directory that does not exist yet, or an empty one',
+    })
+  }
+  const identity = options.etc.hostIdentity()
+  const admin = await connectAdmin(options.cluster, options.metadataServers)
+  let clusterUuid: string
+  let services: ServiceEntry[]
+  try {
+    clusterUuid = admin.clusterUuid
+    services = ((await admin.metadata.call('admin.services', {})) as { services: ServiceEntry[] }).services
+  } finally {
+    await admin.close()
+  }
+  fs.mkdirSync(repository, { recursive: true })
+  const host = options.listen?.host ?? (await localAddressTowards(options.metadataServers))
+  if (options.warn !== null) {
+    for (const warning of await warningsFor({ repository, hostId: identity.hostId, address: host, services }))
+      options.warn(warning)
+  }
+  writeListenSetting(repository, { host, port: options.listen?.port ?? 0 })
+  await createStore({
+    disk: new NodeDisk(repository),
+    clock: nodeClock,
+    random: nodeRandom,
+    clusterName: options.cluster,
+    clusterUuid,
+    tier: options.tier,
+    checksums: options.checksums,
+  })
+  options.etc.addBootstrapAddresses(options.cluster, options.metadataServers)
+  // The directory entry of the repository itself.
+  const parent = fs.openSync(path.dirname(path.resolve(repository)), 'r')
+  fs.fsyncSync(parent)
+  fs.closeSync(parent)
+}

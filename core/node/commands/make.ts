@@ -1,0 +1,79 @@
+/** `cairn make-mds`, `make-cs`: repositories of metadata and chunk servers. Option letters are the guide's. */
+import path from 'node:path'
+import type { Command } from 'commander'
+import { CairnError } from '../../base/errors.ts'
+import type { CommandContext } from '../../cli/context.ts'
+import { parseAddress } from '../../cli/etc.ts'
+import { makeChunkServer } from './make-cs.ts'
+import { makeMetadataServer } from './make-mds.ts'
+
+const TIER_MAX = 3
+
+export function registerMakeCommands(program: Command, contextOf: () => CommandContext): void {
+  program
+    .command('make-mds')
+    .description('create a cluster with its first metadata server')
+    .option('-I', 'create a new cluster')
+    .requiredOption('-a <address>', 'address of this server: IP[:PORT]; PORT and PORT + 1 are used')
+    .requiredOption('-r <dir>', 'repository: a directory that does not exist yet, or an empty one')
+    .option('--replicas <N[:M]>', 'replicas of new files, normal and minimum', '1')
+    .option('--failure-domain <domain>', 'disk, host, rack, row or room', 'host')
+    .addHelpText('after', '\nExample:\n  cairn -c demo make-mds -I -a 10.30.100.101 -r /cairn/demo-mds')
+    .action(
+      async (options: { I?: boolean; a: string; r: string; replicas: string; failureDomain: string }) => {
+        const context = contextOf()
+        if (options.I !== true) {
+          throw new CairnError('USAGE', 'this version has one metadata server a cluster', {
+            next: 'create a cluster with -I',
+          })
+        }
+        const cluster = context.cluster()
+        const address = parseAddress(options.a)
+        await makeMetadataServer({
+          cluster,
+          address,
+          repository: path.resolve(options.r),
+          etc: context.etc,
+          replicas: options.replicas,
+          failureDomain: options.failureDomain,
+        })
+        context.output.document({ cluster, repository: path.resolve(options.r), address: options.a })
+        context.output.line(
+          `Cluster '${cluster}' is created. Start its metadata server with: cairn -c ${cluster} mds -r ${options.r}`,
+        )
+      },
+    )
+
+  program
+    .command('make-cs')
+    .description('create a chunk server')
+    .requiredOption('-r <dir>', 'repository: a directory that does not exist yet, or an empty one')
+    .option(
+      '-a <address>',
+      'address of this server: IP[:PORT] (default: as the metadata servers see this host, a free port)',
+    )
+    .option('-t <tier>', 'storage tier 0 to 3', '0')
+    .option('-S', 'without checksums')
+    .addHelpText('after', '\nExample:\n  cairn -c demo make-cs -r /cairn/demo-cs')
+    .action(async (options: { r: string; a?: string; t: string; S?: boolean }) => {
+      const context = contextOf()
+      const tier = /^\d$/.test(options.t) ? Number(options.t) : Number.NaN
+      if (!(tier <= TIER_MAX))
+        throw new CairnError('USAGE', `-t ${options.t} is no tier`, { next: 'give a number from 0 to 3' })
+      const repository = path.resolve(options.r)
+      await makeChunkServer({
+        cluster: context.cluster(),
+        metadataServers: context.metadataServers(),
+        repository,
+        etc: context.etc,
+        tier,
+        checksums: options.S !== true,
+        listen: options.a === undefined ? null : parseAddress(options.a, 0),
+        warn: (text) => context.output.note(`cairn: warning: ${text}`),
+      })
+      context.output.document({ repository, tier })
+      context.output.line(
+        `The chunk server is created. Start it with: cairn -c ${context.cluster()} cs -r ${options.r}`,
+      )
+    })
+}

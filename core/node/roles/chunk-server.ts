@@ -1,0 +1,96 @@
+/** `cairn cs -r DIR`: a chunk server on its repository, until it is stopped. */
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { CairnError, codeOf } from '../../base/errors.ts'
+import { ChunkServer } from '../../chunkserver/index.ts'
+import type { EtcDirectory } from '../../cli/etc.ts'
+import type { Logger } from '../../platform/logger.ts'
+import type { Address } from '../../platform/network.ts'
+import { NodeDisk } from '../../platform/node/disk.ts'
+import { nodeClock, nodeNetwork, nodeRandom } from '../../platform/node/platform.ts'
+import { isPortFree, parsePortRange } from '../local-address.ts'
+import { lockRepository } from '../repository-lock.ts'
+import { bootPlugins } from '../plugins.ts'
+import type { RunningRole } from '../role-process.ts'
+import { type ListenSetting, readListenSetting } from '../chunk-repository.ts'
+
+export interface ChunkServerRole {
+  readonly cluster: string
+  readonly metadataServers: readonly Address[]
+  readonly repository: string
+  readonly etc: EtcDirectory
+  readonly logger: Logger
+}
+
+/** Two servers may reach for the same free port: try a few times. */
+const LISTEN_ATTEMPTS_MAX = 10
+
+export async function startChunkServer(role: ChunkServerRole): Promise<RunningRole> {
+  if (!fs.existsSync(role.repository)) {
+    throw new CairnError('NOT_FOUND', `the repository ${role.repository} does not exist (flag R)`, {
+      next: 'attach or mount the disk, or make a chunk server with: cairn make-cs -r DIR',
+    })
+  }
+  const lock = lockRepository(role.repository)
+  const plugins = await bootPlugins({
+    role: 'cs',
+    etc: role.etc,
+    logger: role.logger,
+    socketName: `cs-${path.basename(role.repository)}`,
+  })
+  const server = await listenOnFreePort(
+    role,
+    readListenSetting(role.repository),
+    plugins.configuration.core.cs.port_range,
+  )
+  return {
+    ended: new Promise(() => {}),
+    async stop() {
+      await server.close()
+      await plugins.stop()
+      lock.release()
+    },
+  }
+}
+
+async function listenOnFreePort(
+  role: ChunkServerRole,
+  setting: ListenSetting,
+  portRange: string,
+): Promise<ChunkServer> {
+  const { first, last } = parsePortRange(portRange)
+  const identity = role.etc.hostIdentity()
+  for (let attempt = 1; ; attempt++) {
+    const server = new ChunkServer({
+      disk: new NodeDisk(role.repository),
+      clock: nodeClock,
+      random: nodeRandom,
+      network: nodeNetwork,
+      logger: role.logger,
+      clusterName: role.cluster,
+      metadataAddresses: role.metadataServers,
+      listen: {
+        host: setting.host,
+        port: setting.port !== 0 ? setting.port : await firstFreePort(setting.host, first, last),
+      },
+      hostId: identity.hostId,
+      hostName: os.hostname(),
+      location: identity.location,
+    })
+    try {
+      await server.start()
+      return server
+    } catch (error) {
+      await server.close()
+      if (setting.port !== 0 || attempt === LISTEN_ATTEMPTS_MAX || codeOf(error) !== 'EADDRINUSE') throw error
+    }
+  }
+}
+
+async function firstFreePort(host: string, first: number, last: number): Promise<number> {
+  for (let port = first; port <= last; port++) if (await isPortFree(host, port)) return port
+  throw new CairnError('FAILED', `all ports from ${first} to ${last} are in use on ${host}`, {
+    next: 'widen cs.port_range in cairn.json',
+  })
+}
