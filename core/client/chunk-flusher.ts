@@ -102,7 +102,8 @@ export class ChunkFlusher implements MemberRequestOwner {
     this.#pendingMask = 0
     this.#sentMask = 0
     this.#brokenMask = 0
-    this.#intact = false
+    // Nothing acknowledged is covered: nothing can be lost.
+    this.#intact = !marks.hasAcknowledged
     for (let i = 0; i < members.length; i++) {
       if (marks.get((members[i] as Member).server) !== undefined) this.#pendingMask |= 1 << i
     }
@@ -198,6 +199,7 @@ export class ChunkFlusher implements MemberRequestOwner {
       this.#writer.recovery.quiet()
       if (this.#waiting.length === 0) host.engine.swept.delete(this.#writer)
     }
+    if (error !== null) host.bytesLost(error)
     for (const callback of callbacks) callback(error)
     this.pump()
     host.writerProgress(this.#writer)

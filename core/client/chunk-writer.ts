@@ -38,6 +38,8 @@ export interface WriterHost {
   leaseEnded(reason: string): void
   /** Something ended: waiting reads and flushes look again. */
   writerProgress(writer: ChunkWriter): void
+  /** Acknowledged bytes of a chunk are gone (rule F5). Once for each loss. */
+  bytesLost(error: CairnError): void
   /** The intent was given back. */
   writerSurrendered(writer: ChunkWriter): void
 }
@@ -308,6 +310,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     const members = location.members.slice(0, MEMBERS_MAX)
     const isNew = location.version > this.version || location.chunk !== this.chunk
     const becameWritable = location.writable && !this.writable
+    const changed = isNew && this.version !== 0 && location.chunk === this.chunk
     this.writable = location.writable
     if (isNew) {
       if (this.version !== 0) this.host.engine.counters.epochChanges++
@@ -321,6 +324,9 @@ export class ChunkWriter implements Swept, BudgetWaiter {
       this.members = members
     }
     if (isNew || becameWritable || this.phase === 'granting') this.#epochUsable(isNew)
+    // Who holds unflushed bytes gets fewer with every change: sync them now, so that replacing the members
+    // one after the other (a rolling restart) never leaves a flush without a witness (rule F5).
+    if (changed && this.marks.isDirty) this.flusher.request(() => undefined)
     return isNew || becameWritable
   }
 

@@ -89,11 +89,8 @@ export class FlushOperation implements Operation, GateItem {
     if (this.#durable) {
       for (const writer of [...file.writers.values()]) {
         this.#pending++
-        writer.flusher.request((error) => {
-          // An ended lease is latched by FileState.leaseEnded; the lost bytes of F5 are latched once here.
-          if (error !== null && leaseNumber === file.leaseNumber && leaseNumber !== 0) file.latchError(error)
-          this.#partDone()
-        })
+        // Lost bytes are latched by the file: `takeError` says them, to this open and the others.
+        writer.flusher.request(() => this.#partDone())
       }
     }
     if (leaseNumber !== 0) {

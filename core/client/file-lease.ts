@@ -162,9 +162,8 @@ export class FileLease {
     try {
       await file.intents.surrender(intents)
     } catch (error) {
-      if (this.#number !== number) throw error
-      if (asCairnError(error).code !== 'EIO') throw error
-      file.latchError(asCairnError(error))
+      // Lost bytes are latched by the file; the lease can go all the same.
+      if (this.#number !== number || asCairnError(error).code !== 'EIO') throw error
     }
     const behindEnd = intents.filter(
       (writer) => !writer.wasUsed && writer.index * CHUNK_SIZE_BYTES >= file.size,

@@ -218,6 +218,10 @@ export class FileState implements WriterHost {
     this.readAhead.clear()
   }
 
+  bytesLost(error: CairnError): void {
+    this.latchError(error)
+  }
+
   writerProgress(): void {
     if (this.waitingReads.size > 0) for (const read of [...this.waitingReads]) read.writesEnded()
     if (this.#progressWaiters.size > 0) for (const waiter of [...this.#progressWaiters]) waiter()

@@ -30,6 +30,11 @@ export class MemberMarks {
     return this.#dirtyVersion !== 0 || this.#marks.size > 0
   }
 
+  /** Something that was acknowledged is unflushed. */
+  get hasAcknowledged(): boolean {
+    return this.#dirtyVersion !== 0
+  }
+
   get number(): number {
     return this.#number
   }
