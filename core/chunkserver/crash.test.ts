@@ -106,6 +106,14 @@ async function crashOnce(seed: number, stopAfter: number, power: boolean): Promi
     flushed: Buffer.alloc(PAGE_SIZE_BYTES),
     since: [],
   }))
+  if (seed % 2 === 0) {
+    // half of the runs begin with a chunk that is on no open list (rule B1)
+    await write(before, 0, Buffer.alloc(PAGES * PAGE_SIZE_BYTES))
+    assert.equal((await flush(before)).code, '')
+    before.control.close([1])
+    await before.clock.settle()
+    assert.equal(before.store.replicas.get(1)?.state.isOpen, false)
+  }
   before.disk.faults.stopAfter = stopAfter
   await workload(before, prng, model)
   const reached = before.disk.stopped

@@ -168,6 +168,28 @@ async function joinUnderWrites(seed: number): Promise<void> {
   }
 }
 
+test('rule P4: a pulled page is dropped when a writer was faster', async () => {
+  const source = await makeRig(18)
+  await createReplica(source)
+  await write(source, 0, pattern(1, 4 * PAGE_SIZE_BYTES))
+  const rig = await makeRig(19)
+  await createReplica(rig, 1, Role.joining)
+  const fresh = pattern(2, PAGE_SIZE_BYTES)
+  const fields = dataRequest(DataOp.write, { offset: PAGE_SIZE_BYTES, length: PAGE_SIZE_BYTES })
+  let early: Promise<Answer> | null = null
+  // after the comparison, before the source reads the page: the write reaches the joiner first
+  const slow = sourceOf(source, rig, (op) => {
+    if (op === DataOp.pull && early === null) early = send(rig, fields, fresh)
+  })
+  const { joiner, outcome } = makeJoiner(rig, new Map([[1, slow]]))
+  joiner.join({ chunk: 1, version: 1, attempt: 1, sources: [address(1)] })
+  await settleAll([rig, source], () => outcome.joined !== null)
+  assert.equal((await send(source, fields, fresh)).code, '')
+  await rig.clock.settled(rig.control.promote(1, 1))
+  assert.deepEqual(await read(rig, PAGE_SIZE_BYTES, PAGE_SIZE_BYTES), fresh)
+  assert.deepEqual(await digests(rig, 1), await digests(source, 1))
+})
+
 test('rule J10: the join goes on from another source; with none left it fails', async () => {
   const source = await makeRig(5)
   await createReplica(source)

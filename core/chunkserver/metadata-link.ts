@@ -140,19 +140,8 @@ export class MetadataLink {
 
   /** Returns when the connection has ended. */
   async #session(address: Address): Promise<void> {
-    const { network, clock, random, logger, pool, identity } = this.#options
-    const dialer = new Dialer({
-      network,
-      clock,
-      random,
-      logger,
-      pool,
-      identity,
-      address: { host: address.host, port: address.port + 1 },
-      onPeer: (peer) => this.#handlers.onPeer(peer),
-    }).start()
-    this.#dialer = dialer
-    const peer = await dialer.ready(READY_TIMEOUT_MS)
+    const { clock } = this.#options
+    const peer = await this.#connect(address)
     const ended = new Promise<string>((resolve) => peer.onClosed(resolve))
     const caller = peer.caller(chunkServerUpMethods)
     const sentBootMs = clock.bootMs()
@@ -168,6 +157,28 @@ export class MetadataLink {
     this.#deliver()
     const reason = await ended
     throw new CairnError('DISCONNECTED', reason)
+  }
+
+  /** Rejects after the first attempt that fails: the next address may answer at once. */
+  #connect(address: Address): Promise<Peer> {
+    const { network, clock, random, logger, pool, identity } = this.#options
+    return new Promise((resolve, reject) => {
+      const dialer = new Dialer({
+        network,
+        clock,
+        random,
+        logger,
+        pool,
+        identity,
+        address: { host: address.host, port: address.port + 1 },
+        onPeer: (peer) => this.#handlers.onPeer(peer),
+        onState: (state, detail) => {
+          if (state === 'waiting') reject(new CairnError('DISCONNECTED', detail, { retryable: true }))
+        },
+      })
+      this.#dialer = dialer
+      dialer.start().ready(READY_TIMEOUT_MS).then(resolve, reject)
+    })
   }
 
   async #report(caller: Caller<ChunkServerUpMethods>): Promise<void> {

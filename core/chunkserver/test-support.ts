@@ -158,9 +158,9 @@ export function pattern(seed: number, length: number): Buffer {
 }
 
 /** A store in the same process as a source. */
-export function sourceOf(rig: Rig, receiver: Rig, onSend: () => void = () => undefined): PageSource {
+export function sourceOf(rig: Rig, receiver: Rig, onSend: (op: DataOp) => void = () => undefined): PageSource {
   const request: RawRequest = (dataRequestToSend, callback) => {
-    onSend()
+    onSend(dataRequestToSend.op)
     rig.store.submit(
       dataRequestToSend,
       Buffer.alloc(0),
