@@ -1,12 +1,33 @@
 /** Events, log time and parameters. */
+import { ROOT_INODE } from '../../wire/messages/common.ts'
+import { defaultPlacement } from '../namespace/placement.ts'
+import { internPlacement } from '../state/inode-codec.ts'
 import { refused } from '../state/result.ts'
 import type { ChunkHandlers } from './handlers.ts'
 import { parseParameter } from './parameters.ts'
 
+/** Kept beside the parameters; no parameter has such a name. */
+export const CLUSTER_NAME_KEY = 'cluster.name'
+export const CLUSTER_UUID_KEY = 'cluster.uuid'
+
 /** Rule L11: one tick never advances log time further, whatever the master's clock did. */
 export const TICK_MS_MAX = 10_000
 
-export const administrationHandlers: ChunkHandlers<'event.record' | 'tick' | 'admin.setConfig'> = {
+export const administrationHandlers: ChunkHandlers<
+  'cluster.create' | 'event.record' | 'tick' | 'admin.setConfig'
+> = {
+  'cluster.create'({ state }, { name, uuid, placement }) {
+    if (state.config.has(CLUSTER_UUID_KEY)) return refused('REFUSED', 'the cluster exists already')
+    state.config.set(CLUSTER_NAME_KEY, name)
+    state.config.set(CLUSTER_UUID_KEY, uuid)
+    const root = state.inodes.get(ROOT_INODE)
+    if (root !== undefined) {
+      root.placement = internPlacement({ ...defaultPlacement, ...placement })
+      state.inodes.touch(ROOT_INODE)
+    }
+    return { ok: {} }
+  },
+
   'event.record'(context, { system, severity, code, message }) {
     const timeMs = context.wallSeconds * 1000 + Math.floor(context.wallNanoseconds / 1e6)
     const { id } = context.state.recordEvent({ timeMs, system, severity, code, message })

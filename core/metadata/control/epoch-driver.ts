@@ -59,6 +59,11 @@ export class EpochDriver {
     return this.#drives.get(chunk)
   }
 
+  /** A copy. */
+  chunks(): number[] {
+    return [...this.#drives.keys()]
+  }
+
   isCurrent(drive: Drive): boolean {
     return this.#drives.get(drive.chunk) === drive
   }

@@ -52,6 +52,7 @@ export class Joins {
   /** By chunk, then server. */
   readonly #running = new Map<number, Map<number, Join>>()
   #count = 0
+  readonly #unordered = new Set<Join>()
   readonly #rejoining = new Set<string>()
   readonly #reconciling = new Map<string, { readonly version: number; readonly done: Waiting }>()
   readonly #copied = new Map<number, Copied>()
@@ -83,6 +84,10 @@ export class Joins {
   /** A copy. */
   #all(): Join[] {
     return [...this.#running.values()].flatMap((joins) => [...joins.values()])
+  }
+
+  chunks(): number[] {
+    return [...this.#running.keys()]
   }
 
   sourcesFor(row: ChunkRow, except: number): Source[] {
@@ -234,16 +239,24 @@ export class Joins {
     if (connection === undefined || !connection.isReported || row === undefined) return
     const { chunk, version, attempt, server } = join
     const sources = this.sourcesFor(row, server)
-    if (sources.length === 0) return
+    // Without a source it waits (rule J10); the sweep orders it later.
+    this.#unordered.delete(join)
+    if (sources.length === 0) {
+      this.#unordered.add(join)
+      return
+    }
     connection.orders.call('replica.join', { chunk, version, attempt, sources }).catch((error: unknown) => {
       if (this.#master.isStopped || this.#runningJoin(chunk, server) !== join) return
       this.#failure.joinFailed(chunk, server, codeOf(error))
     })
   }
 
-  /** Joins that had no source, or whose order was lost with a connection, are ordered again. */
-  orderAgain(): void {
-    for (const join of this.#all()) this.#order(join)
+  /** Joins that had no source when they should have begun. */
+  orderAgainIfStuck(): void {
+    for (const join of [...this.#unordered]) {
+      if (this.#runningJoin(join.chunk, join.server) === join) this.#order(join)
+      else this.#unordered.delete(join)
+    }
   }
 
   #announce(queuedCount: number): void {

@@ -49,6 +49,8 @@ export class Recovery {
   /** Would get a joiner if limits allowed. */
   readonly #starved = new Set<number>()
   readonly #inFlight = new Set<number>()
+  /** Requests that wait until their chunk was looked at; as many as requests in flight. */
+  readonly #deciding = new Map<number, (() => void)[]>()
   #isScheduled = false
 
   constructor(parts: RecoveryParts) {
@@ -71,10 +73,27 @@ export class Recovery {
     return true
   }
 
-  /** Before an intent is granted on a chunk that has silent members. */
-  prepareForIntent(chunk: number): void {
+  /** Before an intent is granted on a chunk that has silent members. Resolves as `decided`. */
+  prepareForIntent(chunk: number): Promise<void> {
     this.#intentWanted.add(chunk)
-    this.look(chunk, 'first')
+    return this.decided(chunk)
+  }
+
+  /** Resolves when the chunk was looked at and what came of it is applied (then it may be pending). */
+  decided(chunk: number): Promise<void> {
+    return new Promise((resolve) => {
+      const waiting = this.#deciding.get(chunk)
+      if (waiting === undefined) this.#deciding.set(chunk, [resolve])
+      else waiting.push(resolve)
+      this.look(chunk, 'first')
+    })
+  }
+
+  #tellDecided(chunk: number): void {
+    const waiting = this.#deciding.get(chunk)
+    if (waiting === undefined) return
+    this.#deciding.delete(chunk)
+    for (const resolve of waiting) resolve()
   }
 
   /** A member of the chunk must go, if it can. */
@@ -140,7 +159,8 @@ export class Recovery {
         queue.delete(chunk)
         left -= 1
         const proposal = this.#decide(chunk)
-        if (proposal !== null) proposals.push(proposal)
+        if (proposal === null) this.#tellDecided(chunk)
+        else proposals.push(proposal)
       }
     }
     if (proposals.length > 0) this.#propose(proposals)
@@ -153,6 +173,7 @@ export class Recovery {
       for (const { chunk } of epochs) {
         this.#inFlight.delete(chunk)
         this.#supersede.delete(chunk)
+        this.#tellDecided(chunk)
       }
       this.#schedule()
     })

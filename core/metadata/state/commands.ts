@@ -4,7 +4,7 @@
  * it only inside commands (rule L11). File system and lease commands carry the parameters of the wire
  * method of the same name.
  */
-import type { FileType } from '../../wire/messages/common.ts'
+import type { FileType, PlacementAttributes } from '../../wire/messages/common.ts'
 import type { MetadataMethods } from '../../wire/messages/metadata.ts'
 import type { ParamsOf } from '../../wire/messages/method.ts'
 import type { ChunkMember, EventSeverity, ServerState } from './rows.ts'
@@ -47,6 +47,8 @@ export type RequestCommand =
 
 /** Commands of the master itself. Each states its condition; `apply` re-checks it and ignores what is stale (E6). */
 export type ControlCommand =
+  /** The first command of a cluster: its identity and the attributes of its root. Ignored later. */
+  | { type: 'cluster.create'; name: string; uuid: string; placement: PlacementAttributes }
   | { type: 'session.open'; name: string; host: string; kind: string; secret: string }
   /** Ends all its leases; their intents become dirty by a dead lease (rules J5, L1). */
   | { type: 'session.expire'; session: number; clean: boolean }

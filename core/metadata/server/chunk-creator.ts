@@ -1,0 +1,212 @@
+/**
+ * Makes new chunks: reserves ids ahead, chooses servers, has them create empty replicas durably (rule E12),
+ * tries others when one fails, then commits. With fewer than `min` usable servers the request is held while
+ * silent ones may return and refused with ENOSPC afterwards (rules A2, A4). What was created in vain is
+ * condemned.
+ */
+import { chooseServers } from '../../placement/selection.ts'
+import { domainCount } from '../../placement/topology.ts'
+import { CHUNK_SIZE_BYTES, MIB } from '../../base/units.ts'
+import type { EventRecorder } from '../control/event-recorder.ts'
+import type { Master } from '../control/master.ts'
+import type { ServerOrders } from '../control/server-orders.ts'
+import type { ServersView } from '../control/servers-view.ts'
+import { wireError } from '../errors.ts'
+import { type EffectivePlacement, effectivePlacement } from '../namespace/placement.ts'
+import { valueOf } from '../state/result.ts'
+import type { InodeRow } from '../state/rows.ts'
+
+const RESERVE_COUNT = 1024
+const ROUND_COUNT_MAX = 3
+/** The least a new chunk is expected to need. */
+const CHUNK_BYTES_MIN = MIB
+const CREATING_COUNT_MAX = 65_536
+
+interface NewChunk {
+  readonly chunk: number
+  readonly index: number
+  readonly bytes: number
+  readonly members: number[]
+  /** Servers that were asked and may have created it. */
+  readonly doubtful: Set<number>
+  readonly excluded: Set<number>
+}
+
+export interface CreatorParts {
+  readonly master: Master
+  readonly view: ServersView
+  readonly orders: ServerOrders
+  readonly events: EventRecorder
+}
+
+export class ChunkCreator {
+  readonly #parts: CreatorParts
+  readonly #creating = new Set<number>()
+  /** Space promised to chunks under an intent (rule A2). */
+  readonly #promised = new Map<number, { readonly servers: readonly number[]; readonly bytes: number }>()
+  #nextId = 0
+  #endId = 0
+  #reserving: Promise<void> | null = null
+
+  constructor(parts: CreatorParts) {
+    this.#parts = parts
+  }
+
+  isCreating(chunk: number): boolean {
+    return this.#creating.has(chunk)
+  }
+
+  /** Ids of the chunks at `indexes`, which did not exist; created in the name of `lease`. */
+  async create(
+    file: InodeRow,
+    lease: number,
+    indexes: readonly number[],
+    sizeLimit: number,
+  ): Promise<number[]> {
+    const { master } = this.#parts
+    if (this.#creating.size + indexes.length > CREATING_COUNT_MAX) {
+      throw wireError('OVERLOADED', 'too many chunks are being created')
+    }
+    await this.#reserve(indexes.length)
+    const placement = effectivePlacement(file)
+    const wanted = indexes.map((index) => this.#newChunk(index, sizeLimit))
+    for (const { chunk } of wanted) this.#creating.add(chunk)
+    try {
+      await this.#place(file, placement, lease, wanted)
+      const chunks = wanted.map(({ chunk, index, members }) => ({ chunk, index, members }))
+      const command = { type: 'chunk.create' as const, lease, inode: file.inode, chunks }
+      const { created } = valueOf(await master.log.propose(command)) as { created: number[] }
+      this.#settle(wanted, new Set(created))
+      return created
+    } catch (error) {
+      this.#settle(wanted, new Set())
+      throw error
+    } finally {
+      for (const { chunk } of wanted) this.#creating.delete(chunk)
+    }
+  }
+
+  /** The intent is gone: by now what was written shows in the free space that servers report. */
+  intentEnded(chunk: number): void {
+    const promised = this.#promised.get(chunk)
+    if (promised === undefined) return
+    this.#promised.delete(chunk)
+    for (const server of promised.servers) this.#parts.view.promise(server, -promised.bytes)
+  }
+
+  /** Chunks with promises; the sweep ends those whose intent ended otherwise. */
+  promisedChunks(): number[] {
+    return [...this.#promised.keys()]
+  }
+
+  async #reserve(count: number): Promise<void> {
+    const { master } = this.#parts
+    while (this.#endId - this.#nextId < count) {
+      this.#reserving ??= master.log
+        .propose({ type: 'chunk.reserve', count: RESERVE_COUNT })
+        .then((result) => {
+          const { from } = valueOf(result)
+          this.#nextId = from
+          this.#endId = from + RESERVE_COUNT
+        })
+        .finally(() => {
+          this.#reserving = null
+        })
+      await this.#reserving
+    }
+  }
+
+  #newChunk(index: number, sizeLimit: number): NewChunk {
+    const chunk = this.#nextId
+    this.#nextId += 1
+    const expected = Math.min(CHUNK_SIZE_BYTES, sizeLimit - index * CHUNK_SIZE_BYTES)
+    const bytes = Math.max(CHUNK_BYTES_MIN, expected)
+    return { chunk, index, bytes, members: [], doubtful: new Set(), excluded: new Set() }
+  }
+
+  async #place(
+    file: InodeRow,
+    placement: EffectivePlacement,
+    lease: number,
+    wanted: readonly NewChunk[],
+  ): Promise<void> {
+    for (let round = 0; round < ROUND_COUNT_MAX; round++) {
+      const asked: Promise<void>[] = []
+      for (const chunk of wanted) asked.push(...this.#ask(placement, lease, chunk))
+      if (asked.length === 0) break
+      await Promise.all(asked)
+    }
+    for (const chunk of wanted) {
+      if (chunk.members.length < placement.replicasMinimum) this.#refuse(file, placement, chunk)
+    }
+  }
+
+  #ask(placement: EffectivePlacement, lease: number, chunk: NewChunk): Promise<void>[] {
+    const { master, view, orders } = this.#parts
+    const missing = placement.replicasNormal - chunk.members.length
+    if (missing <= 0) return []
+    const servers = view.forNewChunks().filter(({ server }) => !chunk.excluded.has(server))
+    const occupied = servers.filter(({ server }) => chunk.members.includes(server))
+    const policy = {
+      failureDomain: placement.failureDomain,
+      tier: placement.tier,
+      fillMarginPct: master.parameter('mds.alloc.fill_margin'),
+      replicaBytes: chunk.bytes,
+    }
+    const { chosen } = chooseServers(missing, servers, occupied, policy, master.random)
+    return chosen.map(
+      ({ server }) =>
+        new Promise((resolve) => {
+          chunk.doubtful.add(server)
+          this.#promise(chunk, server)
+          const order = { chunk: chunk.chunk, version: 1, role: 'in-sync' as const, lease }
+          orders.create(server, order, (code) => {
+            if (code === '') chunk.members.push(server)
+            else chunk.excluded.add(server)
+            resolve()
+          })
+        }),
+    )
+  }
+
+  #promise(chunk: NewChunk, server: number): void {
+    const before = this.#promised.get(chunk.chunk)?.servers ?? []
+    this.#promised.set(chunk.chunk, { servers: [...before, server], bytes: chunk.bytes })
+    this.#parts.view.promise(server, chunk.bytes)
+  }
+
+  #refuse(file: InodeRow, placement: EffectivePlacement, chunk: NewChunk): never {
+    const { view, events } = this.#parts
+    const all = view.forNewChunks()
+    const available = all.filter((server) => server.state === 'active' && !chunk.excluded.has(server.server))
+    const missing = placement.replicasNormal - chunk.members.length
+    const message = `Failed to allocate ${missing} replicas for inode ${file.inode} - ${available.length} out of ${all.length} chunk servers are available`
+    events.record('MDS', 'warn', 'ALLOCATION_FAILED', message, 'new')
+    const mayReturn = all.filter((server) => server.state === 'inactive' || server.state === 'active')
+    const domains = domainCount(mayReturn, placement.failureDomain)
+    const hasSilent = mayReturn.some(
+      (server) => server.state === 'inactive' || chunk.excluded.has(server.server),
+    )
+    // Rule A4: held while silent servers may return; without hope the caller hears it at once.
+    if (hasSilent && domains >= placement.replicasMinimum) {
+      throw wireError('TRY_AGAIN', 'not enough chunk servers answer; silent ones may return')
+    }
+    throw wireError('ENOSPC', message)
+  }
+
+  /** Chunks that were not committed end; replicas in doubt are remembered. */
+  #settle(wanted: readonly NewChunk[], created: ReadonlySet<number>): void {
+    const { master } = this.#parts
+    const former: { chunk: number; server: number; version: number; exists: boolean }[] = []
+    const condemned: { chunk: number; server: number; versionMax: number }[] = []
+    for (const { chunk, members, doubtful } of wanted) {
+      if (!created.has(chunk)) this.intentEnded(chunk)
+      for (const server of doubtful) {
+        if (!created.has(chunk)) condemned.push({ chunk, server, versionMax: 1 })
+        else if (!members.includes(server)) former.push({ chunk, server, version: 1, exists: true })
+      }
+    }
+    if (former.length > 0) master.submit({ type: 'replica.former', replicas: former })
+    if (condemned.length > 0) master.submit({ type: 'replica.condemn', replicas: condemned })
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * Write intents and locations. Before an intent is granted the chunk gets rid of members that are silent, so
+ * that a batch never contains a replica known dead (rule L7); what is being reconfigured is waited for, a
+ * little, then the client hears TRY_AGAIN and holds.
+ */
+import { CHUNK_SIZE_BYTES } from '../../base/units.ts'
+import type { leaseMethods } from '../../wire/messages/metadata.ts'
+import type { ParamsOf } from '../../wire/messages/method.ts'
+import { LEASE_INTENT_COUNT_MAX } from '../chunks/leases.ts'
+import { type ChunkWaiters, isSettled } from '../control/chunk-waiters.ts'
+import type { Master } from '../control/master.ts'
+import type { Recovery } from '../control/recovery.ts'
+import type { ServersView } from '../control/servers-view.ts'
+import { wireError } from '../errors.ts'
+import { FILE_SIZE_BYTES_MAX } from '../namespace/limits.ts'
+import { valueOf } from '../state/result.ts'
+import type { ChunkRow, InodeRow } from '../state/rows.ts'
+import type { ChunkCreator } from './chunk-creator.ts'
+import type { Located, Locations } from './locations.ts'
+
+type LeaseMethods = typeof leaseMethods
+type Params<N extends keyof LeaseMethods> = ParamsOf<LeaseMethods, N>
+
+const INDEX_MAX = FILE_SIZE_BYTES_MAX / CHUNK_SIZE_BYTES
+const PREPARE_ROUND_COUNT_MAX = 4
+
+export interface IntentParts {
+  readonly master: Master
+  readonly view: ServersView
+  readonly waiters: ChunkWaiters
+  readonly recovery: Recovery
+  readonly creator: ChunkCreator
+  readonly locations: Locations
+}
+
+export class IntentService {
+  readonly #parts: IntentParts
+  /** `inode/index` being created: a repeated request waits for the first. */
+  readonly #creating = new Map<string, Promise<unknown>>()
+
+  constructor(parts: IntentParts) {
+    this.#parts = parts
+  }
+
+  async grant(session: number, params: Params<'intent.grant'>): Promise<Located> {
+    const { master, locations } = this.#parts
+    const { inode, lease, sizeLimit } = params
+    this.#checkLease(session, lease, inode)
+    const file = locations.file(inode)
+    const indexes = [...new Set(params.indexes)].toSorted((a, b) => a - b)
+    if (indexes.some((index) => index >= INDEX_MAX)) throw wireError('EFBIG', 'beyond the largest file')
+    await this.#prepare(locations.chunksAt(file, indexes))
+    await this.#createMissing(file, lease, indexes, sizeLimit)
+    const chunks = locations.chunksAt(file, indexes)
+    const command = { type: 'intent.grant' as const, lease, inode, chunks, sizeLimit }
+    const { granted } = valueOf(await master.log.propose(command))
+    if (granted.length < chunks.length || chunks.length < indexes.length) {
+      this.#refuseRest(lease, inode, new Set(granted), chunks)
+    }
+    return locations.located(inode, granted)
+  }
+
+  async clear(session: number, params: Params<'intent.clear'>): Promise<Record<string, never>> {
+    const { inode, lease, chunks } = params
+    this.#checkLease(session, lease, inode)
+    valueOf(await this.#parts.master.log.propose({ type: 'intent.clear', lease, inode, chunks }))
+    return {}
+  }
+
+  /** For reading. Clients get active epochs only: what is pending or dirty is waited for (rules E1, J1). */
+  async locate(params: Params<'chunk.locate'>): Promise<Located> {
+    const { locations } = this.#parts
+    const chunks = locations.chunksAt(locations.file(params.inode), params.indexes)
+    await this.awaitSettled(chunks)
+    return locations.located(params.inode, chunks)
+  }
+
+  async awaitSettled(chunks: readonly number[]): Promise<void> {
+    const { waiters, recovery, master } = this.#parts
+    for (const chunk of chunks) {
+      const row = master.state.chunks.get(chunk)
+      if (row !== undefined && !isSettled(row)) recovery.look(chunk, 'first')
+    }
+    if (!(await waiters.wait(chunks))) throw wireError('TRY_AGAIN', 'chunks are being reconfigured')
+  }
+
+  #checkLease(session: number, lease: number, inode: number): void {
+    const row = this.#parts.master.state.leases.get(lease)
+    if (row === undefined || row.session !== session || row.inode !== inode) {
+      throw wireError('NO_LEASE', `lease ${lease} of inode ${inode} has ended`)
+    }
+  }
+
+  /** Settled, and without silent members as far as that can be had. */
+  async #prepare(chunks: readonly number[]): Promise<void> {
+    const { master, recovery } = this.#parts
+    for (let round = 0; round < PREPARE_ROUND_COUNT_MAX; round++) {
+      await this.awaitSettled(chunks)
+      const silent = chunks.filter((chunk) => {
+        const row = master.state.chunks.get(chunk)
+        return row !== undefined && this.#hasSilentMember(row)
+      })
+      if (silent.length === 0) return
+      await Promise.all(silent.map((chunk) => recovery.prepareForIntent(chunk)))
+    }
+    throw wireError('TRY_AGAIN', 'silent members of a chunk are being removed')
+  }
+
+  #hasSilentMember(row: ChunkRow): boolean {
+    const { view } = this.#parts
+    const isSilent = (member: { server: number }) => !view.isReachable(member.server)
+    if (!row.members.some(isSilent)) return false
+    // Without any reachable in-sync member nothing can be removed (rule G2): I/O is held.
+    if (!row.members.some((member) => member.role === 'in-sync' && !isSilent(member))) {
+      throw wireError('TRY_AGAIN', 'no replica of a chunk is reachable')
+    }
+    return true
+  }
+
+  async #createMissing(
+    file: InodeRow,
+    lease: number,
+    indexes: readonly number[],
+    sizeLimit: number,
+  ): Promise<void> {
+    const { master, creator } = this.#parts
+    const missing = indexes.filter((index) => file.chunks?.has(index) !== true)
+    if (missing.length === 0) return
+    const keys = missing.map((index) => `${file.inode}/${index}`)
+    const running = keys.map((key) => this.#creating.get(key)).filter((entry) => entry !== undefined)
+    if (running.length > 0) {
+      await Promise.allSettled(running)
+      return await this.#createMissing(file, lease, indexes, sizeLimit)
+    }
+    if (master.state.chunks.intentCount(lease) + missing.length > LEASE_INTENT_COUNT_MAX) {
+      throw wireError('OVERLOADED', 'the lease has too many intents: give some back first')
+    }
+    const creating = creator.create(file, lease, missing, sizeLimit)
+    for (const key of keys) this.#creating.set(key, creating)
+    try {
+      await creating
+    } finally {
+      for (const key of keys) this.#creating.delete(key)
+    }
+  }
+
+  #refuseRest(lease: number, inode: number, granted: ReadonlySet<number>, chunks: readonly number[]): void {
+    const { chunks: table } = this.#parts.master.state
+    const isFull = table.intentCount(lease) >= LEASE_INTENT_COUNT_MAX
+    if (isFull) throw wireError('OVERLOADED', 'the lease has too many intents: give some back first')
+    const isElsewhere = chunks.some((chunk) => !granted.has(chunk) && table.get(chunk)?.inode !== inode)
+    throw wireError('TRY_AGAIN', isElsewhere ? 'the file changed' : 'chunks are being reconfigured')
+  }
+}
