@@ -32,6 +32,8 @@ class Run {
   readonly model = WINDOWS.map(({ length }) => Buffer.alloc(length))
   #faulty = 0
   #cleanup: (() => void) | null = null
+  /** After the loss of a member the next loss waits for a flush: no two at once. */
+  lostMember = false
   operations = 0
   faults = 0
 
@@ -157,10 +159,16 @@ class Run {
   }
 
   #leaveEverywhere(id: number): void {
+    this.lostMember = true
     for (const chunk of this.#chunks()) {
       if (!chunk.members.some((member) => member.server === id)) continue
       const others = chunk.members.filter((member) => member.server !== id && member.role === 'in-sync')
-      if (others.length > 0) this.cluster.master.leave(chunk, id)
+      if (others.length > 0) {
+        this.cluster.master.leave(chunk, id)
+        // A restarted server serves nothing before it was told what it still has.
+        const replica = this.cluster.master.server(id).replicas.get(chunk.id)
+        if (replica !== undefined) replica.version = -1
+      }
       // The last one stays; on its return it goes on under a new version (rule G2).
       else this.cluster.master.reconfigure(chunk, [...chunk.members])
     }
@@ -220,6 +228,8 @@ async function runSeed(seed: number): Promise<void> {
   await cluster.clock.wait(file.truncate(SIZE_BYTES))
   for (let step = 0; step < STEPS; step++) {
     await run.batch(file)
+    if (run.lostMember) await cluster.clock.wait(flushOf(file), 120_000)
+    run.lostMember = false
     run.repair()
     if (run.prng.below(8) === 0) await cluster.clock.advance(run.prng.below(8000))
   }
