@@ -3,3 +3,10 @@ export { ChunkServer, type ChunkServerOptions, type ChunkServerState } from './c
 export type { ChunkStore } from './chunk-store.ts'
 export { closeStore, createStore, openStore } from './store-open.ts'
 export { loadSuperblock, type Superblock } from './superblock.ts'
+export {
+  checkNewStore,
+  type DiskFacts,
+  type KnownHost,
+  type NewStoreFacts,
+  type NewStoreWarning,
+} from './make-store.ts'

@@ -9,7 +9,21 @@ import { Joiner } from './joiner.ts'
 import type { PageSource, SourceAddress } from './page-source.ts'
 import { Repairer } from './repairer.ts'
 import { Role } from './replica-state.ts'
-import { type Answer, ask, createReplica, dataRequest, flush, makeRig, openRig, pattern, read, type Rig, send, sourceOf, write } from './test-support.ts'
+import {
+  type Answer,
+  ask,
+  createReplica,
+  dataRequest,
+  flush,
+  makeRig,
+  openRig,
+  pattern,
+  read,
+  type Rig,
+  send,
+  sourceOf,
+  write,
+} from './test-support.ts'
 
 const address = (server: number): SourceAddress => ({ server, host: 'test', port: server })
 
@@ -91,7 +105,15 @@ test('a stale replica copies only what differs', async () => {
   }
   await persist(source, 2, Role.inSync)
   await write(source, 10 * PAGE_SIZE_BYTES + 7, pattern(2, 100), { version: 2, lease: 11 })
-  await ask(source, dataRequest(DataOp.zero, { version: 2, lease: 11, offset: 20 * PAGE_SIZE_BYTES, length: PAGE_SIZE_BYTES }))
+  await ask(
+    source,
+    dataRequest(DataOp.zero, {
+      version: 2,
+      lease: 11,
+      offset: 20 * PAGE_SIZE_BYTES,
+      length: PAGE_SIZE_BYTES,
+    }),
+  )
   await persist(source, 3, Role.inSync)
   await persist(rig, 3, Role.joining)
   const outcome = await join(rig, source, 3)
@@ -257,7 +279,10 @@ test('repair without any good copy makes the page lost, an unreachable source do
   await write(rig, 0, pattern(1, PAGE_SIZE_BYTES))
   rig.disk.flipBit(chunkPath(1), pagePosition(0), 1)
   const repairer = new Repairer(rig.store, () => Promise.reject(new Error('unreachable')))
-  assert.deepEqual(await rig.clock.settled(repairer.repair(1, 1, [0], [address(1)])), { repaired: 0, lost: 0 })
+  assert.deepEqual(await rig.clock.settled(repairer.repair(1, 1, [0], [address(1)])), {
+    repaired: 0,
+    lost: 0,
+  })
   assert.equal(await read(rig, 0, 10), 'BAD_CHECKSUM')
   assert.deepEqual(await rig.clock.settled(repairer.repair(1, 1, [0], [])), { repaired: 0, lost: 1 })
   assert.equal(await read(rig, 0, 10), 'LOST_PAGE')

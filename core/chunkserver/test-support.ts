@@ -158,7 +158,11 @@ export function pattern(seed: number, length: number): Buffer {
 }
 
 /** A store in the same process as a source. */
-export function sourceOf(rig: Rig, receiver: Rig, onSend: (op: DataOp) => void = () => undefined): PageSource {
+export function sourceOf(
+  rig: Rig,
+  receiver: Rig,
+  onSend: (op: DataOp) => void = () => undefined,
+): PageSource {
   const request: RawRequest = (dataRequestToSend, callback) => {
     onSend(dataRequestToSend.op)
     rig.store.submit(
