@@ -1,0 +1,317 @@
+/**
+ * A chunk server without chunks, for tests of the metadata server: keeps (version, role, lease) of replicas,
+ * obeys orders, registers, reports and beats. Faults are set from outside. It holds no data.
+ */
+import { BufferPool } from '../base/buffer-pool.ts'
+import { CairnError } from '../base/errors.ts'
+import { silentLogger } from '../platform/logger.ts'
+import type { Address } from '../platform/network.ts'
+import type { Timer } from '../platform/clock.ts'
+import { Dialer } from '../wire/dialer.ts'
+import {
+  type ChunkServerOrderMethods,
+  chunkServerOrderMethods,
+  type ChunkServerUpMethods,
+  chunkServerUpMethods,
+  type ReplicaRole,
+} from '../wire/messages/chunk.ts'
+import type { ParamsOf, ResultOf } from '../wire/messages/method.ts'
+import type { Caller, Handlers, Peer } from '../wire/types.ts'
+import type { SeededRandom } from './seeded-random.ts'
+import type { ClockView, SimulatedClock } from './simulated-clock.ts'
+import type { SimulatedHost, SimulatedNetwork } from './simulated-network.ts'
+
+export interface FakeReplica {
+  version: number
+  role: ReplicaRole
+  lease: number
+  unclean: boolean
+  damaged: boolean
+  /** A joiner or reconciler that has pulled everything. */
+  complete: boolean
+  writtenEnd: number
+}
+
+export interface FakeChunkServerOptions {
+  readonly clock: SimulatedClock
+  readonly network: SimulatedNetwork
+  readonly random: SeededRandom
+  /** Also the host of the data port. */
+  readonly name: string
+  readonly hostId?: string
+  readonly metadataServer: Address
+  readonly clusterName: string
+  readonly totalBytes?: number
+  readonly freeBytes?: number
+}
+
+type Orders = ChunkServerOrderMethods
+type OrderName = keyof Orders & string
+
+const GIB = 2 ** 30
+const JOIN_MS = 20
+
+export class FakeChunkServer {
+  readonly replicas = new Map<number, FakeReplica>()
+  readonly received: { order: OrderName; params: unknown }[] = []
+  /** Answers an order with this code instead of obeying. */
+  readonly refuse = new Map<OrderName, string>()
+  /** Joins are accepted and never end. */
+  joinsHang = false
+  server = 0
+  registration = 0
+  freeBytes: number
+  isRegistered = false
+  readonly #options: FakeChunkServerOptions
+  #incarnation = 0
+  #crashes = 0
+  #storeUuid: string
+  #dialer: Dialer | null = null
+  #clock: ClockView | null = null
+  #host: SimulatedHost | null = null
+  #up: Caller<ChunkServerUpMethods> | null = null
+  #heartbeat = 0
+  #timer: Timer | null = null
+
+  constructor(options: FakeChunkServerOptions) {
+    this.#options = options
+    this.freeBytes = options.freeBytes ?? 100 * GIB
+    this.#storeUuid = `store ${options.name}`
+  }
+
+  get name(): string {
+    return this.#options.name
+  }
+
+  get isRunning(): boolean {
+    return this.#dialer !== null
+  }
+
+  /** A new process. `uncleanStop`: it finds these chunks on its open list. */
+  start(uncleanChunks: readonly number[] = []): void {
+    const { clock, network, name, random, metadataServer, clusterName } = this.#options
+    this.#incarnation += 1
+    this.#heartbeat = 0
+    for (const chunk of uncleanChunks) {
+      const replica = this.replicas.get(chunk)
+      if (replica !== undefined) replica.unclean = true
+    }
+    const view = clock.view()
+    const host = network.host(name)
+    this.#clock = view
+    this.#host = host
+    this.#dialer = new Dialer({
+      network: host,
+      clock: view,
+      random: random.fork(`${name} ${this.#incarnation}`),
+      logger: silentLogger,
+      pool: new BufferPool(),
+      address: { host: metadataServer.host, port: metadataServer.port + 1 },
+      identity: () => ({ role: 'cs', clusterName, clusterUuid: '', session: 0, name }),
+      onPeer: (peer) => this.#connected(peer, view),
+    }).start()
+  }
+
+  /** kill -9. */
+  crash(): void {
+    this.#clock?.stop()
+    this.#timer?.cancel()
+    this.#host?.stop()
+    this.#dialer = null
+    this.isRegistered = false
+    this.#up = null
+  }
+
+  /** Power cut: crash counted, and what was open is unclean at the next start. */
+  losePower(): void {
+    this.#crashes += 1
+    this.crash()
+  }
+
+  /** The store is restored from a copy taken at this registration number. */
+  rollBackRegistration(registration: number): void {
+    this.registration = registration
+  }
+
+  report<N extends 'cs.badPages' | 'cs.badReplica' | 'cs.joinFailed'>(
+    method: N,
+    params: ParamsOf<ChunkServerUpMethods, N>,
+  ): void {
+    if (this.#up?.notify(method, params) !== true) throw new Error('not connected')
+  }
+
+  ordersOf(name: OrderName): unknown[] {
+    return this.received.filter((entry) => entry.order === name).map((entry) => entry.params)
+  }
+
+  #connected(peer: Peer, clock: ClockView): void {
+    peer.serve(chunkServerOrderMethods, this.#handlers(clock))
+    const up = peer.caller(chunkServerUpMethods)
+    this.#register(up, clock).catch((error: unknown) => {
+      this.lastError = error
+      peer.close('registration failed')
+    })
+  }
+
+  lastError: unknown = null
+
+  async #register(up: Caller<ChunkServerUpMethods>, clock: ClockView): Promise<void> {
+    const { name, hostId } = this.#options
+    const answer = await up.call('cs.register', {
+      server: this.server,
+      storeUuid: this.#storeUuid,
+      registration: this.registration,
+      incarnation: this.#incarnation,
+      crashes: this.#crashes,
+      uncleanStop: 'none',
+      hostId: hostId ?? name,
+      hostName: name,
+      location: '0.0.0',
+      tier: 0,
+      host: name,
+      port: 5000,
+      space: this.#space(),
+      checksums: true,
+      replicaCount: this.replicas.size,
+    })
+    this.server = answer.server
+    this.registration = answer.registration
+    const replicas = [...this.replicas].map(([chunk, { version, role, lease, unclean, damaged }]) => {
+      return { chunk, version, role, lease, unclean, damaged }
+    })
+    await up.call('cs.report', { replicas, last: true })
+    this.isRegistered = true
+    this.#up = up
+    this.#beat(up, clock, answer.heartbeatMs)
+  }
+
+  #space(): { totalBytes: number; freeBytes: number } {
+    return { totalBytes: this.#options.totalBytes ?? 100 * GIB, freeBytes: this.freeBytes }
+  }
+
+  #beat(up: Caller<ChunkServerUpMethods>, clock: ClockView, periodMs: number): void {
+    this.#timer?.cancel()
+    this.#heartbeat += 1
+    const counter = this.#heartbeat
+    const sent = up.notify('cs.heartbeat', {
+      counter,
+      space: this.#space(),
+      flags: 'C',
+      oldestIoAgeMs: 0,
+      counters: {},
+    })
+    if (!sent) {
+      this.isRegistered = false
+      return
+    }
+    this.#timer = clock.setTimer(periodMs, () => this.#beat(up, clock, periodMs))
+  }
+
+  #obey<N extends OrderName>(order: N, params: unknown): void {
+    this.received.push({ order, params })
+    const code = this.refuse.get(order)
+    if (code !== undefined) throw new CairnError(code, 'refused by the test')
+  }
+
+  #handlers(clock: ClockView): Handlers<Orders> {
+    const obey = this.#obey.bind(this)
+    return {
+      'replica.create': (params) => {
+        obey('replica.create', params)
+        const failed: { chunk: number; code: string }[] = []
+        for (const { chunk, version, role, lease } of params.replicas) {
+          if (this.replicas.has(chunk)) failed.push({ chunk, code: 'REFUSED' })
+          else this.replicas.set(chunk, newReplica(version, role, lease))
+        }
+        return { failed }
+      },
+      'replica.persist': (params) => {
+        obey('replica.persist', params)
+        return { held: params.replicas.map((order) => this.#persist(order)) }
+      },
+      'replica.delete': (params) => {
+        obey('replica.delete', params)
+        const deleted: number[] = []
+        const refused: number[] = []
+        for (const { chunk, versionMax } of params.replicas) {
+          const replica = this.replicas.get(chunk)
+          if (replica !== undefined && replica.version > versionMax) refused.push(chunk)
+          else {
+            this.replicas.delete(chunk)
+            deleted.push(chunk)
+          }
+        }
+        return { deleted, refused }
+      },
+      'replica.join': (params, peer) => {
+        obey('replica.join', params)
+        if (!this.joinsHang) clock.setTimer(JOIN_MS, () => this.#joined(params, peer))
+        return {}
+      },
+      'replica.heal': (params) => {
+        obey('replica.heal', params)
+        const replica = this.#at(params.chunk, params.version)
+        replica.unclean = false
+        replica.complete = true
+        return { writtenEnd: replica.writtenEnd, adoptedPages: 0 }
+      },
+      'replica.repair': (params) => {
+        obey('replica.repair', params)
+        return {
+          repaired: params.sources.length > 0 ? params.pages.length : 0,
+          lost: params.sources.length > 0 ? 0 : params.pages.length,
+        }
+      },
+      'replica.promote': (params) => {
+        obey('replica.promote', params)
+        const replica = this.#at(params.chunk, params.version)
+        if (!replica.complete) throw new CairnError('NOT_IN_SYNC', 'it has to join first')
+        replica.role = 'in-sync'
+        return {}
+      },
+      'replica.close': (params) => {
+        obey('replica.close', params)
+        return {}
+      },
+      'cs.ping': () => ({ incarnation: this.#incarnation }),
+    }
+  }
+
+  #at(chunk: number, version: number): FakeReplica {
+    const replica = this.replicas.get(chunk)
+    if (replica === undefined) throw new CairnError('NO_REPLICA', `no replica of ${chunk}`)
+    if (replica.version !== version)
+      throw new CairnError('WRONG_VERSION', `chunk ${chunk} is at ${replica.version}`)
+    return replica
+  }
+
+  #persist(
+    order: ParamsOf<Orders, 'replica.persist'>['replicas'][number],
+  ): ResultOf<Orders, 'replica.persist'>['held'][number] {
+    const { chunk, version, role, lease } = order
+    const replica = this.replicas.get(chunk)
+    if (replica === undefined) return { chunk, version: 0, code: 'NO_REPLICA' }
+    if (version < replica.version) return { chunk, version: replica.version }
+    replica.version = version
+    replica.role = role
+    replica.lease = Math.max(lease, replica.lease)
+    if (role !== 'in-sync') replica.complete = false
+    return { chunk, version }
+  }
+
+  #joined({ chunk, version, attempt }: ParamsOf<Orders, 'replica.join'>, peer: Peer): void {
+    const replica = this.replicas.get(chunk)
+    if (replica === undefined || replica.version !== version) return
+    replica.complete = true
+    replica.unclean = false
+    replica.damaged = false
+    peer
+      .caller(chunkServerUpMethods)
+      .notify('cs.joined', { chunk, version, attempt, bytesPulled: 4096, lostPages: 0 })
+  }
+}
+
+function newReplica(version: number, role: ReplicaRole, lease: number): FakeReplica {
+  const complete = role === 'in-sync'
+  return { version, role, lease, unclean: false, damaged: false, complete, writtenEnd: 0 }
+}
