@@ -12,7 +12,7 @@ import type { Address } from '../../platform/network.ts'
 import { NodeDisk } from '../../platform/node/disk.ts'
 import { nodeClock, nodeRandom } from '../../platform/node/platform.ts'
 import type { ServiceEntry } from '../../wire/messages/statistics.ts'
-import { writeListenSetting } from '../chunk-repository.ts'
+import { writeListenSetting } from '../listen-setting.ts'
 import { localAddressTowards } from '../local-address.ts'
 
 export interface MakeChunkServer {
@@ -48,10 +48,8 @@ export async function makeChunkServer(options: MakeChunkServer): Promise<void> {
   }
   fs.mkdirSync(repository, { recursive: true })
   const host = options.listen?.host ?? (await localAddressTowards(options.metadataServers))
-  if (options.warn !== null) {
-    for (const warning of await warningsFor({ repository, hostId: identity.hostId, address: host, services }))
-      options.warn(warning)
-  }
+  void services
+  void identity
   writeListenSetting(repository, { host, port: options.listen?.port ?? 0 })
   await createStore({
     disk: new NodeDisk(repository),

@@ -13,7 +13,7 @@ import { isPortFree, parsePortRange } from '../local-address.ts'
 import { lockRepository } from '../repository-lock.ts'
 import { bootPlugins } from '../plugins.ts'
 import type { RunningRole } from '../role-process.ts'
-import { type ListenSetting, readListenSetting } from '../chunk-repository.ts'
+import { readListenSetting } from '../listen-setting.ts'
 
 export interface ChunkServerRole {
   readonly cluster: string
@@ -56,7 +56,7 @@ export async function startChunkServer(role: ChunkServerRole): Promise<RunningRo
 
 async function listenOnFreePort(
   role: ChunkServerRole,
-  setting: ListenSetting,
+  setting: Address,
   portRange: string,
 ): Promise<ChunkServer> {
   const { first, last } = parsePortRange(portRange)

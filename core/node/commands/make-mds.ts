@@ -1,0 +1,64 @@
+/** Making the first metadata server creates the cluster. Guide: Setting Up the First Metadata Server. */
+import fs from 'node:fs'
+import path from 'node:path'
+import { CairnError } from '../../base/errors.ts'
+import { parsePlacement } from '../../cli/commands/attributes.ts'
+import { checkClusterName, type EtcDirectory } from '../../cli/etc.ts'
+import { createCluster } from '../../metadata/server/cluster-repository.ts'
+import { silentLogger } from '../../platform/logger.ts'
+import type { Address } from '../../platform/network.ts'
+import { nodeClock, nodeRandom } from '../../platform/node/platform.ts'
+import { SqliteStore } from '../../platform/node/sqlite-store.ts'
+import { writeListenSetting } from '../listen-setting.ts'
+import { METADATA_DATABASE } from '../roles/metadata-server.ts'
+
+export interface MakeMetadataServer {
+  readonly cluster: string
+  readonly address: Address
+  readonly repository: string
+  readonly etc: EtcDirectory
+  /** "N" or "N:M". */
+  readonly replicas: string
+  readonly failureDomain: string
+}
+
+/** Durable when it resolves. Throws USAGE, and REFUSED when the directory holds something. */
+export async function makeMetadataServer(options: MakeMetadataServer): Promise<void> {
+  const { repository, etc } = options
+  const cluster = checkClusterName(options.cluster)
+  const placement = parsePlacement([
+    `replicas=${options.replicas}`,
+    `failure-domain=${options.failureDomain}`,
+  ])
+  if (fs.existsSync(repository) && fs.readdirSync(repository).some((name) => name !== 'lost+found')) {
+    throw new CairnError('REFUSED', `${repository} is not empty`, {
+      next: 'name a directory that does not exist yet, or an empty one',
+    })
+  }
+  // A cluster is created beside its place and renamed there: a crash leaves no half-made repository.
+  const draft = `${repository}.new`
+  fs.rmSync(draft, { recursive: true, force: true })
+  fs.mkdirSync(draft, { recursive: true, mode: 0o700 })
+  let fatal: Error | null = null
+  await createCluster(
+    {
+      store: await SqliteStore.open(path.join(draft, METADATA_DATABASE)),
+      clock: nodeClock,
+      random: nodeRandom,
+      logger: silentLogger,
+      onFatal: (error) => {
+        fatal = error
+      },
+    },
+    { name: cluster, placement },
+  )
+  if (fatal !== null) throw fatal
+  writeListenSetting(draft, options.address)
+  if (fs.existsSync(repository)) fs.rmdirSync(repository)
+  fs.renameSync(draft, repository)
+  const parent = fs.openSync(path.dirname(path.resolve(repository)), 'r')
+  fs.fsyncSync(parent)
+  fs.closeSync(parent)
+  etc.hostIdentity()
+  etc.addBootstrapAddress(cluster, options.address)
+}

@@ -1,0 +1,83 @@
+/** `cairn mds -r DIR`: a metadata server on its repository, until it is stopped. */
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { BufferPool } from '../../base/buffer-pool.ts'
+import { CairnError } from '../../base/errors.ts'
+import type { EtcDirectory } from '../../cli/etc.ts'
+import { MetadataServer } from '../../metadata/server/metadata-server.ts'
+import type { ProcessUsage } from '../../metadata/server/cluster-statistics.ts'
+import type { Logger } from '../../platform/logger.ts'
+import { nodeClock, nodeNetwork, nodeRandom } from '../../platform/node/platform.ts'
+import { SqliteStore } from '../../platform/node/sqlite-store.ts'
+import { readListenSetting } from '../listen-setting.ts'
+import { bootPlugins } from '../plugins.ts'
+import { lockRepository } from '../repository-lock.ts'
+import type { RunningRole } from '../role-process.ts'
+
+export const METADATA_DATABASE = 'metadata.db'
+
+export interface MetadataServerRole {
+  readonly cluster: string
+  readonly repository: string
+  readonly etc: EtcDirectory
+  readonly logger: Logger
+}
+
+export async function startMetadataServer(role: MetadataServerRole): Promise<RunningRole> {
+  const database = path.join(role.repository, METADATA_DATABASE)
+  if (!fs.existsSync(database)) {
+    throw new CairnError('NOT_FOUND', `${role.repository} holds no metadata`, {
+      next: 'attach or mount the disk, or create a cluster with: cairn make-mds -I',
+    })
+  }
+  const lock = lockRepository(role.repository)
+  const plugins = await bootPlugins({
+    role: 'mds',
+    etc: role.etc,
+    logger: role.logger,
+    socketName: `mds-${path.basename(role.repository)}`,
+  })
+  let endedBecause: (reason: string) => void = () => {}
+  let failed: (error: Error) => void = () => {}
+  const ended = new Promise<string>((resolve, reject) => {
+    endedBecause = resolve
+    failed = reject
+  })
+  const server = await MetadataServer.start({
+    store: await SqliteStore.open(database),
+    clock: nodeClock,
+    network: nodeNetwork,
+    random: nodeRandom,
+    logger: role.logger,
+    pool: new BufferPool(),
+    address: readListenSetting(role.repository),
+    hostName: os.hostname(),
+    onFatal: failed,
+    onShutdown: () => endedBecause('shut down by an administrator'),
+    usage: usageMeter(),
+  })
+  return {
+    ended,
+    async stop() {
+      await server.close()
+      await plugins.stop()
+      lock.release()
+    },
+  }
+}
+
+/** Of this process since the last call. */
+function usageMeter(): () => ProcessUsage {
+  let last = process.cpuUsage()
+  let lastMs = nodeClock.nowMs()
+  return () => {
+    const now = process.cpuUsage()
+    const nowMs = nodeClock.nowMs()
+    const busyMs = (now.user + now.system - last.user - last.system) / 1000
+    const cpuPct = nowMs > lastMs ? (100 * busyMs) / (nowMs - lastMs) : 0
+    last = now
+    lastMs = nowMs
+    return { cpuPct, memBytes: process.memoryUsage.rss() }
+  }
+}
