@@ -46,7 +46,7 @@ export interface FakeChunkServerOptions {
 }
 
 type Orders = ChunkServerOrderMethods
-type OrderName = keyof Orders & string
+type OrderName = keyof Orders
 
 const GIB = 2 ** 30
 const JOIN_MS = 20

@@ -24,7 +24,7 @@ import { type SimulatedHost, SimulatedNetwork } from './simulated-network.ts'
 import { SimulatedStore, SimulatedStoreContents } from './simulated-store.ts'
 
 type Methods = MetadataMethods
-type Name = keyof Methods & string
+type Name = keyof Methods
 type WithoutMutation<P> = Omit<P, 'mutation'>
 
 const CLUSTER_NAME = 'scene'

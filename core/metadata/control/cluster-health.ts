@@ -14,6 +14,7 @@ export interface ServerCounts {
   readonly offline: number
 }
 
+const OFFLINE_CALM_MS = 1000
 const FILL_WARN_PCT = 80
 const FILL_STEP_PCT = 5
 
@@ -21,6 +22,7 @@ export class ClusterHealth {
   readonly #master: Master
   readonly #events: EventRecorder
   #isInformed = false
+  #lastOfflineMs = Number.NEGATIVE_INFINITY
   #announced = ''
   #announcedFillPct = 0
 
@@ -68,7 +70,23 @@ export class ClusterHealth {
     return inactive + offline === 0 ? 'healthy' : 'degraded'
   }
 
-  /** After a server changed its state. */
+  /**
+   * New copies: not before all servers were heard, not while the cluster has failed, and not in the moment
+   * after a server went offline, because others may follow together with it.
+   */
+  get mayCopy(): boolean {
+    const isCalm = this.#master.clock.nowMs() - this.#lastOfflineMs >= OFFLINE_CALM_MS
+    return isCalm && this.#isInformed && !this.isFailed
+  }
+
+  serverChanged(server: number): void {
+    if (this.#master.state.servers.get(server)?.state === 'offline') {
+      this.#lastOfflineMs = this.#master.clock.nowMs()
+    }
+    this.maybeAnnounce()
+  }
+
+  /** After something that decides the status changed. */
   maybeAnnounce(): void {
     const { status } = this
     if (status === 'unknown') return

@@ -19,7 +19,7 @@ const PROMOTE_TIMEOUT_MS = 10_000
 
 export interface ReconcilerParts {
   readonly master: Master
-  readonly driver: () => EpochDriver
+  readonly driver: EpochDriver
   readonly joins: Joins
   readonly troubles: Troubles
   readonly events: EventRecorder
@@ -62,11 +62,11 @@ export class Reconciler {
   }
 
   #isCurrent(drive: Drive): boolean {
-    return !this.#parts.master.isStopped && this.#parts.driver().isCurrent(drive)
+    return !this.#parts.master.isStopped && this.#parts.driver.isCurrent(drive)
   }
 
   #fail(drive: Drive, server: number, code: string): void {
-    if (this.#isCurrent(drive)) this.#parts.driver().failed(drive, server, 'exists', code)
+    if (this.#isCurrent(drive)) this.#parts.driver.failed(drive, server, 'exists', code)
   }
 
   async #run(drive: Drive): Promise<void> {
@@ -89,7 +89,7 @@ export class Reconciler {
       if (!this.#isCurrent(drive)) return
       if (code !== '') return this.#fail(drive, server, code)
     }
-    this.#parts.driver().activate(drive)
+    this.#parts.driver.activate(drive)
   }
 
   /** Uncrashed first (rules J1, J3), then the lowest number, so that a repeated choice is the same. */

@@ -33,8 +33,8 @@ export interface RecoveryParts {
   readonly driver: EpochDriver
   readonly joins: Joins
   readonly events: EventRecorder
-  /** The cluster has failed: no new copies until the operator acts. */
-  readonly isClusterFailed: () => boolean
+  /** Not while the cluster has failed: then the operator acts first. */
+  readonly mayCopy: () => boolean
 }
 
 export class Recovery {
@@ -228,7 +228,7 @@ export class Recovery {
       failed: troubles.failedOf(row.chunk),
       unclean: troubles.uncleanOf(row.chunk),
       barred,
-      mayCopy: !this.#parts.isClusterFailed() && view.joinTotal < master.parameter('mds.replication.max'),
+      mayCopy: this.#parts.mayCopy() && view.joinTotal < master.parameter('mds.replication.max'),
     }
     const policy = {
       failureDomain: placement.failureDomain,
@@ -287,7 +287,7 @@ export class Recovery {
       this.#delayed.set(row.chunk, barredUntilMs)
     } else if (plan.reason === 'no-target' || plan.reason === 'copies-not-allowed') {
       const isLimited = this.#parts.view.joinTotal > 0 && this.#starved.size < QUEUED_COUNT_MAX
-      if (isLimited && !this.#parts.isClusterFailed()) this.#starved.add(row.chunk)
+      if (isLimited && this.#parts.mayCopy()) this.#starved.add(row.chunk)
     }
     master.logger.debug('chunk waits', { chunk: row.chunk, reason: plan.reason, shortage: plan.shortage })
   }

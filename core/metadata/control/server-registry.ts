@@ -175,7 +175,9 @@ export class ServerRegistry {
   }
 
   #flagsChanged(connection: ServerConnection, flags: string): void {
-    const failures = [...flags].filter((flag) => 'HhRTSs'.includes(flag) && !connection.flags.includes(flag))
+    const failures = Array.from(flags).filter(
+      (flag) => 'HhRTSs'.includes(flag) && !connection.flags.includes(flag),
+    )
     connection.flags = flags
     if (failures.length === 0) return
     const message = `CS#${connection.server} has reported hard error on its disk (flags ${flags})`

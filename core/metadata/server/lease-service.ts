@@ -61,7 +61,7 @@ export class LeaseService implements LeasePublisher {
     if (holder !== undefined && !holder.pinned) {
       await this.#recall(holder)
       const isStill = this.#otherHolder(inode, session)?.lease === holder.lease
-      const isSilent = this.#parts.sessions.get(holder.session)?.peer == null
+      const isSilent = (this.#parts.sessions.get(holder.session)?.peer ?? null) === null
       // A holder that is alive and busy has not closed the file: what is known is good enough then.
       if (isStill && isSilent) throw wireError('TRY_AGAIN', 'the writer of this file does not answer')
     }

@@ -342,6 +342,7 @@ test('too many offline servers on too many hosts: the cluster fails, nothing is 
   await session.mutate('admin.setConfig', { key: 'mds.wd.offline_tout', value: '2s' })
   const { inode, lease, chunk } = await writtenFile(session)
   await session.call('intent.clear', { inode, lease, chunks: [chunk] })
+  const before = scene.inSync(chunk)
   const victims = [
     ...scene
       .inSync(chunk)

@@ -76,7 +76,12 @@ export class MetadataServer {
     const store = new MeasuredStore(options.store, clock)
     const { state, log, clusterName, clusterUuid } = await openRepository({ ...options, store })
     const master = new Master({ state, log, clock, random, logger })
-    const control = new ControlPlane({ ...options, master, store, clusterName, clusterUuid })
+    const control = new ControlPlane({
+      onShutdown: () => {},
+      usage: () => ({ cpuPct: 0, memBytes: 0 }),
+      ...options,
+      ...{ master, store, clusterName, clusterUuid },
+    })
     const server = new WireServer({
       network,
       clock,

@@ -1,0 +1,167 @@
+/**
+ * Builds the parts that keep chunks replicated and connects them. The graph is a ring (the driver tells
+ * recovery, recovery drives the driver), closed here by small callbacks; nothing runs before `start`.
+ */
+import type { ChunkServerUpMethods } from '../../wire/messages/chunk.ts'
+import type { Handlers } from '../../wire/types.ts'
+import type { LogCommand } from '../state/commands.ts'
+import type { CommandResult } from '../state/result.ts'
+import { Changes } from './changes.ts'
+import { ChunkCensus } from './chunk-census.ts'
+import { ChunkWaiters } from './chunk-waiters.ts'
+import { ClusterHealth } from './cluster-health.ts'
+import { EpochDriver } from './epoch-driver.ts'
+import { EventRecorder } from './event-recorder.ts'
+import { Garbage } from './garbage.ts'
+import { Joins } from './joins.ts'
+import type { Master } from './master.ts'
+import { Promotions } from './promotions.ts'
+import { Reconciler } from './reconciler.ts'
+import { Recovery } from './recovery.ts'
+import { ReportProcessing } from './report-processing.ts'
+import type { ServerConnection } from './server-connection.ts'
+import { ServerOrders } from './server-orders.ts'
+import { ServerRegistry } from './server-registry.ts'
+import { ServersView } from './servers-view.ts'
+import { Troubles } from './troubles.ts'
+
+/** What the requests' side wants to know, and answers. */
+export interface ReplicationEvents {
+  /** Its replicas are being created for a command that is not applied yet. */
+  isCreating(chunk: number): boolean
+  /** A new epoch, or a new in-sync member. */
+  onMoved(chunk: number): void
+  onLeasesEnded(): void
+  onSessionEnded(session: number): void
+  onIntentEnded(chunk: number): void
+}
+
+export class ReplicationControl {
+  readonly master: Master
+  readonly events: EventRecorder
+  readonly health: ClusterHealth
+  readonly connections = new Map<number, ServerConnection>()
+  readonly view: ServersView
+  readonly waiters: ChunkWaiters
+  readonly orders: ServerOrders
+  readonly joins: Joins
+  readonly recovery: Recovery
+  readonly census: ChunkCensus
+  readonly registry: ServerRegistry
+  readonly connectionOf = (server: number): ServerConnection | undefined => this.connections.get(server)
+  readonly #driver: EpochDriver
+  readonly #promotions: Promotions
+  readonly #changes: Changes
+
+  constructor(master: Master, outside: ReplicationEvents) {
+    const { connectionOf } = this
+    this.master = master
+    const events = (this.events = new EventRecorder(master))
+    this.health = new ClusterHealth(master, events)
+    const view = (this.view = new ServersView(master, this.connections))
+    const waiters = (this.waiters = new ChunkWaiters(master))
+    const orders = (this.orders = new ServerOrders(master, connectionOf))
+    const troubles = new Troubles(master.clock)
+    const joinFailed = (chunk: number, server: number) =>
+      this.recovery.memberFailed(chunk, server, 'exists', 'later')
+    const joins = (this.joins = new Joins(master, view, events, connectionOf, { joinFailed }))
+    const isInformed = () => this.health.isInformed
+    const garbage = new Garbage({ master, orders, view, events, isInformed })
+    const driver: EpochDriver = new EpochDriver(master, orders, {
+      memberFailed: ({ chunk }, server, kind) => this.recovery.memberFailed(chunk, server, kind, 'urgent'),
+      alarm: (chunk, server, held) => garbage.alarm(server, chunk, held),
+      reconcile: (drive) => reconciler.add(drive),
+    })
+    this.#driver = driver
+    const reconciler = new Reconciler({ master, driver, joins, troubles, events, connectionOf })
+    const mayCopy = () => this.health.mayCopy
+    const recovery = new Recovery({ master, view, troubles, driver, joins, events, mayCopy })
+    this.recovery = recovery
+    this.#promotions = new Promotions(master, connectionOf, (chunk, server) =>
+      recovery.memberFailed(chunk, server, 'exists', 'urgent'),
+    )
+    const isCreating = (chunk: number) => outside.isCreating(chunk)
+    const reports = new ReportProcessing({ master, recovery, troubles, garbage, events, isCreating })
+    this.census = new ChunkCensus({
+      master,
+      view,
+      joins,
+      waiters,
+      isVoid: (chunk) => reports.isVoid(chunk),
+      look: (chunk) => void recovery.look(chunk, 'later'),
+    })
+    this.registry = new ServerRegistry({
+      master,
+      connections: this.connections,
+      reports,
+      troubles,
+      health: this.health,
+      events,
+      onReady: (connection) => this.#serverReady(connection),
+      onLost: (server) => joins.serverLost(server),
+      onStateChanged: (server) => this.#serverChanged(server),
+    })
+    this.#changes = new Changes({
+      ...{ master, driver, joins, recovery, orders, troubles, waiters, promotions: this.#promotions },
+      onMoved: (chunk) => outside.onMoved(chunk),
+      onLeasesEnded: () => outside.onLeasesEnded(),
+      onSessionEnded: (session) => outside.onSessionEnded(session),
+      onIntentEnded: (chunk) => outside.onIntentEnded(chunk),
+      onConfigChanged: () => this.health.maybeAnnounce(),
+    })
+  }
+
+  /** This member became master. */
+  start(): void {
+    this.#changes.takeOver()
+    this.census.start()
+  }
+
+  onApplied(entry: LogCommand, result: CommandResult): void {
+    this.#changes.onApplied(entry, result)
+  }
+
+  /** What a chunk server may tell, apart from reports about replicas (server/member-reports.ts). */
+  handlers(): Pick<
+    Handlers<ChunkServerUpMethods>,
+    'cs.register' | 'cs.report' | 'cs.heartbeat' | 'cs.joined' | 'cs.joinFailed'
+  > {
+    const { registry, joins } = this
+    return {
+      'cs.register': (params, peer) => registry.register(params, peer),
+      'cs.report': (params, peer) => registry.report(params, peer),
+      'cs.heartbeat': (params, peer) => registry.heartbeat(params, peer),
+      'cs.joined': (params, peer) => {
+        const { server } = registry.connectionFor(peer)
+        if (params.lostPages > 0) this.#tellLostPages(server, params.chunk, params.lostPages)
+        joins.joined(server, params)
+        return {}
+      },
+      'cs.joinFailed': (params, peer) => {
+        joins.joinFailed(registry.connectionFor(peer).server, params)
+        return {}
+      },
+    }
+  }
+
+  #serverReady(connection: ServerConnection): void {
+    const { server } = connection
+    for (const { chunk, version } of connection.unpromoted.splice(0)) {
+      this.#promotions.promote(chunk, version, server)
+    }
+    this.#driver.serverReady(server)
+    this.joins.serverReady(server)
+    this.recovery.serverChanged(server)
+  }
+
+  #serverChanged(server: number): void {
+    this.health.serverChanged(server)
+    this.recovery.serverChanged(server)
+  }
+
+  /** Rule J7: what no member can supply is copied as lost, and said. */
+  #tellLostPages(server: number, chunk: number, count: number): void {
+    const message = `${count} pages of chunk ${chunk} are lost: no replica could supply them to CS#${server}`
+    this.events.record('CS', 'err', 'PAGES_LOST', message, `${chunk}`)
+  }
+}
