@@ -52,6 +52,8 @@ export class FileModel {
   readonly name: string
   /** 0: not known (yet). */
   inode = 0
+  /** The client whose change was acknowledged last. */
+  lastWriter = ''
   readonly writes = new Map<number, WriteRecord>()
   #segments: Segment[] = [
     {

@@ -108,6 +108,7 @@ export class Oracle {
 
   acknowledge(client: string, file: FileModel, record: WriteRecord, isDurable: boolean): void {
     this.tick()
+    file.lastWriter = client
     file.acknowledge(record, this.#now, isDurable, this.#oldestView(file))
     this.renewView(client, file, this.#now)
     this.checkedOperationCount++
@@ -151,12 +152,13 @@ export class Oracle {
     file.lostPower(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES)
   }
 
-  flushed(client: string, file: FileModel, issuedAt: number): void {
+  /** A flush covers what was written under its client's lease; whoever wrote before handed over flushed. */
+  flushed(file: FileModel, issuedAt: number, isWriter: boolean): void {
     this.tick()
+    this.checkedOperationCount++
+    if (!isWriter) return
     file.flushed(issuedAt)
     for (const key of this.#powered.keys()) if (key.startsWith(`${file.name} `)) this.#powered.delete(key)
-    this.renewView(client, file, issuedAt)
-    this.checkedOperationCount++
   }
 }
 

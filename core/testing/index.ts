@@ -1,0 +1,10 @@
+/**
+ * The public entry point `@cairn/core/testing`: what a plugin or a program needs for its tests. The kernel and
+ * a whole cluster, both in memory and on virtual time; and the parts they stand on.
+ */
+export { startTestKernel, type TestKernel, type TestKernelOptions, type TestPlugin } from './test-kernel.ts'
+export { startTestCluster, type TestCluster, type TestClusterOptions } from './test-cluster.ts'
+export { SimulatedClock } from './simulated-clock.ts'
+export { SimulatedDisk } from './simulated-disk.ts'
+export { SimulatedNetwork } from './simulated-network.ts'
+export { SeededRandom } from './seeded-random.ts'

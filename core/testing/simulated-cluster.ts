@@ -1,0 +1,347 @@
+/**
+ * A whole cluster in one process: a metadata server, chunk servers and clients, production code all of it,
+ * on a simulated clock, network, store and disks. Everything follows from one seed. Nothing runs by itself:
+ * move time with `clock.advance` and `clock.runUntil`.
+ */
+import type { Client } from '../client/api.ts'
+import { type Logger, silentLogger } from '../platform/logger.ts'
+import { SeededRandom } from './seeded-random.ts'
+import { ROOT_INODE } from '../wire/messages/common.ts'
+import { SimulatedAdmin } from './simulated-admin.ts'
+import { SimulatedClock } from './simulated-clock.ts'
+import { SimulatedDisk } from './simulated-disk.ts'
+import { SimulatedNetwork } from './simulated-network.ts'
+import { ProcessLife } from './simulated-process.ts'
+import { SimulatedStore, SimulatedStoreContents } from './simulated-store.ts'
+import type {
+  ChunkServerRole,
+  ChunkView,
+  MetadataRole,
+  MetadataServerParts,
+  SimulatedRoles,
+} from './simulated-roles.ts'
+import { simulatedRoles } from './simulated-roles.ts'
+
+export const CLUSTER_NAME = 'simulation'
+const BASE_PORT = 2510
+const CHUNK_SERVER_PORT = 5000
+/** A process that ended by itself is started again after this, as a supervisor would. */
+const SUPERVISOR_DELAY_MS = 500
+/** A commit takes so long on the simulated store. */
+const COMMIT_MS_MIN = 0.05
+const COMMIT_MS_SPAN = 2
+
+export interface SimulatedClusterOptions {
+  readonly seed: number
+  readonly chunkServerCount: number
+  /** replicas=N:M of the root directory. */
+  readonly replicas: { readonly normal: number; readonly minimum: number }
+  /** Cluster parameters, as `cairn set-config` takes them. */
+  readonly parameters?: Readonly<Record<string, string>>
+  readonly logger?: (name: string) => Logger
+  /** Local milliseconds per true millisecond of each process's clock. */
+  readonly clockRate?: (name: string) => number
+  /** A process ended by itself, or broke: `error` says why. */
+  readonly onEnded?: (name: string, error: unknown) => void
+  /** For planted bugs. */
+  readonly makeDisk?: (seed: number, clock: SimulatedClock) => SimulatedDisk
+  readonly roles?: Partial<SimulatedRoles>
+}
+
+/** One machine with one process on it, which may be dead at the moment. */
+export abstract class SimulatedNode {
+  readonly name: string
+  readonly host: string
+  /** Null: nothing of it outlives a process, or not on a disk of this kind. */
+  disk: SimulatedDisk | null
+  protected readonly cluster: SimulatedCluster
+  protected life: ProcessLife | null = null
+  #lifeCount = 0
+
+  constructor(cluster: SimulatedCluster, name: string, disk: SimulatedDisk | null) {
+    this.cluster = cluster
+    this.name = name
+    this.host = `${name}.host`
+    this.disk = disk
+  }
+
+  /** Id of the chunk server; 0: it is none, or has none yet. */
+  get server(): number {
+    return 0
+  }
+
+  get isRunning(): boolean {
+    return this.life !== null
+  }
+
+  /** Starts the process when it is dead. */
+  restart(): void {
+    if (this.life !== null) return
+    const life = this.cluster.newLife(this.name, this.host, ++this.#lifeCount)
+    this.life = life
+    this.begin(life).catch((error: unknown) => this.ended(life, error))
+  }
+
+  /** kill -9. */
+  crash(): void {
+    this.#stop(false)
+    this.disk?.crashProcess()
+    this.forget()
+  }
+
+  /** The machine loses power: memory gone, unsynced sectors of its disk perhaps too, peers not told. */
+  losePower(): void {
+    this.#stop(true)
+    this.disk?.losePower()
+    this.forget()
+  }
+
+  pause(): void {
+    this.life?.clock.pause()
+  }
+
+  resume(): void {
+    this.life?.clock.resume()
+  }
+
+  protected abstract begin(life: ProcessLife): Promise<void>
+  protected abstract forget(): void
+
+  /** The process ended by itself. */
+  protected ended(life: ProcessLife, reason: unknown): void {
+    if (life !== this.life) return
+    this.cluster.processEnded(this.name, reason)
+    this.crash()
+    this.cluster.clock.setTimer(SUPERVISOR_DELAY_MS, () => this.restart())
+  }
+
+  #stop(isSilent: boolean): void {
+    const life = this.life
+    this.life = null
+    life?.end(isSilent)
+    // A machine that comes back answers old connections with a reset.
+    if (isSilent) this.cluster.noteSilentEnd(this.host)
+  }
+}
+
+export class MetadataServerNode extends SimulatedNode {
+  readonly contents = new SimulatedStoreContents()
+  role: MetadataRole | null = null
+
+  constructor(cluster: SimulatedCluster) {
+    super(cluster, 'mds', null)
+  }
+
+  get address(): { host: string; port: number } {
+    return { host: this.host, port: BASE_PORT }
+  }
+
+  protected async begin(life: ProcessLife): Promise<void> {
+    const parts = (): MetadataServerParts => ({
+      store: new SimulatedStore(this.contents, {
+        schedule: (callback) =>
+          void life.clock.setTimer(COMMIT_MS_MIN + life.random.float() * COMMIT_MS_SPAN, callback),
+      }),
+      clock: life.clock,
+      network: life.network,
+      random: life.random,
+      logger: this.cluster.loggerOf(this.name),
+      clusterName: CLUSTER_NAME,
+      hostName: this.host,
+      address: this.address,
+      onFatal: (error) => this.ended(life, error),
+    })
+    if (this.contents.appliedIndex === 0) await this.cluster.roles.createCluster(parts())
+    const role = await this.cluster.roles.metadataServer(parts())
+    if (life === this.life) this.role = role
+  }
+
+  protected forget(): void {
+    this.role = null
+  }
+}
+
+export class ChunkServerNode extends SimulatedNode {
+  role: ChunkServerRole | null = null
+  #server = 0
+  #isMade = false
+
+  constructor(cluster: SimulatedCluster, name: string, disk: SimulatedDisk) {
+    super(cluster, name, disk)
+  }
+
+  override get server(): number {
+    if (this.role !== null && this.role.server !== 0) this.#server = this.role.server
+    return this.#server
+  }
+
+  get simulatedDisk(): SimulatedDisk {
+    return this.disk as SimulatedDisk
+  }
+
+  /** How often its disk was replaced. */
+  wipeCount = 0
+
+  /** kill -9, and the disk is replaced by an empty one: what starts again is a new chunk server. */
+  wipe(): void {
+    this.crash()
+    this.wipeCount++
+    this.disk = this.cluster.makeDisk(`${this.name} ${this.wipeCount}`)
+    this.#isMade = false
+    this.#server = 0
+  }
+
+  protected async begin(life: ProcessLife): Promise<void> {
+    const parts = {
+      disk: this.simulatedDisk,
+      clock: life.clock,
+      network: life.network,
+      random: life.random,
+      logger: this.cluster.loggerOf(this.name),
+      clusterName: CLUSTER_NAME,
+      address: { host: this.host, port: CHUNK_SERVER_PORT },
+      metadataServer: this.cluster.metadataServer.address,
+      hostName: this.host,
+      onFatal: (error: Error) => this.ended(life, error),
+    }
+    if (!this.#isMade) {
+      await this.cluster.roles.makeChunkStore(parts)
+      this.#isMade = true
+    }
+    const role = await this.cluster.roles.chunkServer(parts)
+    if (life === this.life) this.role = role
+  }
+
+  protected forget(): void {
+    this.role = null
+  }
+}
+
+export class ClientNode extends SimulatedNode {
+  client: Client | null = null
+  readonly #onClient: (client: Client) => void
+
+  constructor(cluster: SimulatedCluster, name: string, onClient: (client: Client) => void = () => {}) {
+    super(cluster, name, null)
+    this.#onClient = onClient
+  }
+
+  protected async begin(life: ProcessLife): Promise<void> {
+    const { host, port } = this.cluster.metadataServer.address
+    const client = await this.cluster.roles.client(
+      { cluster: CLUSTER_NAME, metadataServers: [`${host}:${port}`], kind: 'test', name: this.name },
+      {
+        clock: life.clock,
+        network: life.network,
+        random: life.random,
+        logger: this.cluster.loggerOf(this.name),
+        hostName: this.host,
+      },
+    )
+    if (life !== this.life) return
+    this.client = client
+    this.#onClient(client)
+  }
+
+  protected forget(): void {
+    this.client = null
+  }
+}
+
+export class SimulatedCluster {
+  readonly options: SimulatedClusterOptions
+  readonly clock = new SimulatedClock()
+  readonly random: SeededRandom
+  readonly network: SimulatedNetwork
+  readonly roles: SimulatedRoles
+  readonly metadataServer: MetadataServerNode
+  readonly chunkServers: readonly ChunkServerNode[]
+  readonly clients: ClientNode[] = []
+
+  #adminCount = 0
+
+  constructor(options: SimulatedClusterOptions) {
+    this.options = options
+    this.random = new SeededRandom(options.seed)
+    this.network = new SimulatedNetwork(this.clock, this.random.fork('network'))
+    this.roles = { ...simulatedRoles, ...options.roles }
+    this.metadataServer = new MetadataServerNode(this)
+    this.chunkServers = Array.from({ length: options.chunkServerCount }, (_, index) => {
+      const name = `cs${index + 1}`
+      return new ChunkServerNode(this, name, this.makeDisk(name))
+    })
+  }
+
+  makeDisk(name: string): SimulatedDisk {
+    const seed = this.random.fork(`disk ${name}`).uint32()
+    return this.options.makeDisk?.(seed, this.clock) ?? new SimulatedDisk({ seed, clock: this.clock })
+  }
+
+  /** Resolves when all servers serve. Time must move meanwhile: see `runUntil`. */
+  start(): void {
+    this.metadataServer.restart()
+    for (const server of this.chunkServers) server.restart()
+  }
+
+  addClient(name: string, onClient?: (client: Client) => void): ClientNode {
+    const node = new ClientNode(this, name, onClient)
+    this.clients.push(node)
+    return node
+  }
+
+  /** Every chunk as the running metadata server sees it; none while it is down. */
+  chunks(): ChunkView[] {
+    return this.metadataServer.role?.chunks() ?? []
+  }
+
+  /** All servers run, are registered, and the metadata server answers. */
+  get isServing(): boolean {
+    return (
+      this.metadataServer.role !== null && this.chunkServers.every(({ role }) => role?.isRegistered === true)
+    )
+  }
+
+  /** An administrator's session. Close it. */
+  connectAdmin(): Promise<SimulatedAdmin> {
+    const life = this.newLife('admin', 'admin.host', ++this.#adminCount)
+    return SimulatedAdmin.connect(life, CLUSTER_NAME, this.metadataServer.address)
+  }
+
+  /** Sets the parameters and the attributes of the root directory as the options say. */
+  async configure(): Promise<void> {
+    const admin = await this.connectAdmin()
+    for (const [key, value] of Object.entries(this.options.parameters ?? {}))
+      await admin.metadata.call('admin.setConfig', { mutation: admin.mutation(), key, value })
+    const { normal, minimum } = this.options.replicas
+    const attributes = { replicasNormal: normal, replicasMinimum: minimum }
+    const mutation = admin.mutation()
+    await admin.metadata.call('attr.set', { mutation, inode: ROOT_INODE, recursive: false, attributes })
+    await admin.close()
+  }
+
+  loggerOf(name: string): Logger {
+    return this.options.logger?.(name) ?? silentLogger
+  }
+
+  newLife(name: string, host: string, number: number): ProcessLife {
+    this.#resetOldConnections(host)
+    const skew = { rate: this.options.clockRate?.(name) ?? 1, bootOffsetMs: 1000 }
+    return new ProcessLife(this.clock, this.network, host, this.random.fork(`${name} ${number}`), skew)
+  }
+
+  processEnded(name: string, reason: unknown): void {
+    this.options.onEnded?.(name, reason)
+  }
+
+  readonly #silentHosts = new Set<string>()
+
+  noteSilentEnd(host: string): void {
+    this.#silentHosts.add(host)
+  }
+
+  #resetOldConnections(host: string): void {
+    if (!this.#silentHosts.delete(host)) return
+    for (const node of [this.metadataServer, ...this.chunkServers, ...this.clients])
+      if (node.host !== host) this.network.cut(host, node.host)
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * How the simulated cluster starts the production code of each role. Replaceable one by one, so that the
+ * simulator can plant bugs and see that it finds them.
+ */
+import { BufferPool } from '../base/buffer-pool.ts'
+import { ChunkServer } from '../chunkserver/chunk-server.ts'
+import { createStore } from '../chunkserver/store-open.ts'
+import type { Client, ConnectOptions } from '../client/api.ts'
+import { connect } from '../client/client.ts'
+import type { ClientPlatform } from '../client/transport.ts'
+import { createCluster } from '../metadata/server/cluster-repository.ts'
+import { MetadataServer } from '../metadata/server/metadata-server.ts'
+import type { Clock } from '../platform/clock.ts'
+import type { Disk } from '../platform/disk.ts'
+import type { Logger } from '../platform/logger.ts'
+import type { Address, Network } from '../platform/network.ts'
+import type { Random } from '../platform/random.ts'
+import type { Store } from '../platform/store.ts'
+
+/** Where one replica set is, as the quorum sees it. */
+export interface ChunkView {
+  readonly chunk: number
+  readonly inode: number
+  readonly index: number
+  readonly version: number
+  /** In-sync servers of the active epoch. */
+  readonly inSync: readonly number[]
+  /** Nothing is on its way: no pending epoch, no joiner, no writer, no dead writer's mark. */
+  readonly isSettled: boolean
+}
+
+interface ProcessParts {
+  readonly clock: Clock
+  readonly network: Network
+  readonly random: Random
+  readonly logger: Logger
+  readonly clusterName: string
+  readonly hostName: string
+  readonly address: Address
+  readonly onFatal: (error: Error) => void
+}
+
+export interface MetadataServerParts extends ProcessParts {
+  readonly store: Store
+}
+
+export interface MetadataRole {
+  readonly server: MetadataServer
+  chunks(): ChunkView[]
+}
+
+export interface ChunkServerParts extends ProcessParts {
+  readonly disk: Disk
+  readonly metadataServer: Address
+}
+
+export interface ChunkServerRole {
+  /** Id in the cluster; 0: not registered yet. */
+  readonly server: number
+  /** Registered and serving. */
+  readonly isRegistered: boolean
+  /** Ids of the chunks it keeps replicas of. */
+  replicas(): number[]
+}
+
+export interface SimulatedRoles {
+  /** Once, on an empty store. */
+  createCluster(parts: MetadataServerParts): Promise<void>
+  metadataServer(parts: MetadataServerParts): Promise<MetadataRole>
+  /** Once, on an empty disk. */
+  makeChunkStore(parts: ChunkServerParts): Promise<void>
+  chunkServer(parts: ChunkServerParts): Promise<ChunkServerRole>
+  client(options: ConnectOptions, platform: ClientPlatform): Promise<Client>
+}
+
+const POOL_RETAINED_BYTES = 1024 * 1024
+
+export const simulatedRoles: SimulatedRoles = {
+  async createCluster({ store, clock, random, logger, clusterName, onFatal }) {
+    await createCluster({ store, clock, random, logger, onFatal }, { name: clusterName })
+  },
+
+  async metadataServer(parts) {
+    const pool = new BufferPool({ retainedBytesMax: POOL_RETAINED_BYTES })
+    const server = await MetadataServer.start({ ...parts, pool })
+    return { server, chunks: () => chunksOf(server) }
+  },
+
+  async makeChunkStore({ disk, clock, random, clusterName }) {
+    await createStore({ disk, clock, random, clusterName, tier: 0, checksums: true })
+  },
+
+  async chunkServer(parts) {
+    const { disk, clock, network, random, logger, clusterName, hostName } = parts
+    const server = new ChunkServer({
+      disk,
+      clock,
+      network,
+      random,
+      logger,
+      clusterName,
+      metadataAddresses: [parts.metadataServer],
+      listen: parts.address,
+      hostId: hostName,
+      hostName,
+      location: '0.0.0',
+    })
+    await server.start()
+    return {
+      get server() {
+        return server.store?.superblock.server ?? 0
+      },
+      get isRegistered() {
+        return server.isRegistered
+      },
+      replicas: () =>
+        [...(server.store?.replicas.values() ?? [])]
+          .filter(({ deleted }) => !deleted)
+          .map(({ chunk }) => chunk),
+    }
+  },
+
+  client: connect,
+}
+
+function chunksOf(server: MetadataServer): ChunkView[] {
+  const { chunks } = server.state
+  const found: ChunkView[] = []
+  for (const id of chunks.ids()) {
+    const row = chunks.get(id)
+    if (row === undefined) continue
+    const inSync = row.members.filter(({ role }) => role === 'in-sync').map((member) => member.server)
+    found.push({
+      chunk: row.chunk,
+      inode: row.inode,
+      index: row.index,
+      version: row.version,
+      inSync,
+      isSettled:
+        row.pending === null &&
+        !row.dirtyDead &&
+        row.intentLease === 0 &&
+        inSync.length === row.members.length,
+    })
+  }
+  return found
+}

@@ -1,0 +1,337 @@
+/**
+ * The kinds of trouble. Each looks at the cluster and returns one concrete fault, or null when there is
+ * nothing suitable now (everybody is down already, or the promises would not cover it).
+ */
+import { DATA_POSITION } from '../../core/chunkserver/chunk-layout.ts'
+import type { ChunkServerNode, SimulatedNode } from '../../core/testing/simulated-cluster.ts'
+import { PAGE_BYTES } from './file-model.ts'
+import type { World } from './nemesis.ts'
+
+const CHUNK_BYTES = 64 * 1024 * 1024
+
+export interface Fault {
+  readonly description: string
+  readonly durationMs: number
+  begin(): void
+  end(): void
+}
+
+type FaultSource = (world: World) => Fault | null
+
+function pick<T>(world: World, choices: readonly T[]): T | null {
+  return choices[world.random.below(choices.length)] ?? null
+}
+
+function between(world: World, minimum: number, maximum: number): number {
+  return minimum + Math.floor(world.random.float() * (maximum - minimum))
+}
+
+function running(nodes: readonly SimulatedNode[]): SimulatedNode[] {
+  return nodes.filter((node) => node.isRunning)
+}
+
+function crashOf(
+  world: World,
+  node: SimulatedNode | null,
+  isPowerLoss: boolean,
+  maximumMs: number,
+): Fault | null {
+  if (node === null) return null
+  return {
+    description: `${node.name}${isPowerLoss ? ' loses power' : ' is killed'}`,
+    durationMs: between(world, 50, maximumMs),
+    begin: () => {
+      if (isPowerLoss) losePower(world, node)
+      else node.crash()
+    },
+    end: () => node.restart(),
+  }
+}
+
+/** Tells the oracle first which in-sync replicas lose their memory. */
+export function losePower(world: World, node: SimulatedNode): void {
+  tellPowerLost(world, node)
+  node.losePower()
+}
+
+function tellPowerLost(world: World, node: SimulatedNode): void {
+  if (node.server === 0) return
+  for (const chunk of world.cluster.chunks()) {
+    const file = [...world.oracle.files.values()].find(({ inode }) => inode === chunk.inode)
+    if (file !== undefined) world.oracle.powerLost(file, chunk.index, chunk.inSync, node.server)
+  }
+}
+
+/** Is every chunk on it also in sync on another server that runs? Else the promises do not cover its loss. */
+function mayLose(world: World, node: SimulatedNode): boolean {
+  const alive = new Set(running(world.cluster.chunkServers).map(({ server }) => server))
+  alive.delete(node.server)
+  return world.cluster
+    .chunks()
+    .every(
+      ({ inSync, isSettled }) =>
+        !inSync.includes(node.server) || (isSettled && inSync.some((one) => alive.has(one))),
+    )
+}
+
+/** Blocks ways between pairs of host names; both ways, or one. */
+function partition(world: World, pairs: readonly (readonly [string, string])[], description: string): Fault {
+  const isOneWay = world.random.below(3) === 0
+  const ways: (readonly [string, string])[] = []
+  for (const [a, b] of pairs) {
+    if (isOneWay) ways.push(world.random.below(2) === 0 ? [a, b] : [b, a])
+    else ways.push([a, b], [b, a])
+  }
+  return {
+    description: `${description}${isOneWay ? ', one way' : ''}`,
+    durationMs: between(world, 100, 9000),
+    begin: () => ways.forEach(([from, to]) => world.links.block(from, to)),
+    end: () => ways.forEach(([from, to]) => world.links.unblock(from, to)),
+  }
+}
+
+function allNodes(world: World): SimulatedNode[] {
+  return [
+    world.cluster.metadataServer,
+    ...world.cluster.chunkServers,
+    ...world.clients.map(({ node }) => node),
+  ]
+}
+
+export const faultKinds = {
+  'cs-crash': (world) =>
+    crashOf(world, pick(world, running(world.cluster.chunkServers)), false, between(world, 200, 8000)),
+  'cs-power-loss': (world) => {
+    if (!world.cluster.metadataServer.isRunning) return null
+    return crashOf(world, pick(world, running(world.cluster.chunkServers)), true, between(world, 200, 8000))
+  },
+  'mds-crash': (world) => crashOf(world, pick(world, running([world.cluster.metadataServer])), false, 4000),
+  'mds-power-loss': (world) =>
+    crashOf(world, pick(world, running([world.cluster.metadataServer])), true, 4000),
+  'all-power-loss': (world) => {
+    const nodes = running([world.cluster.metadataServer, ...world.cluster.chunkServers])
+    if (nodes.length === 0 || !world.cluster.metadataServer.isRunning) return null
+    return {
+      description: `${nodes.map(({ name }) => name).join(', ')} lose power together`,
+      durationMs: between(world, 50, 3000),
+      begin: () => {
+        for (const node of nodes) if (node.server !== 0) losePower(world, node)
+        world.cluster.metadataServer.losePower()
+      },
+      end: () => nodes.forEach((node) => node.restart()),
+    }
+  },
+  'client-crash': (world) => {
+    const client = pick(
+      world,
+      world.clients.filter(({ node }) => node.isRunning),
+    )
+    if (client === null) return null
+    return {
+      description: client.name,
+      durationMs: between(world, 100, 6000),
+      begin: () => client.crash(),
+      end: () => client.restart(),
+    }
+  },
+  'partition-client-cs': (world) => {
+    const client = pick(world, world.clients)
+    const server = pick(world, world.cluster.chunkServers)
+    if (client === null || server === null) return null
+    return partition(world, [[client.node.host, server.host]], `${client.name} and ${server.name}`)
+  },
+  'partition-client-mds': (world) => {
+    const client = pick(world, world.clients)
+    if (client === null) return null
+    return partition(
+      world,
+      [[client.node.host, world.cluster.metadataServer.host]],
+      `${client.name} and the mds`,
+    )
+  },
+  'partition-cs-mds': (world) => {
+    const server = pick(world, world.cluster.chunkServers)
+    if (server === null) return null
+    return partition(world, [[server.host, world.cluster.metadataServer.host]], `${server.name} and the mds`)
+  },
+  'partition-cs-cs': (world) => {
+    const a = pick(world, world.cluster.chunkServers)
+    const b = pick(world, world.cluster.chunkServers)
+    if (a === null || b === null || a === b) return null
+    return partition(world, [[a.host, b.host]], `${a.name} and ${b.name}`)
+  },
+  'isolate-cs': (world) => {
+    const server = pick(world, world.cluster.chunkServers)
+    if (server === null) return null
+    const others = allNodes(world).filter((node) => node !== server)
+    const pairs = others.map((other) => [server.host, other.host] as const)
+    return partition(world, pairs, `${server.name} and everybody`)
+  },
+  'isolate-client': (world) => {
+    const client = pick(world, world.clients)
+    if (client === null) return null
+    const others = [world.cluster.metadataServer, ...world.cluster.chunkServers]
+    const pairs = others.map((other) => [client.node.host, other.host] as const)
+    return partition(world, pairs, `${client.name} and everybody`)
+  },
+  'cut-connections': (world) => {
+    const a = pick(world, allNodes(world))
+    const b = pick(world, allNodes(world))
+    if (a === null || b === null || a === b) return null
+    return {
+      description: `${a.name} and ${b.name}`,
+      durationMs: 1,
+      begin: () => world.cluster.network.cut(a.host, b.host),
+      end: () => {},
+    }
+  },
+  'slow-network': (world) => {
+    const a = pick(world, allNodes(world))
+    if (a === null) return null
+    const delayMs = between(world, 5, 1500)
+    const others = allNodes(world).filter((node) => node !== a)
+    const set = (value: number): void => {
+      for (const other of others) {
+        world.cluster.network.setDelay(a.host, other.host, value)
+        world.cluster.network.setDelay(other.host, a.host, value)
+      }
+    }
+    return {
+      description: `${delayMs} ms more to and from ${a.name}`,
+      durationMs: between(world, 500, 8000),
+      begin: () => set(delayMs),
+      end: () => set(0),
+    }
+  },
+  'slow-disk': (world) => {
+    const server = pick(world, running(world.cluster.chunkServers))
+    const disk = server?.disk
+    if (server === null || disk === null || disk === undefined) return null
+    const delayMs = between(world, 1, 400)
+    return {
+      description: `${server.name}, ${delayMs} ms each`,
+      durationMs: between(world, 300, 6000),
+      begin: () => {
+        disk.faults.delayMs = delayMs
+      },
+      end: () => {
+        disk.faults.delayMs = 0
+      },
+    }
+  },
+  'hanging-disk': (world) => {
+    const server = pick(world, running(world.cluster.chunkServers))
+    const disk = server?.disk
+    if (server === null || disk === null || disk === undefined) return null
+    return {
+      description: server.name,
+      durationMs: between(world, 300, 12_000),
+      begin: () => {
+        disk.faults.hanging = true
+      },
+      end: () => disk.releaseHanging(),
+    }
+  },
+  'disk-error': (world) => {
+    const server = pick(world, running(world.cluster.chunkServers))
+    const disk = server?.disk
+    if (server === null || disk === null || disk === undefined || !mayLose(world, server)) return null
+    const kind = pick(world, ['failReads', 'failWrites', 'failSyncs'] as const) ?? 'failReads'
+    const count = 1 + world.random.below(3)
+    return {
+      description: `${server.name} ${kind} ${count}`,
+      durationMs: between(world, 500, 5000),
+      begin: () => {
+        // what a failed sync covered is gone from that disk (rule F7)
+        if (kind === 'failSyncs') tellPowerLost(world, server)
+        disk.faults[kind] = count
+      },
+      end: () => {
+        disk.faults[kind] = 0
+        // somebody replaced the cable
+        if (server.isRunning) server.crash()
+        server.restart()
+      },
+    }
+  },
+  'full-disk': (world) => {
+    const server = pick(world, running(world.cluster.chunkServers))
+    const disk = server?.disk
+    if (server === null || disk === null || disk === undefined) return null
+    const leftBytes = world.random.below(8) * 1024 * 1024
+    return {
+      description: `${server.name}, ${leftBytes} bytes left`,
+      durationMs: between(world, 1000, 8000),
+      begin: () => {
+        disk.capacityBytes = disk.usedBytes + leftBytes
+      },
+      end: () => {
+        disk.capacityBytes = Number.MAX_SAFE_INTEGER
+      },
+    }
+  },
+  /** Always the same server in one run, so that one good replica is left whatever rots. */
+  'bit-rot': (world) => {
+    const server = world.cluster.chunkServers[0] as ChunkServerNode
+    const file = pick(world, [...world.oracle.files.values()])
+    const extent = file === null ? null : pick(world, file.extents())
+    if (file === null || extent === null || extent.end <= extent.begin) return null
+    const index = Math.floor(extent.begin / CHUNK_BYTES)
+    const chunk = world.cluster.chunks().find((one) => one.inode === file.inode && one.index === index)
+    if (chunk === undefined || !chunk.isSettled || chunk.inSync.length < 3) return null
+    const path = `chunks/${(chunk.chunk % 256).toString(16).padStart(2, '0')}/${chunk.chunk}`
+    if (!chunk.inSync.includes(server.server) || !server.simulatedDisk.exists(path)) return null
+    const page = Math.floor((extent.begin % CHUNK_BYTES) / PAGE_BYTES)
+    const position = DATA_POSITION + page * PAGE_BYTES + world.random.below(PAGE_BYTES)
+    if (position >= server.simulatedDisk.open(path).sizeBytes()) return null
+    return {
+      description: `${server.name} chunk ${chunk.chunk} page ${page}`,
+      durationMs: 1,
+      begin: () => server.simulatedDisk.flipBit(path, position, world.random.below(8)),
+      end: () => {},
+    }
+  },
+  /** The disk is replaced by an empty one: a new chunk server. Once in a run. */
+  'wiped-cs': (world) => {
+    const server = pick(world, running(world.cluster.chunkServers)) as ChunkServerNode | null
+    if (server === null || world.cluster.chunkServers.some(({ wipeCount }) => wipeCount > 0)) return null
+    if (!world.cluster.metadataServer.isRunning || !mayLose(world, server)) return null
+    return {
+      description: server.name,
+      durationMs: between(world, 200, 6000),
+      begin: () => {
+        tellPowerLost(world, server)
+        server.wipe()
+      },
+      end: () => server.restart(),
+    }
+  },
+  'paused-process': (world) => {
+    const node = pick(world, running(allNodes(world)))
+    if (node === null) return null
+    return {
+      description: node.name,
+      durationMs: between(world, 100, 9000),
+      begin: () => {
+        node.pause()
+        for (const other of allNodes(world)) if (other !== node) blockBoth(world, node.host, other.host)
+      },
+      end: () => {
+        node.resume()
+        for (const other of allNodes(world)) if (other !== node) unblockBoth(world, node.host, other.host)
+      },
+    }
+  },
+} as const satisfies Record<string, FaultSource>
+
+export type FaultKind = keyof typeof faultKinds
+
+function blockBoth(world: World, a: string, b: string): void {
+  world.links.block(a, b)
+  world.links.block(b, a)
+}
+
+function unblockBoth(world: World, a: string, b: string): void {
+  world.links.unblock(a, b)
+  world.links.unblock(b, a)
+}

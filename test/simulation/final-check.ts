@@ -1,0 +1,167 @@
+/**
+ * After the trouble: every chunk becomes healthy within a bounded time, its replicas are equal page by page,
+ * no server keeps a replica that nobody knows, and new clients read exactly what was promised.
+ */
+import { checkCluster, type FsckResult } from '../../core/cli/fsck.ts'
+import type { SimulatedCluster } from '../../core/testing/simulated-cluster.ts'
+import { codeOf } from '../../core/base/errors.ts'
+import type { Client, File } from '../../core/client/api.ts'
+import type { FileModel } from './file-model.ts'
+import type { ClientUnderLoad } from './simulation.ts'
+import type { SharedState } from './workload.ts'
+
+const HEALTHY_LIMIT_MS = 180_000
+const CHECK_LIMIT_MS = 60_000
+const READ_BYTES = 64 * 1024
+const EDGE_BYTES = 8192
+
+export async function checkAtEnd(
+  cluster: SimulatedCluster,
+  shared: SharedState,
+  clients: readonly ClientUnderLoad[],
+  directory: number,
+): Promise<void> {
+  const { clock } = cluster
+  const { oracle } = shared
+  for (const { node } of clients) {
+    if (node.client !== null) await clock.settled(node.client.close(), CHECK_LIMIT_MS)
+  }
+  await waitUntilHealthy(cluster, shared)
+  if (oracle.violation !== null) return
+  await checkReplicas(cluster, shared)
+  for (const name of ['reader1', 'reader2']) {
+    const reader = cluster.addClient(name)
+    reader.restart()
+    await clock.runUntil(() => reader.client !== null, CHECK_LIMIT_MS)
+    if (reader.client === null) return oracle.fail(`${name} does not connect`)
+    await clock.settled(checkNames(reader.client, name, shared, directory), CHECK_LIMIT_MS)
+    await clock.settled(checkFiles(reader.client, name, shared), CHECK_LIMIT_MS)
+    await clock.settled(reader.client.close(), CHECK_LIMIT_MS)
+  }
+}
+
+async function waitUntilHealthy(cluster: SimulatedCluster, shared: SharedState): Promise<void> {
+  const { normal } = cluster.options.replicas
+  const isHealthy = (): boolean =>
+    cluster.isServing &&
+    cluster.chunks().every((chunk) => chunk.isSettled && chunk.inSync.length === normal) &&
+    strays(cluster).length === 0
+  if (await cluster.clock.runUntil(isHealthy, HEALTHY_LIMIT_MS)) return
+  const sick = cluster.chunks().filter((chunk) => !chunk.isSettled || chunk.inSync.length !== normal)
+  shared.oracle.fail(
+    `not healthy ${HEALTHY_LIMIT_MS} ms after the end of the trouble: serving ${cluster.isServing}; ` +
+      `${sick.map((chunk) => JSON.stringify(chunk)).join('; ')}; stray replicas: ${strays(cluster).join(', ')}`,
+  )
+}
+
+/** Replicas on disks of which the quorum does not know, or not any more. */
+function strays(cluster: SimulatedCluster): string[] {
+  const known = new Set<string>()
+  for (const chunk of cluster.chunks())
+    for (const server of chunk.inSync) known.add(`${chunk.chunk}@${server}`)
+  const found: string[] = []
+  for (const node of cluster.chunkServers) {
+    for (const chunk of node.role?.replicas() ?? []) {
+      if (!known.has(`${chunk}@${node.server}`)) found.push(`chunk ${chunk} on ${node.name}`)
+    }
+  }
+  return found
+}
+
+async function checkReplicas(cluster: SimulatedCluster, shared: SharedState): Promise<void> {
+  const admin = await cluster.clock.settled(cluster.connectAdmin(), CHECK_LIMIT_MS)
+  const result: FsckResult = await cluster.clock.settled(
+    checkCluster(
+      admin,
+      (address, chunk, version) => admin.verify(address, chunk, version),
+      () => {},
+    ),
+    CHECK_LIMIT_MS,
+  )
+  for (const problem of result.problems) shared.oracle.fail(`fsck: ${JSON.stringify(problem)}`)
+  if (result.notCompared > 0) shared.oracle.fail(`fsck: ${result.notCompared} chunks still in use`)
+  await cluster.clock.settled(admin.close(), CHECK_LIMIT_MS)
+}
+
+async function checkNames(
+  client: Client,
+  who: string,
+  shared: SharedState,
+  directory: number,
+): Promise<void> {
+  const { names, oracle } = shared
+  for (const name of names.names) {
+    const possible = names.possible(name)
+    let inode = 0
+    try {
+      inode = (await client.fileSystem.lookup(directory, name)).inode
+    } catch (error) {
+      if (codeOf(error) !== 'ENOENT') throw error
+    }
+    if (inode === 0) {
+      if (!possible.includes(null))
+        oracle.fail(`${who}: ${name} is gone; it must hold ${possible.join(' or ')}`)
+      continue
+    }
+    const files = possible.filter((file) => file !== null)
+    const match = files.find((file) => [0, inode].includes(oracle.file(file).inode))
+    if (match === undefined)
+      oracle.fail(`${who}: ${name} holds inode ${inode}; possible: ${possible.join(' or ')}`)
+    else if (names.isKnown(name)) oracle.file(match).inode = inode
+  }
+}
+
+async function checkFiles(client: Client, who: string, shared: SharedState): Promise<void> {
+  const { oracle, names } = shared
+  const alive = new Set(names.names.filter((name) => names.isKnown(name)).map((name) => names.occupant(name)))
+  for (const model of oracle.files.values()) {
+    const isShared = shared.fileNames.includes(model.name)
+    if (model.inode === 0 || (!isShared && !alive.has(model.name))) continue
+    const file = await client.fileSystem.open(model.inode)
+    const since = oracle.tick()
+    const fault = model.checkSize(file.attributes().size, since)
+    if (fault !== null) oracle.fail(`${who} ${model.name}: ${fault}`)
+    await readAll(file, who, model, shared, since)
+    file.close()
+  }
+}
+
+/** Everything that was ever written, and what lies around it. */
+async function readAll(
+  file: File,
+  who: string,
+  model: FileModel,
+  shared: SharedState,
+  since: number,
+): Promise<void> {
+  const { oracle } = shared
+  for (const { begin, end } of merged(model.extents())) {
+    for (let position = begin; position < end; position += READ_BYTES) {
+      const length = Math.min(READ_BYTES, end - position)
+      await new Promise<void>((resolve) => {
+        file.read(position, length, (error, borrowedData) => {
+          if (error !== null)
+            oracle.fail(`${who} read ${model.name} ${position}: ${error.code}: ${error.message}`)
+          else oracle.checkRead(who, model, position, length, borrowedData, since)
+          resolve()
+        })
+      })
+    }
+  }
+}
+
+function merged(extents: readonly { begin: number; end: number }[]): { begin: number; end: number }[] {
+  const sorted = extents
+    .map(({ begin, end }) => ({
+      begin: Math.max(0, begin - EDGE_BYTES),
+      end: Math.min(end, begin + READ_BYTES) + EDGE_BYTES,
+    }))
+    .toSorted((a, b) => a.begin - b.begin)
+  const result: { begin: number; end: number }[] = []
+  for (const extent of sorted) {
+    const last = result.at(-1)
+    if (last !== undefined && extent.begin <= last.end) last.end = Math.max(last.end, extent.end)
+    else result.push({ ...extent })
+  }
+  return result
+}

@@ -1,0 +1,61 @@
+// Proves data safety of the whole cluster under faults (promises 1-6) for a fixed set of seeds, that a run is
+// the same every time it is replayed, and that planted bugs are found. Many more seeds: npm run sim.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { plantedBugs } from './planted-bugs.ts'
+import { type RunResult, runSimulation } from './simulation.ts'
+import { counts } from './summary.ts'
+
+const SEED_COUNT = 40
+const FAULT_FREE_SEED_COUNT = 3
+/** A planted bug must be found within so many seeds. */
+const SEEDS_TO_FIND = 40
+
+function explain(result: RunResult): string {
+  return `seed ${result.seed}: ${result.failure}\n${result.lastLines.join('\n')}\nreplay: npm run sim -- --seed ${result.seed} --trace`
+}
+
+test('without faults every operation succeeds and is answered', async () => {
+  for (let seed = 1; seed <= FAULT_FREE_SEED_COUNT; seed++) {
+    const result = await runSimulation({ seed, kinds: [] })
+    assert.equal(result.failure, null, explain(result))
+    assert.ok(result.operationCount >= 300, `only ${result.operationCount} operations were checked`)
+  }
+})
+
+test(`promises hold under faults: ${SEED_COUNT} seeds`, async () => {
+  let counted = 0
+  for (let seed = 1; seed <= SEED_COUNT; seed++) {
+    const result = await runSimulation({ seed })
+    assert.equal(result.failure, null, explain(result))
+    if (counts(result)) counted += 1
+  }
+  assert.ok(
+    counted >= SEED_COUNT * 0.8,
+    `only ${counted} of ${SEED_COUNT} seeds had enough operations and faults`,
+  )
+})
+
+test('the same seed gives the same run', async () => {
+  for (const seed of [2, 7]) {
+    const first = await runSimulation({ seed })
+    const second = await runSimulation({ seed })
+    assert.equal(first.hash, second.hash)
+    assert.equal(first.operationCount, second.operationCount)
+  }
+})
+
+for (const bug of plantedBugs) {
+  test(`planted bug is found: ${bug.name} (rule ${bug.rule})`, async () => {
+    const { options, remove } = bug.plant()
+    try {
+      for (let seed = 1; seed <= SEEDS_TO_FIND; seed++) {
+        const result = await runSimulation({ seed, kinds: bug.kinds, ...options })
+        if (result.failure !== null) return
+      }
+    } finally {
+      remove()
+    }
+    assert.fail(`${SEEDS_TO_FIND} seeds did not find it`)
+  })
+}

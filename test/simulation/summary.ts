@@ -1,0 +1,85 @@
+/** What many runs did, for people. */
+import type { RunResult } from './simulation.ts'
+
+const FAILURES_SHOWN_MAX = 20
+/** What a seed must have had to count (goals, Reliability). */
+const COUNTED = { simulatedMs: 30_000, operations: 300, faults: 5, kinds: 3 }
+
+export function counts(result: RunResult): boolean {
+  const faults = Object.values(result.faults)
+  return (
+    result.simulatedMs >= COUNTED.simulatedMs &&
+    result.operationCount >= COUNTED.operations &&
+    faults.reduce((sum, count) => sum + count, 0) >= COUNTED.faults &&
+    faults.length >= COUNTED.kinds
+  )
+}
+
+export class Summary {
+  readonly #replayCommand: (seed: number) => string
+  readonly #failures: RunResult[] = []
+  readonly #problems: string[] = []
+  readonly #operations = new Map<string, number>()
+  readonly #faults = new Map<string, number>()
+  readonly #marks = new Map<string, number>()
+  #runs = 0
+  #counted = 0
+  #checked = 0
+  #simulatedMs = 0
+  #lastHash = ''
+
+  constructor(replayCommand: (seed: number) => string) {
+    this.#replayCommand = replayCommand
+  }
+
+  get hasFailures(): boolean {
+    return this.#failures.length > 0 || this.#problems.length > 0
+  }
+
+  add(result: RunResult): void {
+    this.#runs++
+    if (counts(result)) this.#counted++
+    this.#checked += result.operationCount
+    this.#simulatedMs += result.simulatedMs
+    this.#lastHash = result.hash
+    addAll(this.#operations, result.operations)
+    addAll(this.#faults, result.faults)
+    addAll(this.#marks, result.marks)
+    if (result.failure === null) return
+    this.#failures.push(result)
+    if (this.#failures.length > FAILURES_SHOWN_MAX) return
+    console.log(
+      `seed ${result.seed} FAILED: ${result.failure}\n  replay: ${this.#replayCommand(result.seed)}`,
+    )
+  }
+
+  workerFailed(problem: string): void {
+    this.#problems.push(problem)
+  }
+
+  print(realSeconds: number): void {
+    const seeds = (this.#runs / realSeconds).toFixed(1)
+    console.log(
+      `${this.#runs} seeds (${this.#counted} count), ${(this.#simulatedMs / 3_600_000).toFixed(2)} simulated hours ` +
+        `in ${realSeconds.toFixed(0)} s (${seeds} seeds/s), ${this.#checked} checked operations`,
+    )
+    console.log(`operations: ${listed(this.#operations)}`)
+    console.log(`faults: ${listed(this.#faults)}`)
+    if (this.#marks.size > 0) console.log(`visited: ${listed(this.#marks)}`)
+    if (this.#runs === 1) console.log(`trace hash ${this.#lastHash}`)
+    for (const problem of this.#problems) console.log(problem)
+    const failed = this.#failures.map(({ seed }) => seed).toSorted((a, b) => a - b)
+    console.log(failed.length === 0 ? 'no failures' : `${failed.length} FAILED: seeds ${failed.join(' ')}`)
+  }
+}
+
+function addAll(into: Map<string, number>, from: Readonly<Record<string, number>>): void {
+  for (const [key, count] of Object.entries(from)) into.set(key, (into.get(key) ?? 0) + count)
+}
+
+function listed(map: ReadonlyMap<string, number>): string {
+  return [...map]
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, count]) => `${key} ${count}`)
+    .join(', ')
+}
