@@ -26,7 +26,7 @@ import { WireServer } from '../wire/server.ts'
 import type { Caller, Identity, Peer } from '../wire/types.ts'
 import { ChunkServer } from './chunk-server.ts'
 import { createStore } from './store-open.ts'
-import { dataRequest, pattern } from './test-support.ts'
+import { dataRequest, pattern } from '../testing/chunk-store-rig.ts'
 
 const network = new NodeNetwork()
 const clock = new NodeClock()

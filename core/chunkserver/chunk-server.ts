@@ -185,13 +185,11 @@ export class ChunkServer {
         onReported: () => {
           port.serving = true
         },
-        heartbeat: (counter) => ({
-          counter,
-          space: store.space,
-          flags: store.flags,
-          oldestIoAgeMs: store.oldestIoAgeMs,
-          counters: store.counters.snapshot(),
-        }),
+        heartbeat: (counter) => {
+          store.refreshSpace()
+          const { space, flags, oldestIoAgeMs } = store
+          return { counter, space, flags, oldestIoAgeMs, counters: store.counters.snapshot() }
+        },
       },
     )
     this.#connectEvents(store, link)

@@ -19,7 +19,7 @@ import {
   read,
   send,
   write,
-} from './test-support.ts'
+} from '../testing/chunk-store-rig.ts'
 
 test('a new replica reads as zeros and keeps what is written, any offset and length', async () => {
   const rig = await makeRig(1)

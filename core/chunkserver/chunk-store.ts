@@ -10,12 +10,10 @@
 import { assert } from '../base/assert.ts'
 import type { BufferPool } from '../base/buffer-pool.ts'
 import { CairnError, codeOf } from '../base/errors.ts'
-import { CHUNK_SIZE_BYTES, MIB, PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES } from '../base/units.ts'
-import { DATA_PAYLOAD_BYTES_MAX } from '../base/units.ts'
-import type { Clock, Timer } from '../platform/clock.ts'
+import { PAGES_PER_REGION, REGION_SIZE_BYTES } from '../base/units.ts'
+import type { Clock } from '../platform/clock.ts'
 import type { Disk } from '../platform/disk.ts'
 import type { Logger } from '../platform/logger.ts'
-import { verifyPageChecksums } from '../wire/checksum.ts'
 import type { WireCode } from '../wire/codes.ts'
 import { type DataAnswer, DataOp, type DataRequest } from '../wire/data.ts'
 import { StoreCounters } from './counters.ts'
@@ -29,25 +27,17 @@ import { Replica } from './replica.ts'
 import { StateFlag } from './replica-state.ts'
 import { type SyncHost, SyncScheduler, type SyncWaiter } from './replica-sync.ts'
 import type { Superblock, UncleanStop } from './superblock.ts'
-import { FlushOperation, type PulledBase, WriteOperation, ZeroOperation } from './write-operations.ts'
+import { StoreSpace } from './store-space.ts'
+import { validateRequest } from './validate.ts'
+import { WriteBack } from './write-back.ts'
+import { type PulledBase, WriteOperation } from './write-operations.ts'
+import { ZeroOperation } from './zero-operation.ts'
+import { FlushOperation } from './flush-operation.ts'
 
-/** Unsynced data that starts background syncs, so that a flush never has gigabytes before it. */
-const WRITE_BACK_BYTES = 64 * MIB
-const WRITE_BACK_REGIONS = 4096
-/** Beyond these, writes wait for the disk. */
-const UNFLUSHED_BYTES_MAX = 512 * MIB
-const DIRTY_REGIONS_MAX = 16_384
-const STALLED_COUNT_MAX = 4096
-const WRITE_BACK_AGE_MS = 15_000
-const TICK_MS = 5000
 /** Errors of the disk after which the whole store counts as failed (rule F7). */
 const IO_ERRORS_MAX = 3
 /** An answer from the disk that takes longer: flag T. */
 const SLOW_IO_MS = 30_000
-/** Rule A2: kept for logs, lists and page records. */
-const RESERVE_BYTES_MIN = 4 * MIB
-const RESERVE_BYTES_MAX = 256 * MIB
-const SPACE_CHECK_BYTES = 16 * MIB
 const POOLED_OPERATIONS = 512
 
 export interface StoreEvents {
@@ -85,6 +75,8 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   readonly counters: StoreCounters
   readonly cache: RegionCache
   readonly syncs: SyncScheduler
+  readonly writeBack: WriteBack
+  readonly #space: StoreSpace
   readonly replicas: Map<number, Replica>
   readonly uncleanStop: UncleanStop
   superblock: Superblock
@@ -95,8 +87,6 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   isInTouch: () => boolean = () => true
   /** The whole disk is given up. */
   failure: CairnError | null = null
-  /** Free space is down to the reserve (rule A2). */
-  isFull = false
   checksumErrorSeen = false
 
   readonly reads = new OperationPool(() => new ReadOperation(this), POOLED_OPERATIONS)
@@ -107,14 +97,6 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   readonly flushes = new OperationPool(() => new FlushOperation(this), 64)
 
   readonly #answer: DataAnswer
-  /** Replicas with something unsynced, longest first. */
-  readonly #dirty = new Set<Replica>()
-  #unflushedBytes = 0
-  #dirtyRegions = 0
-  #bytesSinceSpaceCheck = 0
-  readonly #stalled: { operation: Operation; replica: Replica }[] = []
-  #space = { totalBytes: 0, freeBytes: 0 }
-  #timer: Timer | null = null
 
   constructor(parts: StoreParts) {
     this.disk = parts.disk
@@ -129,6 +111,8 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.counters = new StoreCounters(parts.clock)
     this.cache = new RegionCache(parts.disk, parts.pool, this)
     this.syncs = new SyncScheduler(this)
+    this.writeBack = new WriteBack(parts.clock, this.syncs)
+    this.#space = new StoreSpace(parts.disk, parts.logger)
     this.#answer = {
       op: DataOp.read,
       flags: 0,
@@ -139,8 +123,6 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
       offset: 0,
       length: 0,
     }
-    this.refreshSpace()
-    this.#tick()
   }
 
   get incarnation(): number {
@@ -155,8 +137,6 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     return this.clock.nowMs()
   }
 
-  // ---------------------------------------------------------------- admission
-
   /** One data request. Answers through `reply`, exactly once, maybe before it returns. */
   submit(
     request: DataRequest,
@@ -167,7 +147,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   ): void {
     this.counters.queueDepth++
     const replica = this.replicas.get(request.chunk)
-    const code = this.#validate(request, borrowedTable, ownedPayload)
+    const code = validateRequest(request, borrowedTable, ownedPayload)
     if (code !== '' || replica === undefined || this.failure !== null) {
       if (ownedPayload !== null) this.pool.release(ownedPayload)
       const refusal = code === '' ? (replica === undefined ? 'NO_REPLICA' : 'DISK_FAILED') : code
@@ -177,8 +157,8 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     operation.begin(request, replica, ownedPayload, reply, owner)
     if (operation instanceof WriteOperation) operation.keepChecksums(borrowedTable)
     const mutates = request.op === DataOp.write || request.op === DataOp.zero
-    if (mutates && this.#overloaded && this.#stalled.length < STALLED_COUNT_MAX) {
-      this.#stalled.push({ operation, replica })
+    if (mutates && this.writeBack.isOverloaded) {
+      this.writeBack.stall(() => this.#admit(operation, replica))
       return
     }
     this.#admit(operation, replica)
@@ -205,23 +185,6 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
       default:
         return op satisfies never
     }
-  }
-
-  /** Everything a hostile peer may get wrong; '' = well formed. */
-  #validate(request: DataRequest, table: Buffer, payload: Buffer | null): WireCode | '' {
-    const { op, offset, length } = request
-    if (op === DataOp.flush) return payload === null ? '' : 'BAD_MESSAGE'
-    if (offset + length > CHUNK_SIZE_BYTES) return 'BAD_MESSAGE'
-    if (op === DataOp.write) {
-      if (length === 0 || length > DATA_PAYLOAD_BYTES_MAX || payload?.length !== length) return 'BAD_MESSAGE'
-      // rule P5
-      return verifyPageChecksums(payload, offset, table) === -1 ? '' : 'FRAME_CHECKSUM'
-    }
-    if (payload !== null || length === 0) return 'BAD_MESSAGE'
-    if (op === DataOp.zero) return ''
-    if (op === DataOp.read) return length <= DATA_PAYLOAD_BYTES_MAX ? '' : 'BAD_MESSAGE'
-    if (offset % PAGE_SIZE_BYTES !== 0 || length % PAGE_SIZE_BYTES !== 0) return 'BAD_MESSAGE'
-    return op === DataOp.digest || length <= REGION_SIZE_BYTES ? '' : 'BAD_MESSAGE'
   }
 
   #refuse(
@@ -266,8 +229,6 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.counters.latency.add(nowMs - startedAtMs, nowMs)
   }
 
-  // ---------------------------------------------------------------- what operations use
-
   loadedRegion(replica: Replica, region: number): RegionRecords {
     const records = replica.regions?.[region] ?? null
     assert(records !== null, 'the regions of an operation under way stay in memory')
@@ -276,26 +237,12 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
 
   /** `records` changed: they belong into the next sync. */
   touch(replica: Replica, records: RegionRecords): void {
-    if (records.dirty) return
-    records.dirty = true
-    replica.dirtyRegionCount++
-    this.#dirtyRegions++
-    this.#noteDirty(replica)
+    this.writeBack.touch(replica, records)
   }
 
   wrote(replica: Replica, bytes: number): void {
-    replica.unflushedBytes += bytes
-    this.#unflushedBytes += bytes
-    this.#noteDirty(replica)
-    this.#bytesSinceSpaceCheck += bytes
-    if (this.#bytesSinceSpaceCheck >= SPACE_CHECK_BYTES) this.refreshSpace()
-    if (this.#wantsWriteBack) this.#writeBack()
-  }
-
-  #noteDirty(replica: Replica): void {
-    if (this.#dirty.has(replica)) return
-    replica.dirtySinceMs = this.clock.nowMs()
-    this.#dirty.add(replica)
+    this.#space.wrote(bytes)
+    this.writeBack.wrote(replica, bytes)
   }
 
   /** Rule F8: the highest written byte, for the recovery of a file's size. */
@@ -325,8 +272,6 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   ): void {
     this.basePull(replica, page, callback)
   }
-
-  // ---------------------------------------------------------------- things that go wrong
 
   /** Pages under the caller's lock that do not verify: not good until repaired (rule R1). */
   markBad(replica: Replica, pages: number[], reason: string): void {
@@ -364,7 +309,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   }
 
   onFilesFull(): void {
-    this.#writeBack()
+    this.writeBack.start()
   }
 
   /** A read failed: counts against the disk; the page may be good elsewhere. */
@@ -377,7 +322,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   /** A write failed. A full disk leaves old records over old pages; anything else fails the replica (F7). */
   writeFailed(replica: Replica, _firstPage: number, _lastPage: number, error: CairnError): void {
     if (codeOf(error) === 'DISK_NO_SPACE') {
-      this.isFull = true
+      this.#space.isFull = true
       return
     }
     this.ioError(replica, error)
@@ -386,7 +331,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
 
   onSyncFailed(replica: Replica, error: CairnError): void {
     if (replica.deleted) return
-    if (codeOf(error) === 'DISK_NO_SPACE') this.isFull = true
+    if (codeOf(error) === 'DISK_NO_SPACE') this.#space.isFull = true
     else this.ioError(replica, error)
     this.#failReplica(replica, error)
   }
@@ -397,7 +342,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     replica.logged.flags |= StateFlag.unclean
     replica.state.flags |= StateFlag.unclean
     this.log.append(replica.chunk, replica.logged, null)
-    this.dropUnsynced(replica)
+    this.writeBack.drop(replica)
     this.events.onBadReplica(
       replica.chunk,
       replica.state.version,
@@ -405,91 +350,33 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     )
   }
 
-  /** What is unsynced will never be: takes it off the accounts. */
-  dropUnsynced(replica: Replica): void {
-    this.#unflushedBytes -= replica.unflushedBytes
-    this.#dirtyRegions -= replica.dirtyRegionCount
-    replica.unflushedBytes = 0
-    replica.dirtyRegionCount = 0
-    for (const records of replica.regions ?? []) if (records !== null) records.dirty = false
-    this.#dirty.delete(replica)
-  }
-
   /** Gives up the whole disk; the process stays up to say so. */
   fail(error: CairnError): void {
     if (this.failure !== null) return
     this.failure = error
     this.logger.error('the disk is given up', { code: error.code, reason: error.message })
-    this.#releaseStalled()
+    this.writeBack.releaseStalled()
   }
 
-  // ---------------------------------------------------------------- write-back
-
   onCleaned(replica: Replica, bytes: number, regions: number): void {
-    this.#unflushedBytes -= bytes
-    this.#dirtyRegions -= regions
-    if (regions === 0) this.#dirty.delete(replica)
+    this.writeBack.cleaned(replica, bytes, regions)
   }
 
   onSyncDone(): void {
-    if (this.#wantsWriteBack) this.#writeBack()
-    if (this.#stalled.length > 0 && !this.#overloaded) this.#releaseStalled()
+    this.writeBack.syncDone()
   }
-
-  get #wantsWriteBack(): boolean {
-    return this.#unflushedBytes > WRITE_BACK_BYTES || this.#dirtyRegions > WRITE_BACK_REGIONS
-  }
-
-  get #overloaded(): boolean {
-    return this.#unflushedBytes > UNFLUSHED_BYTES_MAX || this.#dirtyRegions > DIRTY_REGIONS_MAX
-  }
-
-  #releaseStalled(): void {
-    for (const { operation, replica } of this.#stalled.splice(0)) this.#admit(operation, replica)
-  }
-
-  #writeBack(): void {
-    if (this.syncs.runningCount >= 4) return
-    for (const replica of this.#dirty) {
-      this.sync(replica, null)
-      if (this.syncs.runningCount >= 4) return
-    }
-  }
-
-  #tick(): void {
-    this.#timer = this.clock.setTimer(TICK_MS, () => {
-      const nowMs = this.clock.nowMs()
-      this.refreshSpace()
-      for (const replica of this.#dirty) {
-        if (nowMs - replica.dirtySinceMs < WRITE_BACK_AGE_MS || this.syncs.runningCount >= 64) break
-        this.sync(replica, null)
-      }
-      this.#tick()
-    })
-  }
-
-  // ---------------------------------------------------------------- state for reports
 
   refreshSpace(): void {
-    this.#bytesSinceSpaceCheck = 0
-    try {
-      const space = this.disk.space()
-      this.#space = { totalBytes: space.totalBytes, freeBytes: space.freeBytes }
-    } catch (error) {
-      this.logger.warn('space of the disk is unknown', { code: codeOf(error) })
-      return
-    }
-    this.isFull = this.#space.freeBytes <= this.#reserveBytes
+    this.#space.refresh()
   }
 
-  get #reserveBytes(): number {
-    return Math.min(RESERVE_BYTES_MAX, Math.max(RESERVE_BYTES_MIN, this.#space.totalBytes / 50))
+  /** Free space is down to the reserve (rule A2). */
+  get isFull(): boolean {
+    return this.#space.isFull
   }
 
-  /** What may be used: the reserve is not shown as free. */
   get space(): { totalBytes: number; freeBytes: number } {
-    const freeBytes = Math.max(0, Math.floor(this.#space.freeBytes - this.#reserveBytes))
-    return { totalBytes: this.#space.totalBytes, freeBytes }
+    return this.#space.report
   }
 
   get oldestIoAgeMs(): number {
@@ -503,18 +390,5 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     if (this.checksumErrorSeen) flags += 'h'
     if (this.oldestIoAgeMs > SLOW_IO_MS) flags += 'T'
     return flags
-  }
-
-  get dirtyReplicas(): readonly Replica[] {
-    return [...this.#dirty]
-  }
-
-  get unflushedBytes(): number {
-    return this.#unflushedBytes
-  }
-
-  stopTimers(): void {
-    this.#timer?.cancel()
-    this.#timer = null
   }
 }

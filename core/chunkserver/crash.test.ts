@@ -23,7 +23,7 @@ import {
   type Rig,
   send,
   write,
-} from './test-support.ts'
+} from '../testing/chunk-store-rig.ts'
 
 const PAGES = 24
 const noSource = (): Promise<never> => Promise.reject(new Error('no peers here'))

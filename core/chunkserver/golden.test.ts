@@ -12,7 +12,16 @@ import { DataOp } from '../wire/data.ts'
 import { CHUNK_FILE_BYTES } from './chunk-layout.ts'
 import { Role } from './replica-state.ts'
 import { closeStore } from './store-open.ts'
-import { ask, createReplica, dataRequest, flush, makeRig, openRig, read, write } from './test-support.ts'
+import {
+  ask,
+  createReplica,
+  dataRequest,
+  flush,
+  makeRig,
+  openRig,
+  read,
+  write,
+} from '../testing/chunk-store-rig.ts'
 
 const GOLDEN = new URL('testdata/store-format-1.txt', import.meta.url)
 const LINE_BYTES = 64

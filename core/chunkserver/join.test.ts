@@ -23,7 +23,7 @@ import {
   send,
   sourceOf,
   write,
-} from './test-support.ts'
+} from '../testing/chunk-store-rig.ts'
 
 const address = (server: number): SourceAddress => ({ server, host: 'test', port: server })
 

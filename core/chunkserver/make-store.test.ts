@@ -6,7 +6,7 @@ import { gatherDiskFacts } from '../platform/node/disk-facts.ts'
 import { SeededRandom } from '../testing/seeded-random.ts'
 import { checkNewStore, type DiskFacts } from './make-store.ts'
 import { createStore, openStore } from './store-open.ts'
-import { makeRig } from './test-support.ts'
+import { makeRig } from '../testing/chunk-store-rig.ts'
 
 const fine: DiskFacts = {
   device: 'sdb1',

@@ -157,7 +157,7 @@ export class ReplicaControl {
   /** Nothing in memory can be believed after a failed sync: everything is read again, and verified (J9). */
   async #startOver(replica: Replica): Promise<void> {
     await this.#store.syncs.idle(replica)
-    this.#store.dropUnsynced(replica)
+    this.#store.writeBack.drop(replica)
     this.#store.cache.forget(replica)
     replica.header = { sequence: 0, presentLow: 0, presentHigh: 0 }
     replica.unverifiedLow = ALL_REGIONS
@@ -214,7 +214,7 @@ export class ReplicaControl {
       this.onEpochChange(replica)
       replica.deleted = true
       await store.syncs.idle(replica)
-      store.dropUnsynced(replica)
+      store.writeBack.drop(replica)
       store.cache.forget(replica)
       store.replicas.delete(chunk)
       try {

@@ -226,14 +226,14 @@ function handleOrphans(
 
 /** Stops cleanly: everything synced, and the superblock says so. Replicas that fail stay unclean. */
 export async function closeStore(store: ChunkStore): Promise<void> {
-  store.stopTimers()
+  store.writeBack.stop()
   await Promise.all(
-    store.dirtyReplicas.map(
+    store.writeBack.dirtyReplicas.map(
       (replica) => new Promise<void>((resolve) => store.sync(replica, { onSynced: () => resolve() })),
     ),
   )
   await store.log.drained()
-  if (store.failure === null && store.log.failure === null && store.dirtyReplicas.length === 0) {
+  if (store.failure === null && store.log.failure === null && store.writeBack.dirtyReplicas.length === 0) {
     const stopped = { ...store.superblock, cleanStop: true, logSequence: store.log.lastSequence }
     await saveSuperblock(store.disk, stopped, store.superblockSequence + 1)
     store.superblock = stopped

@@ -5,7 +5,7 @@
  */
 import type { CairnError } from '../base/errors.ts'
 import { codeOf } from '../base/errors.ts'
-import { MIB, PAGE_SIZE_BYTES, PAGES_PER_REGION } from '../base/units.ts'
+import { PAGE_SIZE_BYTES, PAGES_PER_REGION } from '../base/units.ts'
 import { crc32c } from '../wire/checksum.ts'
 import type { WireCode } from '../wire/codes.ts'
 import { DataFlag } from '../wire/data.ts'
@@ -19,9 +19,6 @@ import { PageState, type RegionRecords } from './region-records.ts'
 import type { BaseWaiter } from './replica.ts'
 import type { SyncWaiter } from './replica-sync.ts'
 
-/** Shared by all who write zeros; never changed. */
-export const zeros = Buffer.alloc(MIB)
-
 /** What a joiner gets from its source for one page. */
 export interface PulledBase {
   readonly state: PageState
@@ -29,7 +26,7 @@ export interface PulledBase {
 }
 
 /** Common part: marks, regions, bases of the two edge pages, good marks. */
-abstract class MutateOperation extends Operation implements MarkWaiter, SyncWaiter, BaseWaiter {
+export abstract class MutateOperation extends Operation implements MarkWaiter, SyncWaiter, BaseWaiter {
   readonly hold: Hold = Hold.write
   protected head: Buffer | null = null
   protected tail: Buffer | null = null
@@ -294,111 +291,5 @@ export class WriteOperation extends MutateOperation {
   protected recycle(): void {
     this.forget()
     this.store.writes.give(this)
-  }
-}
-
-/**
- * Zeroing. Whole pages become holes; those that held content are also overwritten with zeros, because
- * after an unclean stop a hole over old content could not be told from a write whose record was lost.
- */
-export class ZeroOperation extends MutateOperation {
-  readonly #vector: Buffer[] = []
-  /** Next page to look at, and the run being written. */
-  #page = 0
-  #writtenBytes = 0
-
-  protected apply(): void {
-    const { offset, length } = this.request
-    const end = offset + length
-    if (this.head !== null) {
-      const at = offset % PAGE_SIZE_BYTES
-      this.head.fill(0, at, Math.min(PAGE_SIZE_BYTES, at + length))
-    }
-    this.tail?.fill(0, 0, end % PAGE_SIZE_BYTES)
-    this.#page = this.firstPage
-    this.#writtenBytes = 0
-    this.#writeNext(null)
-  }
-
-  readonly #writeNext = (error: CairnError | null): void => {
-    if (error !== null) return this.writeFailed(error)
-    const vector = this.#vector
-    vector.length = 0
-    const page = this.#page
-    if (page === this.firstPage && this.head !== null) {
-      vector.push(this.head)
-      this.#page++
-      return this.#write(page, PAGE_SIZE_BYTES)
-    }
-    const lastWhole = this.tail === null ? this.lastPage : this.lastPage - 1
-    let begin = page
-    while (begin <= lastWhole && this.#isHole(begin)) begin++
-    if (begin <= lastWhole) {
-      let count = 1
-      while (count < PAGES_PER_REGION && begin + count <= lastWhole && !this.#isHole(begin + count)) count++
-      vector.push(zeros.subarray(0, count * PAGE_SIZE_BYTES))
-      this.#page = begin + count
-      return this.#write(begin, count * PAGE_SIZE_BYTES)
-    }
-    if (this.tail !== null && page <= this.lastPage) {
-      vector.push(this.tail)
-      this.#page = this.lastPage + 1
-      return this.#write(this.lastPage, PAGE_SIZE_BYTES)
-    }
-    this.#finishAll()
-  }
-
-  #write(page: number, bytes: number): void {
-    this.#writtenBytes += bytes
-    this.current.file?.write(this.#vector, pagePosition(page), this.#writeNext)
-  }
-
-  #isHole(page: number): boolean {
-    return this.recordsOf(page).states[page % PAGES_PER_REGION] === PageState.hole
-  }
-
-  #finishAll(): void {
-    for (let page = this.firstPage; page <= this.lastPage; page++) {
-      const edge = page === this.firstPage ? this.head : page === this.lastPage ? this.tail : null
-      if (edge === null) this.setPage(page, PageState.hole, 0)
-      else this.setPage(page, PageState.data, crc32c(edge))
-    }
-    this.store.counters.writeOperations++
-    this.applied(this.#writtenBytes)
-  }
-
-  protected recycle(): void {
-    this.#vector.length = 0
-    this.forget()
-    this.store.zeroings.give(this)
-  }
-}
-
-/** fdatasync of data and page records, for the incarnation that took the writes (rule F6). */
-export class FlushOperation extends Operation implements SyncWaiter {
-  readonly hold: Hold = Hold.passive
-
-  protected check(): WireCode | '' {
-    const code = this.checkVersion()
-    if (code !== '') return code
-    if (this.request.incarnation !== this.store.incarnation) return 'WRONG_INCARNATION'
-    return this.current.isUnclean && this.current.good === null ? 'NOT_IN_SYNC' : ''
-  }
-
-  protected run(): void {
-    this.store.counters.flushOperations++
-    this.store.sync(this.current, this)
-  }
-
-  protected onRegionsReady(): void {
-    // needs no records
-  }
-
-  onSynced(error: CairnError | null): void {
-    this.answer(error === null ? '' : wireCodeOfDiskError(error))
-  }
-
-  protected recycle(): void {
-    this.store.flushes.give(this)
   }
 }

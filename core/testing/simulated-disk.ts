@@ -14,20 +14,17 @@ import { CairnError } from '../base/errors.ts'
 import { Prng } from '../base/prng.ts'
 import { PAGE_SIZE_BYTES } from '../base/units.ts'
 import type { Clock } from '../platform/clock.ts'
-import type { Disk, DiskCallback, DiskErrorCode, DiskFile, DiskIdentity, DiskReadCallback } from '../platform/disk.ts'
-
-const SECTOR_BYTES = 512
-const SECTORS_PER_PAGE = PAGE_SIZE_BYTES / SECTOR_BYTES
-const ALL_SECTORS = (1 << SECTORS_PER_PAGE) - 1
-
-class Inode {
-  readonly cached = new Map<number, Buffer>()
-  readonly durable = new Map<number, Buffer>()
-  /** Unsynced sectors of a page, as bits. */
-  readonly dirty = new Map<number, number>()
-  size = 0
-  durableSize = 0
-}
+import type { Disk, DiskCallback, DiskErrorCode, DiskFile, DiskIdentity } from '../platform/disk.ts'
+import { SimulatedFile } from './simulated-file.ts'
+import {
+  copySectors,
+  Inode,
+  newPages,
+  pageOf,
+  SECTORS_PER_PAGE,
+  truncateInode,
+  writeInto,
+} from './simulated-inode.ts'
 
 export interface SimulatedDiskOptions {
   readonly seed: number
@@ -353,78 +350,6 @@ export class SimulatedDisk implements Disk {
   }
 }
 
-class SimulatedFile implements DiskFile {
-  readonly #disk: SimulatedDisk
-  readonly #inode: Inode
-  readonly #life: number
-  #closed = false
-
-  constructor(disk: SimulatedDisk, inode: Inode, life: number) {
-    this.#disk = disk
-    this.#inode = inode
-    this.#life = life
-  }
-
-  sizeBytes(): number {
-    return this.#inode.size
-  }
-
-  read(borrowedBuffer: Buffer, position: number, callback: DiskReadCallback): void {
-    this.#check()
-    let count = 0
-    this.#disk.perform(
-      'read',
-      (error) => callback(error, count),
-      () => {
-        count = Math.max(0, Math.min(borrowedBuffer.length, this.#inode.size - position))
-        for (let done = 0; done < count; ) {
-          const page = Math.floor((position + done) / PAGE_SIZE_BYTES)
-          const at = (position + done) % PAGE_SIZE_BYTES
-          const length = Math.min(count - done, PAGE_SIZE_BYTES - at)
-          const content = this.#inode.cached.get(page)
-          if (content === undefined) borrowedBuffer.fill(0, done, done + length)
-          else content.copy(borrowedBuffer, done, at, at + length)
-          done += length
-        }
-        return null
-      },
-    )
-  }
-
-  write(borrowedBuffers: readonly Buffer[], position: number, callback: DiskCallback): void {
-    this.#check()
-    this.#disk.perform('write', callback, () =>
-      this.#disk.write(this.#inode, position, Buffer.concat(borrowedBuffers)),
-    )
-  }
-
-  sync(callback: DiskCallback): void {
-    this.#check()
-    const settle = (error: CairnError | null): void => {
-      // as Linux does: after an error the pages count as clean, and are lost (rule F7)
-      if (error !== null) this.#inode.dirty.clear()
-      callback(error)
-    }
-    this.#disk.perform('sync', settle, () => {
-      this.#disk.syncInode(this.#inode)
-      return null
-    })
-  }
-
-  truncate(sizeBytes: number): void {
-    this.#check()
-    if (!this.#disk.stopped && this.#life === this.#disk.life) truncateInode(this.#inode, sizeBytes)
-  }
-
-  close(): void {
-    this.#closed = true
-  }
-
-  #check(): void {
-    if (this.#closed) throw new Error('a closed file is used')
-  }
-}
-
 function parentOf(path: string): string {
   const slash = path.lastIndexOf('/')
   return slash < 0 ? '.' : path.slice(0, slash)
@@ -432,71 +357,4 @@ function parentOf(path: string): string {
 
 function addParents(directories: Set<string>, path: string): void {
   for (let parent = parentOf(path); parent !== '.'; parent = parentOf(parent)) directories.add(parent)
-}
-
-function pageOf(pages: Map<number, Buffer>, page: number): Buffer {
-  let content = pages.get(page)
-  if (content === undefined) {
-    content = Buffer.alloc(PAGE_SIZE_BYTES)
-    pages.set(page, content)
-  }
-  return content
-}
-
-function newPages(inode: Inode, position: number, length: number): number {
-  let count = 0
-  const last = Math.floor((position + length - 1) / PAGE_SIZE_BYTES)
-  for (let page = Math.floor(position / PAGE_SIZE_BYTES); page <= last; page++) {
-    if (!inode.cached.has(page)) count++
-  }
-  return count
-}
-
-function writeInto(inode: Inode, position: number, bytes: Buffer): void {
-  for (let done = 0; done < bytes.length; ) {
-    const page = Math.floor((position + done) / PAGE_SIZE_BYTES)
-    const at = (position + done) % PAGE_SIZE_BYTES
-    const length = Math.min(bytes.length - done, PAGE_SIZE_BYTES - at)
-    bytes.copy(pageOf(inode.cached, page), at, done, done + length)
-    const first = Math.floor(at / SECTOR_BYTES)
-    const last = Math.floor((at + length - 1) / SECTOR_BYTES)
-    let sectors = inode.dirty.get(page) ?? 0
-    for (let sector = first; sector <= last; sector++) sectors |= 1 << sector
-    inode.dirty.set(page, sectors)
-    done += length
-  }
-}
-
-function copySectors(inode: Inode, page: number, sectors: number): void {
-  const source = inode.cached.get(page)
-  if (source === undefined) {
-    inode.durable.delete(page)
-    return
-  }
-  if (sectors === 0) return
-  const target = pageOf(inode.durable, page)
-  if (sectors === ALL_SECTORS) {
-    source.copy(target)
-    return
-  }
-  for (let sector = 0; sector < SECTORS_PER_PAGE; sector++) {
-    if ((sectors & (1 << sector)) === 0) continue
-    source.copy(target, sector * SECTOR_BYTES, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
-  }
-}
-
-function truncateInode(inode: Inode, sizeBytes: number): void {
-  const lastPage = Math.floor(sizeBytes / PAGE_SIZE_BYTES)
-  for (const page of inode.cached.keys()) {
-    if (page * PAGE_SIZE_BYTES < sizeBytes) continue
-    inode.cached.delete(page)
-    inode.dirty.set(page, ALL_SECTORS)
-  }
-  const rest = sizeBytes % PAGE_SIZE_BYTES
-  const edge = inode.cached.get(lastPage)
-  if (rest > 0 && edge !== undefined) {
-    edge.fill(0, rest)
-    inode.dirty.set(lastPage, ALL_SECTORS)
-  }
-  inode.size = sizeBytes
 }
