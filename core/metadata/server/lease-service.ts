@@ -52,7 +52,10 @@ export class LeaseService implements LeasePublisher {
     }
     const file = master.state.inodes.get(params.inode)
     if (file !== undefined) await this.#awaitSize(file)
-    return valueOf(await master.log.propose({ type: 'lease.acquire', session, ...params }))
+    const result = await master.log.propose({ type: 'lease.acquire', session, ...params })
+    // Two asked for a free lease at once, or one came while the recall was answered: the next try recalls it.
+    if ('error' in result && result.error === 'EBUSY') throw wireError('TRY_AGAIN', 'somebody else was first')
+    return valueOf(result)
   }
 
   /** Close-to-open: the holder gives the lease back, which publishes size and times. Block exports keep theirs. */
