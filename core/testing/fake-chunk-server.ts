@@ -291,6 +291,7 @@ export class FakeChunkServer {
     const { chunk, version, role, lease } = order
     const replica = this.replicas.get(chunk)
     if (replica === undefined) return { chunk, version: 0, code: 'NO_REPLICA' }
+    if (replica.damaged) return { chunk, version: replica.version, code: 'DISK_FAILED' }
     if (version < replica.version) return { chunk, version: replica.version }
     replica.version = version
     replica.role = role

@@ -58,7 +58,7 @@ export function isMember(row: ChunkRow, server: number): boolean {
   return row.members.some(isHere) || row.pending?.members.some(isHere) === true
 }
 
-function mayCondemn(state: ChunkState, replica: CondemnedRow): boolean {
+function mayCondemn(state: ChunkState, replica: CondemnedRow & { damaged?: boolean }): boolean {
   const row = state.chunks.get(replica.chunk)
   // Rule G1: an id we never gave out means that we lost state.
   if (row === undefined) return replica.chunk < state.counters.get('nextChunk')
@@ -68,7 +68,8 @@ function mayCondemn(state: ChunkState, replica: CondemnedRow): boolean {
   const file = state.inodes.get(row.inode)
   if (file === undefined) return false
   const inSyncCount = row.members.filter((member) => member.role === 'in-sync').length
-  return inSyncCount >= effectivePlacement(file).replicasNormal && !row.dirtyDead
+  const neededCount = replica.damaged === true ? 1 : effectivePlacement(file).replicasNormal
+  return inSyncCount >= neededCount && !row.dirtyDead
 }
 
 function condemn(state: ChunkState, replica: CondemnedRow): void {

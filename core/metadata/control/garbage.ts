@@ -7,6 +7,7 @@
 import { effectivePlacement } from '../namespace/placement.ts'
 import type { CondemnedRow } from '../state/rows.ts'
 import { condemnedKey } from '../state/state.ts'
+import type { DamagedReplicas } from './damaged-replicas.ts'
 import type { EventRecorder } from './event-recorder.ts'
 import type { Master } from './master.ts'
 import type { ServerOrders } from './server-orders.ts'
@@ -25,6 +26,7 @@ export interface GarbageParts {
   readonly orders: ServerOrders
   readonly view: ServersView
   readonly events: EventRecorder
+  readonly damaged: DamagedReplicas
   /** All servers have reported, or had their time. */
   readonly isInformed: () => boolean
 }
@@ -92,6 +94,7 @@ export class Garbage {
     this.#inFlight.delete(key)
     if (code === '' || code === 'NO_REPLICA') {
       this.#dueMs.delete(key)
+      this.#parts.damaged.delete(chunk, server)
       if (this.#confirmed.length === 0) this.#parts.master.defer(() => this.#confirm())
       this.#confirmed.push({ chunk, server })
     } else if (code === 'REFUSED') {
@@ -111,7 +114,7 @@ export class Garbage {
     const { chunks } = master.state
     const nowMs = master.clock.nowMs()
     const graceMs = master.parameter('mds.gc.stale_grace')
-    const replicas: CondemnedRow[] = []
+    const replicas: (CondemnedRow & { damaged: boolean })[] = []
     this.#former ??= chunks.formerChunks()
     for (let count = 0; count < FORMER_PER_TICK_MAX; count++) {
       const next = this.#former.next()
@@ -121,6 +124,7 @@ export class Garbage {
         break
       }
       const chunk = next.value
+      this.#addDamaged(chunk, replicas)
       if (!this.#isComplete(chunk)) {
         this.#completeSinceMs.delete(chunk)
         continue
@@ -129,10 +133,18 @@ export class Garbage {
       if (sinceMs === undefined) this.#completeSinceMs.set(chunk, nowMs)
       if (nowMs - (sinceMs ?? nowMs) < graceMs) continue
       for (const { server, version } of chunks.get(chunk)?.former ?? []) {
-        replicas.push({ chunk, server, versionMax: version })
+        replicas.push({ chunk, server, versionMax: version, damaged: false })
       }
     }
     if (replicas.length > 0) master.submit({ type: 'replica.condemn', replicas })
+  }
+
+  /** Nothing can ever be read from them: their place is needed for an empty replica. */
+  #addDamaged(chunk: number, replicas: (CondemnedRow & { damaged: boolean })[]): void {
+    const { damaged, master } = this.#parts
+    for (const { server, version } of master.state.chunks.get(chunk)?.former ?? []) {
+      if (damaged.has(chunk, server)) replicas.push({ chunk, server, versionMax: version, damaged: true })
+    }
   }
 
   #isComplete(chunk: number): boolean {

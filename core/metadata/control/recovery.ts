@@ -9,6 +9,7 @@ import { effectivePlacement } from '../namespace/placement.ts'
 import { condemnedKey } from '../state/state.ts'
 import type { EpochProposal } from '../state/commands.ts'
 import type { ChunkRow } from '../state/rows.ts'
+import type { DamagedReplicas } from './damaged-replicas.ts'
 import type { EpochDriver } from './epoch-driver.ts'
 import type { EventRecorder } from './event-recorder.ts'
 import type { Joins } from './joins.ts'
@@ -30,6 +31,7 @@ export interface RecoveryParts {
   readonly master: Master
   readonly view: ServersView
   readonly troubles: Troubles
+  readonly damaged: DamagedReplicas
   readonly driver: EpochDriver
   readonly joins: Joins
   readonly events: EventRecorder
@@ -213,9 +215,7 @@ export class Recovery {
     if (file === undefined) return null
     const placement = effectivePlacement(file)
     const barred = troubles.barredOf(row.chunk)
-    for (const { server } of row.former) {
-      if (master.state.condemned.has(condemnedKey(row.chunk, server))) barred.add(server)
-    }
+    this.#barUnusable(row, barred)
     const situation: ChunkSituation = {
       members: row.members,
       former: row.former.map((entry) => entry.server),
@@ -237,6 +237,16 @@ export class Recovery {
       replicaBytes: JOIN_BYTES_MIN,
     }
     return planChunk(situation, view.serverOf, view.forJoins(), policy, master.random)
+  }
+
+  /** Not where a replica of this chunk cannot be read, or waits for its deletion. */
+  #barUnusable(row: ChunkRow, barred: Set<number>): void {
+    const { master, damaged } = this.#parts
+    for (const { server } of row.former) if (damaged.has(row.chunk, server)) barred.add(server)
+    if (master.state.condemned.size === 0) return
+    for (const server of master.state.servers.keys()) {
+      if (master.state.condemned.has(condemnedKey(row.chunk, server))) barred.add(server)
+    }
   }
 
   #proposalOf(row: ChunkRow, plan: PlannedEpoch): EpochProposal {

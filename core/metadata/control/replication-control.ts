@@ -10,6 +10,7 @@ import { Changes } from './changes.ts'
 import { ChunkCensus } from './chunk-census.ts'
 import { ChunkWaiters } from './chunk-waiters.ts'
 import { ClusterHealth } from './cluster-health.ts'
+import { DamagedReplicas } from './damaged-replicas.ts'
 import { EpochDriver } from './epoch-driver.ts'
 import { EventRecorder } from './event-recorder.ts'
 import { Garbage } from './garbage.ts'
@@ -66,22 +67,27 @@ export class ReplicationControl {
       this.recovery.memberFailed(chunk, server, 'exists', 'later')
     const joins = (this.joins = new Joins(master, view, events, connectionOf, { joinFailed }))
     const isInformed = () => this.health.isInformed
-    const garbage = new Garbage({ master, orders, view, events, isInformed })
+    const damaged = new DamagedReplicas()
+    const garbage = new Garbage({ master, orders, view, events, damaged, isInformed })
     const driver: EpochDriver = new EpochDriver(master, orders, {
-      memberFailed: ({ chunk }, server, kind) => this.recovery.memberFailed(chunk, server, kind, 'urgent'),
+      memberFailed: ({ chunk }, server, kind, code) => {
+        // A replica that a healthy disk cannot follow with.
+        if (code === 'DISK_FAILED' && view.serverOf(server)?.accepts === true) damaged.add(chunk, server)
+        this.recovery.memberFailed(chunk, server, kind, 'urgent')
+      },
       alarm: (chunk, server, held) => garbage.alarm(server, chunk, held),
       reconcile: (drive) => reconciler.add(drive),
     })
     this.#driver = driver
     const reconciler = new Reconciler({ master, driver, joins, troubles, events, connectionOf })
     const mayCopy = () => this.health.mayCopy
-    const recovery = new Recovery({ master, view, troubles, driver, joins, events, mayCopy })
+    const recovery = new Recovery({ master, view, troubles, damaged, driver, joins, events, mayCopy })
     this.recovery = recovery
     this.#promotions = new Promotions(master, connectionOf, (chunk, server) =>
       recovery.memberFailed(chunk, server, 'exists', 'urgent'),
     )
     const isCreating = (chunk: number) => outside.isCreating(chunk)
-    const reports = new ReportProcessing({ master, recovery, troubles, garbage, events, isCreating })
+    const reports = new ReportProcessing({ master, recovery, troubles, damaged, garbage, events, isCreating })
     this.census = new ChunkCensus({
       master,
       view,

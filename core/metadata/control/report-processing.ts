@@ -6,6 +6,7 @@ import type { ReplicaReport } from '../../wire/messages/chunk.ts'
 import { committedVersion, isMember } from '../chunks/replicas.ts'
 import type { ChunkRow, CondemnedRow } from '../state/rows.ts'
 import { condemnedKey } from '../state/state.ts'
+import type { DamagedReplicas } from './damaged-replicas.ts'
 import type { EventRecorder } from './event-recorder.ts'
 import type { Garbage } from './garbage.ts'
 import type { Master } from './master.ts'
@@ -20,6 +21,7 @@ export interface ReportParts {
   readonly recovery: Recovery
   readonly troubles: Troubles
   readonly garbage: Garbage
+  readonly damaged: DamagedReplicas
   readonly events: EventRecorder
   /** Ids whose replicas are being created for a command that is not applied yet. */
   readonly isCreating: (chunk: number) => boolean
@@ -34,17 +36,15 @@ interface FormerChange {
 
 export class ReportProcessing {
   readonly #parts: ReportParts
-  /** Replicas whose state a server could not read, until they have left. */
-  readonly #voids = new Set<string>()
 
   constructor(parts: ReportParts) {
     this.#parts = parts
   }
 
   isVoid(chunk: number): boolean {
-    const { troubles } = this.#parts
+    const { troubles, damaged } = this.#parts
     for (const [server, kind] of troubles.failedOf(chunk)) {
-      if (kind === 'lost' || this.#voids.has(condemnedKey(chunk, server))) return true
+      if (kind === 'lost' || damaged.has(chunk, server)) return true
     }
     return false
   }
@@ -106,7 +106,7 @@ export class ReportProcessing {
   }
 
   #known(connection: ServerConnection, row: ChunkRow, replica: ReplicaReport, former: FormerChange[]): void {
-    const { recovery, troubles, garbage, master } = this.#parts
+    const { recovery, troubles, garbage, master, damaged } = this.#parts
     const { chunk } = row
     const { server } = connection
     // Rule G1: newer than anything committed: never touched.
@@ -118,9 +118,9 @@ export class ReportProcessing {
       recovery.look(chunk, row.intentLease === 0 ? 'later' : 'urgent')
       return
     }
-    this.#voids.delete(condemnedKey(chunk, server))
-    if (replica.damaged) {
-      this.#voids.add(condemnedKey(chunk, server))
+    if (!replica.damaged) damaged.delete(chunk, server)
+    else {
+      damaged.add(chunk, server)
       return recovery.memberFailed(chunk, server, 'exists', 'urgent')
     }
     if (replica.unclean) {

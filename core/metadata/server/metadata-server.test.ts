@@ -308,6 +308,20 @@ test('a missing replica is re-created, never believed to be a hole (rule E12)', 
   await scene.until(() => scene.inSync(chunk).length === 3 && server?.replicas.get(chunk)?.role === 'in-sync')
 })
 
+test('a replica that cannot be read is deleted and made anew on the same server, as there is no other', async () => {
+  const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
+  const session = await scene.session('client')
+  const { chunk } = await writtenFile(session)
+  const [server] = scene.chunkServers
+  const replica = server?.replicas.get(chunk)
+  assert.ok(server !== undefined && replica !== undefined)
+  replica.damaged = true
+  server.report('cs.badReplica', { chunk, version: 1, reason: 'the chunk file is missing' })
+  await scene.until(() => scene.chunk(chunk).version > 1)
+  await scene.until(() => scene.inSync(chunk).length === 3)
+  assert.notEqual(server.replicas.get(chunk), replica)
+})
+
 test('bad pages are repaired from the others; the replica stays (rule R1)', async () => {
   const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
   const session = await scene.session('client')

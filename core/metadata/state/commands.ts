@@ -73,7 +73,11 @@ export type ControlCommand =
   /** Inodes without links that no session holds open any more. */
   | { type: 'file.collect'; inodes: number[] }
   /** Deletion is decided here, carried out later, confirmed by replica.deleted (rule G1). */
-  | { type: 'replica.condemn'; replicas: { chunk: number; server: number; versionMax: number }[] }
+  | {
+      type: 'replica.condemn'
+      /** `damaged`: its state cannot be read, so that it is worth nothing while any other is in sync. */
+      replicas: { chunk: number; server: number; versionMax: number; damaged?: boolean }[]
+    }
   | { type: 'replica.deleted'; replicas: { chunk: number; server: number }[] }
   /** A replica was reported that is no member, or a member turned out not to exist there any more. */
   | {
