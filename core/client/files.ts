@@ -117,6 +117,11 @@ export class Files {
   recalled(inode: number, lease: number, deadlineMs: number): void {
     const file = this.#files.get(inode)
     if (file === undefined || file.leaseNumber !== lease) return
+    if (file.pinned) {
+      // Rule L5: a living block export keeps its lease; who asks is told "busy".
+      this.#engine.logger.info('recall of a pinned lease refused', { inode, lease })
+      return
+    }
     file.lease.giveBack(deadlineMs).then(
       () => this.#maybeForget(file),
       (error: unknown) => this.#engine.logger.warn('recall not obeyed', { inode, error: String(error) }),

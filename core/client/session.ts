@@ -8,28 +8,18 @@
  * one is opened. It knows nothing about files.
  */
 import { CairnError } from '../base/errors.ts'
-import { Deque } from '../base/deque.ts'
 import type { Timer } from '../platform/clock.ts'
 import type { Address } from '../platform/network.ts'
-import type { MethodTable, ParamsOf, ResultOf } from '../wire/messages/method.ts'
-import type { MetadataMethods } from '../wire/messages/metadata.ts'
-import { asCairnError, clientClosed, heldTooLong, overloaded } from './errors.ts'
+import { CallTable, type CallChoices, type MethodName, type Params, type Result } from './call-table.ts'
+import { asCairnError } from './errors.ts'
 import {
   CALL_TIMEOUT_MS,
-  CALLS_IN_FLIGHT_MAX,
-  CALLS_MAX,
   CONNECT_TIMEOUT_MS,
-  HOLD_BACKOFF_MS_MAX,
-  HOLD_BACKOFF_MS_MIN,
-  MUTATIONS_IN_FLIGHT_MAX,
   RECONNECT_BACKOFF_MS_MAX,
   RECONNECT_BACKOFF_MS_MIN,
 } from './limits.ts'
 import type { ClientPlatform, LinkAttempt, MetadataLink, ServedByClient, Transport } from './transport.ts'
 
-export type MethodName = keyof MetadataMethods
-export type Params<N extends MethodName> = ParamsOf<MetadataMethods & MethodTable, N>
-export type Result<N extends MethodName> = ResultOf<MetadataMethods & MethodTable, N>
 type WithoutMutation<P> = P extends { mutation: unknown } ? Omit<P, 'mutation'> : never
 
 export interface SessionOptions {
@@ -47,31 +37,6 @@ export interface SessionEvents {
   onExpired(): void
   counters(): Record<string, number>
 }
-
-export interface CallChoices {
-  /** The caller has its own way of waiting: TRY_AGAIN is an answer. */
-  readonly rejectTryAgain?: boolean
-}
-
-interface PendingCall {
-  readonly id: number
-  readonly method: MethodName
-  readonly params: Record<string, unknown>
-  readonly mutating: boolean
-  readonly rejectTryAgain: boolean
-  /** Epoch of the session in which its lease was given; such calls die with the session. */
-  readonly leaseEpoch: number
-  readonly startedMs: number
-  sequence: number
-  sendCount: number
-  backoffMs: number
-  done: boolean
-  readonly resolve: (value: never) => void
-  readonly reject: (error: CairnError) => void
-}
-
-/** Answers after which the same request is sent again, perhaps to another server. */
-const repeatable = new Set(['DISCONNECTED', 'TIMED_OUT', 'NOT_MASTER', 'STARTING', 'OVERLOADED'])
 
 export class Session {
   readonly #options: SessionOptions
@@ -91,6 +56,7 @@ export class Session {
   /** Rises with every connection: answers of earlier ones cannot be mistaken. */
   #linkNumber = 0
   #ready = false
+  #readyAtMs = 0
   #addressIndex = 0
   #reconnectBackoffMs = RECONNECT_BACKOFF_MS_MIN
   #timer: Timer | null = null
@@ -101,17 +67,7 @@ export class Session {
   #closed = false
   #firstReady: { resolve: () => void; reject: (error: CairnError) => void } | null = null
 
-  #nextCallId = 1
-  #nextSequence = 1
-  readonly #calls = new Map<number, PendingCall>()
-  readonly #mutations = new Deque<PendingCall>(CALLS_MAX)
-  readonly #reads = new Deque<PendingCall>(CALLS_MAX)
-  /** Sent once and to be sent again, by rising id. */
-  #again: PendingCall[] = []
-  #mutationsInFlight = 0
-  #readsInFlight = 0
-  /** Sequence numbers without an answer; rising. */
-  readonly #unanswered = new Set<number>()
+  readonly #calls: CallTable
   #confirmationWaiters: ((alive: boolean) => void)[] = []
 
   constructor(
@@ -126,6 +82,12 @@ export class Session {
     this.#transport = transport
     this.#served = served
     this.#events = events
+    this.#calls = new CallTable(platform.clock, {
+      link: () => (this.#ready ? this.#link : null),
+      linkNumber: () => this.#linkNumber,
+      epoch: () => this.#epoch,
+      unusable: (code) => this.#changeServer(code),
+    })
   }
 
   /** 0 before the first one is open. */
@@ -162,7 +124,7 @@ export class Session {
   }
 
   call<N extends MethodName>(method: N, params: Params<N>, choices: CallChoices = {}): Promise<Result<N>> {
-    return this.#enter(method, params as Record<string, unknown>, false, choices) as Promise<Result<N>>
+    return this.#calls.enter(method, params as Record<string, unknown>, false, choices) as Promise<Result<N>>
   }
 
   /** Adds the sequence number; applied exactly once. */
@@ -171,7 +133,7 @@ export class Session {
     params: WithoutMutation<Params<N>>,
     choices: CallChoices = {},
   ): Promise<Result<N>> {
-    return this.#enter(method, params as Record<string, unknown>, true, choices) as Promise<Result<N>>
+    return this.#calls.enter(method, params as Record<string, unknown>, true, choices) as Promise<Result<N>>
   }
 
   /** Says good-bye when connected. Everything pending fails. */
@@ -188,166 +150,8 @@ export class Session {
     this.#timer?.cancel()
     this.#renewTimer?.cancel()
     this.#dropLink('client closed')
-    for (const call of this.#calls.values()) this.#settle(call, null, clientClosed())
+    this.#calls.close()
     this.#wakeConfirmation(false)
-  }
-
-  // --- calls ---
-
-  #enter(
-    method: MethodName,
-    params: Record<string, unknown>,
-    mutating: boolean,
-    choices: CallChoices,
-  ): Promise<unknown> {
-    if (this.#closed) return Promise.reject(clientClosed())
-    if (this.#calls.size >= CALLS_MAX) return Promise.reject(overloaded('calls to the metadata server'))
-    return new Promise((resolve, reject) => {
-      const call: PendingCall = {
-        id: this.#nextCallId++,
-        method,
-        params,
-        mutating,
-        rejectTryAgain: choices.rejectTryAgain ?? false,
-        leaseEpoch: 'lease' in params && typeof params['lease'] === 'number' ? this.#epoch : -1,
-        startedMs: this.#platform.clock.nowMs(),
-        sequence: 0,
-        sendCount: 0,
-        backoffMs: HOLD_BACKOFF_MS_MIN,
-        done: false,
-        resolve,
-        reject,
-      }
-      this.#calls.set(call.id, call)
-      this.#enqueue(call)
-      this.#pump()
-    })
-  }
-
-  #enqueue(call: PendingCall): void {
-    if (call.mutating) this.#mutations.push(call)
-    else this.#reads.push(call)
-  }
-
-  #pump(): void {
-    if (!this.#ready) return
-    const again = this.#again
-    if (again.length > 0) {
-      this.#again = []
-      again.sort((a, b) => a.id - b.id)
-      for (const call of again) if (!call.done) this.#send(call)
-    }
-    while (this.#ready && this.#mutationsInFlight < MUTATIONS_IN_FLIGHT_MAX) {
-      const call = this.#mutations.shift()
-      if (call === undefined) break
-      if (!call.done) this.#send(call)
-    }
-    while (this.#ready && this.#readsInFlight < CALLS_IN_FLIGHT_MAX) {
-      const call = this.#reads.shift()
-      if (call === undefined) break
-      if (!call.done) this.#send(call)
-    }
-  }
-
-  #send(call: PendingCall): void {
-    const link = this.#link
-    if (link === null || !this.#ready) {
-      this.#again.push(call)
-      return
-    }
-    call.sendCount++
-    let params = call.params
-    if (call.mutating) {
-      if (call.sequence === 0) {
-        call.sequence = this.#nextSequence++
-        this.#unanswered.add(call.sequence)
-      }
-      params = {
-        ...params,
-        mutation: { sequence: call.sequence, acknowledgedBelow: this.#acknowledgedBelow() },
-      }
-      this.#mutationsInFlight++
-    } else {
-      this.#readsInFlight++
-    }
-    const linkNumber = this.#linkNumber
-    link.caller.call(call.method, params as never, { timeoutMs: CALL_TIMEOUT_MS }).then(
-      (result) => this.#answered(call, result as never, null, linkNumber),
-      (error: unknown) => this.#answered(call, null as never, asCairnError(error), linkNumber),
-    )
-  }
-
-  #acknowledgedBelow(): number {
-    for (const sequence of this.#unanswered) return sequence
-    return this.#nextSequence
-  }
-
-  #answered(call: PendingCall, result: never, error: CairnError | null, linkNumber: number): void {
-    if (call.mutating) this.#mutationsInFlight--
-    else this.#readsInFlight--
-    if (!call.done) this.#handleAnswer(call, result, error, linkNumber)
-    this.#pump()
-  }
-
-  #handleAnswer(call: PendingCall, result: never, error: CairnError | null, linkNumber: number): void {
-    if (error === null) return this.#settle(call, result, null)
-    const code = error.code
-    if (repeatable.has(code)) {
-      if (code === 'OVERLOADED') return this.#repeatLater(call)
-      if (linkNumber === this.#linkNumber && code !== 'DISCONNECTED') this.#changeServer(code)
-      this.#again.push(call)
-      return
-    }
-    if (code === 'NO_SESSION') {
-      if (linkNumber === this.#linkNumber) this.#changeServer(code)
-      // Not applied now; but an earlier sending of the same mutation may have been.
-      if (call.mutating && call.sendCount > 1)
-        return this.#settle(call, null as never, this.#unknownOutcome(call))
-      if (call.leaseEpoch >= 0) return this.#settle(call, null as never, noLease(call.method))
-      this.#forgetSequence(call)
-      this.#again.push(call)
-      return
-    }
-    if (code === 'TRY_AGAIN' && !call.rejectTryAgain) {
-      // Nothing was applied: the next try is a new mutation.
-      this.#forgetSequence(call)
-      return this.#repeatLater(call)
-    }
-    this.#settle(call, null as never, error)
-  }
-
-  #repeatLater(call: PendingCall): void {
-    const delayMs = call.backoffMs
-    call.backoffMs = Math.min(HOLD_BACKOFF_MS_MAX, delayMs * 2)
-    this.#platform.clock.setTimer(delayMs, () => {
-      if (call.done) return
-      this.#again.push(call)
-      this.#pump()
-    })
-  }
-
-  #forgetSequence(call: PendingCall): void {
-    if (call.sequence !== 0) this.#unanswered.delete(call.sequence)
-    call.sequence = 0
-    call.sendCount = 0
-  }
-
-  #settle(call: PendingCall, result: never, error: CairnError | null): void
-  #settle(call: PendingCall, result: null, error: CairnError): void
-  #settle(call: PendingCall, result: never, error: CairnError | null): void {
-    if (call.done) return
-    call.done = true
-    this.#calls.delete(call.id)
-    if (call.sequence !== 0) this.#unanswered.delete(call.sequence)
-    if (error === null) call.resolve(result)
-    else call.reject(error)
-  }
-
-  #unknownOutcome(call: PendingCall): CairnError {
-    return new CairnError(
-      'EIO',
-      `${call.method}: the session expired before the answer came; it may have been applied`,
-    )
   }
 
   // --- connection ---
@@ -427,24 +231,26 @@ export class Session {
   #becomeReady(link: MetadataLink, sentBootMs: number): void {
     this.#link = link
     this.#ready = true
-    this.#reconnectBackoffMs = RECONNECT_BACKOFF_MS_MIN
+    this.#readyAtMs = this.#platform.clock.nowMs()
     this.#renewOutstanding = false
     this.#confirm(sentBootMs)
     this.#firstReady?.resolve()
     this.#firstReady = null
     if (this.#renewTimer === null) this.#armRenewal()
-    this.#pump()
+    this.#calls.pump()
   }
 
   #changeServer(reason: string): void {
-    const hadLink = this.#ready
+    const nowMs = this.#platform.clock.nowMs()
+    const hadLink = this.#ready && nowMs - this.#readyAtMs > RECONNECT_BACKOFF_MS_MAX
     this.#dropLink(reason)
     if (this.#closed) return
     this.#addressIndex++
     this.#timer?.cancel()
     // The first try after a loss is immediate: a broken connection says nothing about the server.
     const delayMs = hadLink ? 0 : this.#reconnectBackoffMs
-    if (!hadLink) this.#reconnectBackoffMs = Math.min(RECONNECT_BACKOFF_MS_MAX, delayMs * 2)
+    if (hadLink) this.#reconnectBackoffMs = RECONNECT_BACKOFF_MS_MIN
+    else this.#reconnectBackoffMs = Math.min(RECONNECT_BACKOFF_MS_MAX, delayMs * 2)
     this.#timer = this.#platform.clock.setTimer(delayMs, () => this.#connect())
   }
 
@@ -477,7 +283,7 @@ export class Session {
       this.#renewTimer = null
       if (this.#closed) return
       this.#renew()
-      this.#failHeldCalls()
+      this.#calls.failOlderThan(this.#options.holdTimeoutMs)
       this.#armRenewal()
     })
   }
@@ -510,16 +316,6 @@ export class Session {
     )
   }
 
-  /** hold_timeout for calls that wait for a master. */
-  #failHeldCalls(): void {
-    const holdMs = this.#options.holdTimeoutMs
-    if (holdMs <= 0) return
-    const nowMs = this.#platform.clock.nowMs()
-    for (const call of this.#calls.values()) {
-      if (nowMs - call.startedMs > holdMs) this.#settle(call, null, heldTooLong(holdMs))
-    }
-  }
-
   /** Rule E3: everything under the old session has ended. */
   #expire(): void {
     this.#platform.logger.warn('session expired', { session: this.#id })
@@ -528,17 +324,7 @@ export class Session {
     this.#secret = ''
     this.#confirmedUntilBootMs = Number.NEGATIVE_INFINITY
     this.#events.onExpired()
-    for (const call of [...this.#calls.values()]) {
-      if (call.leaseEpoch >= 0 && call.leaseEpoch < this.#epoch)
-        this.#settle(call, null, noLease(call.method))
-      else if (call.mutating && call.sendCount > 0) this.#settle(call, null, this.#unknownOutcome(call))
-    }
-    this.#unanswered.clear()
-    this.#nextSequence = 1
+    this.#calls.sessionExpired()
     this.#wakeConfirmation(false)
   }
-}
-
-function noLease(method: string): CairnError {
-  return new CairnError('NO_LEASE', `${method}: the session under which the lease was given has expired`)
 }

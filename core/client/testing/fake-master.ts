@@ -385,7 +385,8 @@ export class FakeMaster {
       node.chunks.set(index, chunk)
     }
     const dead = chunk.members.filter((member) => this.server(member.server).isDown)
-    if (dead.length > 0 && dead.length < chunk.members.length)
+    const stays = chunk.members.some((member) => member.role === 'in-sync' && !dead.includes(member))
+    if (dead.length > 0 && stays)
       this.reconfigure(
         chunk,
         chunk.members.filter((member) => !dead.includes(member)),
