@@ -113,23 +113,43 @@ export async function zeroFile(
 ): Promise<void> {
   checkRange(offset, length)
   const end = offset + length
-  const zeroEnd = Math.min(end, file.size)
-  const firstWhole = Math.ceil(offset / CHUNK_SIZE_BYTES)
-  // The last chunk counts as whole when the range covers the file to its end.
-  const behindWhole = Math.floor((end >= file.size ? end + CHUNK_SIZE_BYTES - 1 : end) / CHUNK_SIZE_BYTES)
-  if (zeroEnd > offset) {
-    if (behindWhole > firstWhole && zeroEnd > firstWhole * CHUNK_SIZE_BYTES) {
-      const last = Math.min(behindWhole, Math.ceil(file.size / CHUNK_SIZE_BYTES))
-      await file.exclusive(() => unmap(file, firstWhole, last))
-      await zeroEdge(file, offset, Math.min(zeroEnd, firstWhole * CHUNK_SIZE_BYTES))
-      if (last * CHUNK_SIZE_BYTES < zeroEnd) await zeroEdge(file, last * CHUNK_SIZE_BYTES, zeroEnd)
-    } else {
-      const boundary = Math.min(zeroEnd, (Math.floor(offset / CHUNK_SIZE_BYTES) + 1) * CHUNK_SIZE_BYTES)
-      await zeroEdge(file, offset, boundary)
-      await zeroEdge(file, boundary, zeroEnd)
-    }
-  }
+  let lease: number
+  do {
+    // What exists, and where the file ends, is true only under the lease and while nothing else runs.
+    const edges = await file.exclusive(() => unmapWhole(file, offset, end))
+    lease = file.leaseNumber
+    for (const edge of edges) await zeroEdge(file, edge.begin, edge.end)
+    // Somebody else may have written since: then what was found is not true any more.
+  } while (lease !== file.leaseNumber)
   if (!keepSize && end > file.size) await truncateFile(file, end)
+}
+
+interface Range {
+  readonly begin: number
+  readonly end: number
+}
+
+/** Unmaps the chunks that lie whole in the range; returns what is left to zero, each in one chunk. */
+async function unmapWhole(file: FileState, begin: number, end: number): Promise<Range[]> {
+  await file.lease.ensure()
+  const zeroEnd = Math.min(end, file.size)
+  if (zeroEnd <= begin) return []
+  const firstWhole = Math.ceil(begin / CHUNK_SIZE_BYTES)
+  // The last chunk counts as whole when the range covers the file to its end.
+  const behindWhole =
+    end >= file.size ? Math.ceil(file.size / CHUNK_SIZE_BYTES) : Math.floor(end / CHUNK_SIZE_BYTES)
+  if (behindWhole <= firstWhole) {
+    const boundary = Math.min(zeroEnd, firstWhole * CHUNK_SIZE_BYTES)
+    return [
+      { begin, end: boundary },
+      { begin: boundary, end: zeroEnd },
+    ]
+  }
+  await unmap(file, firstWhole, behindWhole)
+  return [
+    { begin, end: firstWhole * CHUNK_SIZE_BYTES },
+    { begin: behindWhole * CHUNK_SIZE_BYTES, end: zeroEnd },
+  ]
 }
 
 /** Part of one chunk: nothing to do when the chunk does not exist. */
