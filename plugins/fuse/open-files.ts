@@ -108,6 +108,7 @@ export class OpenFiles {
       state.base = attributes
       state.invalidated = false
     }
+    if (known !== undefined && !keepCache) known.pages = undefined
     state.files.add(file)
     const handle = this.#nextHandle()
     this.#files.set(handle, { file, state })

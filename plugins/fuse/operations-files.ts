@@ -80,8 +80,7 @@ export function open(context: Context, request: Request): void {
 function markTruncated(context: Context, handle: number, isTruncating: boolean): void {
   const state = context.files.file(handle)?.state
   if (state === undefined || !isTruncating) return
-  state.written = true
-  state.unpublished = true
+  state.written = true // the truncation itself is in the quorum already
 }
 
 /**

@@ -20,8 +20,10 @@ const [directory, kind] = process.argv.slice(2)
 if (directory === undefined) throw new Error('usage: mount-main.ts DIRECTORY [null]')
 const client = new MemoryClient({ isNull: kind === 'null' })
 const mount = await mountFuse({ client, directory, source: 'cairn://memory', logger })
-process.on('SIGTERM', () => void mount.unmount())
-process.on('SIGINT', () => void mount.unmount())
+/** Short: tests that stop a busy mount wait for it. */
+const UNMOUNT_DEADLINE_MS = 500
+process.on('SIGTERM', () => void mount.unmount(UNMOUNT_DEADLINE_MS))
+process.on('SIGINT', () => void mount.unmount(UNMOUNT_DEADLINE_MS))
 process.stdout.write('mounted\n')
 await mount.closed
 process.exit(0)
