@@ -18,6 +18,8 @@ export class OpenInode {
   unpublished = false
   /** As of the open that last made the kernel drop its pages. */
   base: Attributes
+  /** Mode and change time that set-user-id was last taken from. */
+  clearedPrivileges = ''
   /** Somebody else changed it meanwhile. */
   invalidated = false
 

@@ -65,11 +65,12 @@ export function open(context: Context, request: Request): void {
         file.close()
         return
       }
-      if (killsPrivileges) maybeClearPrivileges(context, file)
       const attributes = file.attributes()
       const { handle, keepCache } = context.files.open(file, attributes, context.inodes.get(node))
       markTruncated(context, handle, isTruncating)
-      answerOpen(context, unique, attributes, handle, answerFlags(flags, keepCache))
+      const answer = () => answerOpen(context, unique, attributes, handle, answerFlags(flags, keepCache))
+      if (killsPrivileges) withoutPrivileges(context, context.files.file(handle), answer)
+      else answer()
     },
     (error: unknown) => {
       if (context.finish(pending)) context.fail(unique, error)
@@ -199,8 +200,10 @@ export function write(context: Context, request: Request): boolean {
   const isCopied = length <= SMALL_WRITE_BYTES_MAX && context.device.isShortOfBuffers
   if (isCopied) borrowedData = Buffer.from(borrowedData)
   open.state.written = true
-  if ((flags & WRITE_KILL_SUIDGID) !== 0) maybeClearPrivileges(context, open.file)
-  startWrite(context, open, unique, offset, borrowedData, isCopied ? undefined : request)
+  const kept = isCopied ? undefined : request
+  const start = () => startWrite(context, open, unique, offset, borrowedData, kept)
+  if ((flags & WRITE_KILL_SUIDGID) === 0) start()
+  else withoutPrivileges(context, open, start)
   return !isCopied
 }
 
@@ -253,15 +256,37 @@ function answerWrite(context: Context, unique: number, byteCount: number): void 
   context.scratchAnswer(unique, WRITE_ANSWER_BYTES)
 }
 
-/** The kernel leaves it to us (HANDLE_KILLPRIV_V2) to take set-user-id and set-group-id at a write. */
-function maybeClearPrivileges(context: Context, file: File): void {
-  const { inode, type, mode } = file.attributes()
-  if ((mode & (MODE_SETUID | MODE_SETGID)) === 0) return
+/**
+ * The kernel leaves it to us (HANDLE_KILLPRIV_V2) to take set-user-id and set-group-id at a write or a
+ * truncation. `next` runs afterwards, so that no program sees the new contents with the old mode.
+ */
+function withoutPrivileges(context: Context, open: OpenFile | undefined, next: () => void): void {
+  const attributes = open?.file.attributes()
+  if (
+    open === undefined ||
+    attributes === undefined ||
+    (attributes.mode & (MODE_SETUID | MODE_SETGID)) === 0
+  ) {
+    next()
+    return
+  }
+  const { inode, type, mode, changeSeconds, changeNanoseconds } = attributes
   const newMode = modeWithoutPrivileges(type, mode)
-  if (newMode === mode) return
+  // The same state again: it was cleared, and the handle has not learnt that yet.
+  const seen = `${mode} ${changeSeconds} ${changeNanoseconds}`
+  if (newMode === mode || open.state.clearedPrivileges === seen) {
+    next()
+    return
+  }
+  open.state.clearedPrivileges = seen
   context.fileSystem.setAttributes(inode, { mode: newMode }).then(
-    () => context.notifier.send(encodeInvalidateInode(inode, -1)),
-    (error: unknown) => context.log.warn('set-user-id could not be cleared', { inode, code: codeOf(error) }),
+    () => {
+      if (!context.notifier.send(encodeInvalidateInode(inode, -1), next)) next()
+    },
+    (error: unknown) => {
+      context.log.warn('set-user-id could not be cleared', { inode, code: codeOf(error) })
+      next()
+    },
   )
 }
 
