@@ -66,6 +66,7 @@ export class ChunkServer {
   #link: MetadataLink | null = null
   #sources: SourcePool | null = null
   #retry: Timer | null = null
+  #joiner: Joiner | null = null
   readonly #reportedMs = new Map<string, number>()
 
   constructor(options: ChunkServerOptions) {
@@ -96,7 +97,12 @@ export class ChunkServer {
         code: codeOf(error),
         reason: this.#detail,
       })
-      this.#retry = clock.setTimer(OPEN_RETRY_MS, () => void this.start())
+      this.#retry = clock.setTimer(OPEN_RETRY_MS, () => {
+        this.start().catch((failure: unknown) => {
+          this.#detail = failure instanceof Error ? failure.message : String(failure)
+          logger.error('the chunk server cannot start', { code: codeOf(failure), reason: this.#detail })
+        })
+      })
     }
   }
 
@@ -129,6 +135,7 @@ export class ChunkServer {
     this.#state = 'closed'
     this.#retry?.cancel()
     this.#link?.close()
+    this.#joiner?.abortAll()
     this.#sources?.close()
     await this.#server?.close('shutting down')
     if (this.#store !== null) await closeStore(this.#store)
@@ -158,6 +165,7 @@ export class ChunkServer {
         link.send({ method: 'cs.joinFailed', params: { chunk, version, attempt, reason } })
       },
     })
+    this.#joiner = joiner
     control.onEpochChange = (replica) => joiner.abort(replica)
     const link = new MetadataLink(
       {

@@ -317,3 +317,52 @@ test('a late lower persist is answered with what is held', async () => {
   assert.deepEqual(late, { version: 5, code: '' })
   assert.equal(rig.store.replicas.get(1)?.state.role, Role.inSync)
 })
+
+test('flag T while the disk does not answer a sync, and the age is told', async () => {
+  const rig = await makeRig(25)
+  await createReplica(rig)
+  await write(rig, 0, pattern(1, PAGE_SIZE_BYTES))
+  rig.disk.faults.hanging = true
+  const flushing = send(rig, dataRequest(DataOp.flush, { incarnation: rig.store.incarnation }))
+  await rig.clock.advance(31_000)
+  assert.ok(rig.store.oldestIoAgeMs >= 30_000)
+  assert.equal(rig.store.flags, 'CT')
+  rig.disk.releaseHanging()
+  assert.equal((await rig.clock.settled(flushing)).code, '')
+  assert.equal(rig.store.flags, 'C')
+})
+
+test('what nobody flushes is synced in the background; flushes of one chunk share syncs', async () => {
+  const rig = await makeRig(26)
+  await createReplica(rig)
+  await write(rig, 0, pattern(1, MIB))
+  await rig.clock.advance(30_000)
+  assert.equal(rig.store.writeBack.unflushedBytes, 0)
+  await write(rig, 0, pattern(2, MIB))
+  rig.disk.faults.delayMs = 5
+  const before = rig.store.counters.syncs
+  const request = dataRequest(DataOp.flush, { incarnation: rig.store.incarnation })
+  const flushes = Array.from({ length: 20 }, () => send(rig, request))
+  const answers = await rig.clock.settled(Promise.all(flushes))
+  assert.ok(answers.every((answer) => answer.code === ''))
+  assert.ok(rig.store.counters.syncs - before <= 2)
+})
+
+test('writes wait for a disk that does not keep up, and none is lost', async () => {
+  const rig = await makeRig(27)
+  for (let chunk = 1; chunk <= 12; chunk++) await createReplica(rig, chunk)
+  rig.disk.faults.syncDelayMs = 1
+  const content = pattern(3, MIB)
+  const answers: Promise<{ code: string }>[] = []
+  // no sync ever ends within the loop: the clock stands still
+  for (let count = 0; count < 600; count++) {
+    const fields = { chunk: 1 + (count % 12), offset: Math.floor(count / 12) * MIB, length: MIB }
+    answers.push(send(rig, dataRequest(DataOp.write, fields), content))
+  }
+  const isHeldBack = rig.store.writeBack.isOverloaded && rig.store.counters.queueDepth > 50
+  assert.ok(isHeldBack)
+  const all = await rig.clock.settled(Promise.all(answers))
+  assert.deepEqual(new Set(all.map((answer) => answer.code)), new Set(['']))
+  assert.ok(rig.store.writeBack.unflushedBytes < 512 * MIB)
+  assert.equal(rig.store.counters.queueDepth, 0)
+})

@@ -85,6 +85,8 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   basePull: BasePull = (_replica, _page, callback) => callback(null, null)
   /** Rule L2: false while the metadata server has not been heard of for a session time-out. */
   isInTouch: () => boolean = () => true
+  /** The server stops: nothing more is admitted. */
+  closing = false
   /** The whole disk is given up. */
   failure: CairnError | null = null
   checksumErrorSeen = false
@@ -111,6 +113,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.counters = new StoreCounters(parts.clock)
     this.cache = new RegionCache(parts.disk, parts.pool, this)
     this.syncs = new SyncScheduler(this)
+    this.log.onFailure = (error) => this.fail(error)
     this.writeBack = new WriteBack(parts.clock, this.syncs)
     this.#space = new StoreSpace(parts.disk, parts.logger)
     this.#answer = {
@@ -148,9 +151,10 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.counters.queueDepth++
     const replica = this.replicas.get(request.chunk)
     const code = validateRequest(request, borrowedTable, ownedPayload)
-    if (code !== '' || replica === undefined || this.failure !== null) {
+    if (code !== '' || replica === undefined || this.failure !== null || this.closing) {
       if (ownedPayload !== null) this.pool.release(ownedPayload)
-      const refusal = code === '' ? (replica === undefined ? 'NO_REPLICA' : 'DISK_FAILED') : code
+      const reason = this.closing ? 'STARTING' : replica === undefined ? 'NO_REPLICA' : 'DISK_FAILED'
+      const refusal = code === '' ? reason : code
       return this.#refuse(request, replica, reply, owner, refusal)
     }
     const operation = this.#take(request.op)
@@ -380,7 +384,8 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   }
 
   get oldestIoAgeMs(): number {
-    return this.syncs.oldestAgeMs(this.clock.nowMs())
+    const nowMs = this.clock.nowMs()
+    return Math.max(this.syncs.oldestAgeMs(nowMs), this.log.oldestAgeMs(nowMs))
   }
 
   /** Letters of the guide: C checksums on; H I/O error, h checksum mismatch, T disk does not answer. */

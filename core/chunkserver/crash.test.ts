@@ -59,18 +59,31 @@ async function workload(rig: Rig, prng: Prng, model: PageModel[]): Promise<void>
       }
       continue
     }
-    const zero = prng.below(6) === 0
-    const content = zero
-      ? Buffer.alloc(count * PAGE_SIZE_BYTES)
-      : pattern(prng.uint32(), count * PAGE_SIZE_BYTES)
-    for (let index = 0; index < count; index++) {
-      const page = content.subarray(index * PAGE_SIZE_BYTES, (index + 1) * PAGE_SIZE_BYTES)
-      model[first + index]?.since.push(page)
-    }
-    const fields = { offset: first * PAGE_SIZE_BYTES, length: content.length }
-    if (zero) await outcome(rig, send(rig, dataRequest(DataOp.zero, fields)))
-    else await outcome(rig, send(rig, dataRequest(DataOp.write, fields), content))
+    await change(rig, prng, model, first, count)
   }
+}
+
+/** A write or zeroing of up to four pages, in a third of the cases with ragged edges. */
+async function change(rig: Rig, prng: Prng, model: PageModel[], first: number, count: number): Promise<void> {
+  const zero = prng.below(6) === 0
+  const isRagged = prng.below(3) === 0
+  const offset = first * PAGE_SIZE_BYTES + (isRagged ? prng.below(PAGE_SIZE_BYTES) : 0)
+  const end = (first + count) * PAGE_SIZE_BYTES - (isRagged ? prng.below(PAGE_SIZE_BYTES) : 0)
+  if (end <= offset) return
+  const content = zero ? Buffer.alloc(end - offset) : pattern(prng.uint32(), end - offset)
+  for (let page = first; page * PAGE_SIZE_BYTES < end; page++) {
+    const known = model[page]
+    if (known === undefined) continue
+    const next = Buffer.from(known.since.at(-1) ?? known.flushed)
+    const pageBegin = page * PAGE_SIZE_BYTES
+    const from = Math.max(offset, pageBegin)
+    const to = Math.min(end, pageBegin + PAGE_SIZE_BYTES)
+    content.copy(next, from - pageBegin, from - offset, to - offset)
+    known.since.push(next)
+  }
+  const fields = { offset, length: content.length }
+  if (zero) await outcome(rig, send(rig, dataRequest(DataOp.zero, fields)))
+  else await outcome(rig, send(rig, dataRequest(DataOp.write, fields), content))
 }
 
 /** After a power loss: every 512-byte sector of a page is from its flushed or from a later content. */

@@ -108,6 +108,10 @@ export class Joiner {
     this.#joins.delete(replica)
   }
 
+  abortAll(): void {
+    for (const replica of [...this.#joins.keys()]) this.abort(replica)
+  }
+
   get joinCount(): number {
     return this.#joins.size
   }

@@ -219,7 +219,8 @@ export class RegionLoad {
       const exists = replica.file !== null || this.#cache.openFile(replica)
       if (!exists) return this.#finish(this.#records ?? new RegionRecords(replica.chunk, this.#region))
     } catch (error) {
-      return this.#fail(asDiskError(error))
+      const diskError = asDiskError(error)
+      return codeOf(diskError) === 'DISK_IO' ? this.#ioFail(diskError) : this.#fail(diskError)
     }
     if (this.#records !== null) return this.#maybeVerify(this.#records)
     if (replica.header.sequence === 0) return this.#readHeader()

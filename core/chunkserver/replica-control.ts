@@ -147,8 +147,8 @@ export class ReplicaControl {
       // the quorum looked at the unclean report and keeps the replica in sync: pages are verified on use
       if (order.role === Roles.inSync && state.role === Roles.inSync) state.flags &= ~StateFlag.unclean
     })
-    if (rises) {
-      replica.joinPending = order.role !== Roles.inSync
+    if (rises || (replica.state.role === Roles.inSync && !replica.isUnclean)) {
+      replica.joinPending = replica.state.role !== Roles.inSync
       replica.resetGood()
     }
     return { version: replica.state.version, code: '' }
@@ -185,7 +185,8 @@ export class ReplicaControl {
     for (const chunk of chunks) {
       const replica = this.#store.replicas.get(chunk)
       if (replica === undefined || !replica.serves) continue
-      if (!replica.state.isOpen && !replica.isUnclean) continue
+      // an unclean replica stays on the list until it joined or was healed
+      if (!replica.state.isOpen || replica.isUnclean) continue
       this.#store.sync(replica, { onSynced: (error) => this.#closeSynced(replica, error) })
     }
   }
@@ -197,7 +198,6 @@ export class ReplicaControl {
     commitState(this.#store, replica, (state) => {
       state.openLow = 0
       state.openHigh = 0
-      state.flags &= ~StateFlag.unclean
     }).catch((failure: unknown) => {
       this.#store.logger.warn('open-list entry stays', { chunk: replica.chunk, code: codeOf(failure) })
     })

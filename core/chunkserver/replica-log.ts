@@ -64,8 +64,9 @@ export class ReplicaLog {
   #scheduled = false
   #failure: CairnError | null = null
   readonly #idleWaiters: (() => void)[] = []
-  /** For counters: syncs done. */
-  syncCount = 0
+  #commitBeganMs = 0
+  /** Told once, when nothing is accepted any more. */
+  onFailure: (error: CairnError) => void = () => undefined
 
   constructor(disk: Disk, clock: Clock) {
     this.#disk = disk
@@ -74,6 +75,11 @@ export class ReplicaLog {
 
   get lastSequence(): number {
     return this.#sequence
+  }
+
+  /** Of the batch that is being written (flag T). */
+  oldestAgeMs(nowMs: number): number {
+    return this.#committing ? nowMs - this.#commitBeganMs : 0
   }
 
   get failure(): CairnError | null {
@@ -154,6 +160,7 @@ export class ReplicaLog {
     this.#scheduled = false
     if (this.#committing) return
     this.#committing = true
+    this.#commitBeganMs = this.#clock.nowMs()
     void this.#commitAll()
   }
 
@@ -176,13 +183,13 @@ export class ReplicaLog {
     if (this.#failure !== null) return this.#failure
     assert(file !== null, 'the replica log is started before it is appended to')
     this.#seal(batch)
+    this.#commitBeganMs = this.#clock.nowMs()
     try {
       await writeFile(file, batch, this.#position)
       await syncFile(file)
     } catch (error) {
       return this.#failed(error)
     }
-    this.syncCount++
     this.#position += batch.length
     if (this.#position > this.#snapshotBytes * 2 + COMPACT_BYTES_MIN) {
       // the batch is durable whatever becomes of the snapshot
@@ -195,7 +202,10 @@ export class ReplicaLog {
     const failure = error instanceof CairnError ? error : new CairnError('DISK_IO', String(error))
     // a full disk leaves a torn tail that the next batch overwrites; after anything else what the
     // sync left on disk is unknown (rule F7)
-    if (codeOf(failure) !== 'DISK_NO_SPACE') this.#failure = failure
+    if (codeOf(failure) !== 'DISK_NO_SPACE' && this.#failure === null) {
+      this.#failure = failure
+      this.onFailure(failure)
+    }
     return failure
   }
 

@@ -12,6 +12,7 @@ import { ChunkStore } from './chunk-store.ts'
 import { ensureDirectory, syncDirectory, syncFile } from './disk-calls.ts'
 import { storeError } from './errors.ts'
 import { ReplicaLog } from './replica-log.ts'
+import { exclusively } from './replica-control.ts'
 import { Replica } from './replica.ts'
 import { StateFlag } from './replica-state.ts'
 import {
@@ -227,6 +228,9 @@ function handleOrphans(
 /** Stops cleanly: everything synced, and the superblock says so. Replicas that fail stay unclean. */
 export async function closeStore(store: ChunkStore): Promise<void> {
   store.writeBack.stop()
+  store.closing = true
+  const busy = [...store.replicas.values()].filter((replica) => !replica.queue.idle)
+  await Promise.all(busy.map((replica) => exclusively(replica, () => Promise.resolve())))
   await Promise.all(
     store.writeBack.dirtyReplicas.map(
       (replica) => new Promise<void>((resolve) => store.sync(replica, { onSynced: () => resolve() })),

@@ -45,6 +45,8 @@ export interface DiskFaults {
   misdirectWrites: number
   /** Callbacks come this much later; needs a clock. */
   delayMs: number
+  /** The same for syncs alone, as on a disk with a fast cache in front. */
+  syncDelayMs: number
   /** Callbacks wait until this is false again: call `releaseHanging`. */
   hanging: boolean
   /** Rest of operations (writes and syncs) until the disk stands still for ever; -1: never. */
@@ -64,6 +66,7 @@ export class SimulatedDisk implements Disk {
     loseWrites: 0,
     misdirectWrites: 0,
     delayMs: 0,
+    syncDelayMs: 0,
     hanging: false,
     stopAfter: -1,
   }
@@ -281,8 +284,9 @@ export class SimulatedDisk implements Disk {
       if (life !== this.#life || this.stopped) return
       callback(this.#fault(kind) ?? work())
     }
+    const delayMs = Math.max(this.faults.delayMs, kind === 'sync' ? this.faults.syncDelayMs : 0)
     if (this.faults.hanging) this.#hanging.push(run)
-    else if (this.faults.delayMs > 0 && this.#clock !== null) this.#clock.setTimer(this.faults.delayMs, run)
+    else if (delayMs > 0 && this.#clock !== null) this.#clock.setTimer(delayMs, run)
     else run()
   }
 
