@@ -86,7 +86,15 @@ export function planChunk(
   const context: Context = { chunk, serverOf, all, policy, random }
   const inSync = chunk.members.filter((member) => member.role === 'in-sync').map((member) => member.server)
   if (chunk.dirtyDead) return planReconcile(context, inSync)
-  const stay = stayingInSync(context, inSync)
+  const plan = planSettled(context, inSync, chunk.hasIntent)
+  // A new epoch is persisted by every member: one that is silent would only hold it up.
+  const isSilent = (server: number) => stateOf(context, server) === 'inactive'
+  const hasSilent = plan.kind === 'change' && plan.members.some((member) => isSilent(member.server))
+  return hasSilent ? planSettled(context, inSync, true) : plan
+}
+
+function planSettled(context: Context, inSync: readonly number[], dropsSilent: boolean): Plan {
+  const stay = stayingInSync(context, inSync, dropsSilent)
   if (stay.kind === 'wait') return { kind: 'wait', reason: 'unreachable', shortage: '' }
   if (stay.kind === 'reconcile') return change(context, 'reconcile', stay.servers, [], [], '')
   return planJoiners(context, inSync, stay.servers)
@@ -113,7 +121,7 @@ type Staying =
   | { readonly kind: 'wait' }
 
 /** In-sync members that stay. Never nothing (rule G2). */
-function stayingInSync(context: Context, inSync: readonly number[]): Staying {
+function stayingInSync(context: Context, inSync: readonly number[], dropsSilent: boolean): Staying {
   const { chunk } = context
   const active = (server: number) => stateOf(context, server) === 'active'
   const good = inSync.filter((server) => !chunk.failed.has(server) && !chunk.unclean.has(server))
@@ -129,7 +137,7 @@ function stayingInSync(context: Context, inSync: readonly number[]): Staying {
   // A chunk with a writer cannot wait for a silent member; one without misses nothing meanwhile.
   const stay = good.filter((server) => {
     const state = stateOf(context, server)
-    return state === 'active' || (state === 'inactive' && !chunk.hasIntent)
+    return state === 'active' || (state === 'inactive' && !dropsSilent)
   })
   return { kind: 'stay', servers: stay }
 }

@@ -67,6 +67,10 @@ export class ChunkColumns {
     return this.#ids.count
   }
 
+  get capacity(): number {
+    return this.#capacity
+  }
+
   /** Slots below this may be in use: the range of a scan. */
   get slotLimit(): number {
     return this.#slotLimit

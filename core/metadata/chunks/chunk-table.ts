@@ -33,6 +33,11 @@ export class ChunkTable implements ChunkTracked {
     return this.#columns.byteLength
   }
 
+  /** Chunks that fit before it grows. */
+  get capacity(): number {
+    return this.#columns.capacity
+  }
+
   get slotLimit(): number {
     return this.#columns.slotLimit
   }
