@@ -8,6 +8,8 @@ import type { Output } from './output.ts'
 export interface CommandContext {
   readonly output: Output
   readonly etc: EtcDirectory
+  /** As given with -c; undefined when not given. */
+  readonly clusterGiven: string | undefined
   /** The name given with -c, or the only one configured. Throws USAGE. */
   cluster(): string
   /** Base addresses of the cluster's metadata servers. Throws UNREACHABLE when none is known. */

@@ -33,7 +33,6 @@ export function createProgram(version: string): CairnProgram {
     .option('--json', 'one JSON document on standard output')
     .configureOutput({ outputError: () => {} })
     .exitOverride()
-    .enablePositionalOptions()
     .showHelpAfterError('(see: cairn --help)')
   const contextOf = (cluster?: string): CommandContext =>
     createContext(program.opts<GlobalOptions>(), cluster)
@@ -60,6 +59,7 @@ function createContext(options: GlobalOptions, clusterHint: string | undefined):
   return {
     output,
     etc,
+    clusterGiven: options.cluster,
     cluster,
     metadataServers,
     async withAdmin(use) {

@@ -58,12 +58,11 @@ describe('chunk servers die, repair after offline_tout', { timeout: 340_000 }, (
     ['a large sequential copy', () => copySequentially],
   ] as const) {
     it(`in the middle of ${workload}`, async () => {
-      const victim =
-        (await cluster.processes()).find((service) => service.role === 'cs' && service.pid !== null)?.id ?? ''
-      const number = Number(victim.replace('cs', ''))
-      const writer = startWriter(path.join(cluster.mount, `writer-${number}`))
+      const writer = startWriter(path.join(cluster.mount, `writer of ${workload}`))
       const background = prepare()?.(cluster)
-      await until('the writer writes', () => fs.existsSync(path.join(cluster.mount, `writer-${number}`)))
+      await until('the writer has data on disks', () => cluster.chunkServersWithData().length >= 3)
+      const victim = cluster.chunkServersWithData()[0] ?? ''
+      const number = Number(victim.replace('cs', ''))
       await cluster.signal(victim, 'SIGKILL')
       await until('chunks are degraded or being replicated', async () => {
         const { chunks } = await cluster.statistics()
@@ -123,7 +122,7 @@ describe('processes die, short absences', { timeout: 340_000 }, () => {
     )
     await cluster.allHealthy()
     const copied = (await cluster.events())
-      .filter((event) => event.id > before && event.code === 'JOIN_COMPLETED')
+      .filter((event) => event.id > before && event.code === 'REPLICAS_REJOINED')
       .reduce((sum, event) => sum + Number(/(\d+) bytes/.exec(event.message)?.[1] ?? 0), 0)
     assert.ok(
       copied > 0 && copied <= 1.1 * changed * 4096 + 64 * 4096,

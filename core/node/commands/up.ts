@@ -17,9 +17,10 @@ const DETACH_POLL_MS = 200
 export function registerUpCommands(program: Command, contextOf: () => CommandContext): void {
   program
     .command('up')
-    .description('a whole cluster of real processes on this machine, under one directory')
+    .description(
+      'a whole cluster of real processes on this machine, under one directory (name: -c, default demo)',
+    )
     .option('--dir <dir>', 'where everything lies', './var')
-    .option('--cluster <name>', 'name of the cluster (default demo)')
     .option('--mds <count>', 'metadata servers (default 1)')
     .option('--cs <count>', 'chunk servers (default 3)')
     .option('--hosts <count>', 'pretended hosts over which the chunk servers are spread (default 1)')
@@ -31,8 +32,9 @@ export function registerUpCommands(program: Command, contextOf: () => CommandCon
     .option('--no-restart', 'do not restart what dies')
     .option('--detach', 'return when the cluster is healthy')
     .addHelpText('after', '\nExample:\n  cairn up --cs 4 --replicas 3:2')
-    .action(async (options: RawUpOptions & { detach?: boolean }) => {
+    .action(async (given: RawUpOptions & { detach?: boolean }) => {
       const context = contextOf()
+      const options = context.clusterGiven === undefined ? given : { ...given, cluster: context.clusterGiven }
       process.exitCode =
         options.detach === true
           ? await detach(context.output, options)

@@ -5,7 +5,6 @@
  */
 import fs from 'node:fs'
 import net from 'node:net'
-import os from 'node:os'
 import path from 'node:path'
 import { CairnError } from '../../base/errors.ts'
 import { BASE_PORT_DEFAULT, EtcDirectory } from '../../cli/etc.ts'
@@ -300,8 +299,8 @@ function isFree(port: number): Promise<boolean> {
 
 /** What a newcomer should see when it is up. */
 export function describeUp(up: UpStatus, statistics: ClusterStatistics, directory: string): string[] {
-  const cairn = `${path.relative(process.cwd(), path.join(import.meta.dirname, '..', '..', '..', 'scripts', 'cairn')) || 'cairn'}`
-  const relative = path.relative(process.cwd(), directory) || '.'
+  const cairn = shortest(path.join(import.meta.dirname, '..', '..', '..', 'scripts', 'cairn'))
+  const relative = shortest(directory)
   const here = `--etc ${relative}/etc`
   const mount = up.endpoints['mount']
   const lines = [
@@ -317,5 +316,11 @@ export function describeUp(up: UpStatus, statistics: ClusterStatistics, director
     `  kill -9 PID of a chunk server     # see: ${cairn} status --dir ${relative}; nothing is lost`,
     `  ${cairn} ${here} fsck`,
   ]
-  return lines.map((line) => line.replace(os.homedir(), '~'))
+  return lines
+}
+
+/** As one would type it here. */
+function shortest(file: string): string {
+  const relative = path.relative(process.cwd(), file) || '.'
+  return relative.length < file.length ? relative : file
 }

@@ -49,6 +49,8 @@ export function runProgram(
     child.once('close', (status, signal) => {
       resolve({ status, stdout, stderr: signal === null ? stderr : `${stderr}\n(ended by ${signal})` })
     })
+    // A program that ends without reading its input is no error of ours.
+    child.stdin.on('error', () => {})
     child.stdin.end(options.input ?? '')
   })
 }
@@ -181,6 +183,20 @@ export class TestCluster {
     if (pid === undefined || pid === null) throw new Error(`${name} is not running`)
     process.kill(pid, signal)
     return pid
+  }
+
+  /** Names of the chunk servers that hold replicas, those with the most first. */
+  chunkServersWithData(): string[] {
+    const count = (name: string): number => {
+      const top = path.join(this.directory, name, 'chunks')
+      return fs
+        .readdirSync(top)
+        .reduce((sum, directory) => sum + fs.readdirSync(path.join(top, directory)).length, 0)
+    }
+    return fs
+      .readdirSync(this.directory)
+      .filter((name) => /^cs\d+$/.test(name) && count(name) > 0)
+      .sort((a, b) => count(b) - count(a))
   }
 
   /** Starts a role by hand, as an administrator would (for --no-restart clusters). Ends with the test. */
