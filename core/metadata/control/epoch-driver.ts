@@ -140,11 +140,15 @@ export class EpochDriver {
     } else persist(role === 'joining' ? create : null)
   }
 
-  /** Writes of older leases are refused from now on (rule E3). Lease numbers are log indexes. */
+  /**
+   * Writes of older leases are refused from now on (rule E3). Lease numbers are log indexes: later ones are
+   * above the applied index, but a new holder may be waiting for this chunk already.
+   */
   #fence(chunk: number): number {
-    const row = this.#master.state.chunks.get(chunk)
+    const { state, log } = this.#master
+    const row = state.chunks.get(chunk)
     if (row === undefined) return 0
-    return row.dirtyDead ? this.#master.log.appliedIndex : row.intentLease
+    return row.dirtyDead ? (state.leaseByInode.get(row.inode) ?? log.appliedIndex) : row.intentLease
   }
 
   #answered(drive: Drive, member: ChunkMember, code: string, held: number): void {
