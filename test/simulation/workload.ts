@@ -36,6 +36,8 @@ export interface SharedState {
 interface OpenFile {
   readonly model: FileModel
   readonly handle: File
+  /** Loops that use it now: it is not closed under them. */
+  userCount: number
 }
 
 export class ClientWorkload {
@@ -108,13 +110,18 @@ export class ClientWorkload {
     const name = this.#pick(this.#shared.fileNames)
     const file = await this.#opened(name)
     if (this.#isDead || file === null) return
-    if (dice < 42) await this.write(file)
-    else if (dice < 68) await this.read(file)
-    else if (dice < 80) await this.flush(file)
-    else if (dice < 82) await this.truncate(file)
-    else if (dice < 84) await this.zero(file)
-    else if (dice < 86) this.checkAttributes(file)
-    else this.#close(name)
+    if (dice >= 86) return this.#close(name)
+    file.userCount += 1
+    try {
+      if (dice < 42) await this.write(file)
+      else if (dice < 68) await this.read(file)
+      else if (dice < 80) await this.flush(file)
+      else if (dice < 82) await this.truncate(file)
+      else if (dice < 84) await this.zero(file)
+      else this.checkAttributes(file)
+    } finally {
+      file.userCount -= 1
+    }
   }
 
   #pick<T>(choices: readonly T[]): T {
@@ -175,7 +182,7 @@ export class ClientWorkload {
       const handle = await this.#client.fileSystem.open(found.inode)
       conclude()
       oracle.renewView(this.#name, model, since)
-      const open = { model, handle }
+      const open = { model, handle, userCount: 0 }
       if (!this.#isDead) this.#open.set(name, open)
       this.#checkSize(open, sizeAt)
       return open
@@ -192,7 +199,7 @@ export class ClientWorkload {
 
   #close(name: string): void {
     const open = this.#open.get(name)
-    if (open === undefined) return
+    if (open === undefined || open.userCount > 0) return
     this.#open.delete(name)
     this.#shared.oracle.trace.line(this.#name, `close ${name}`)
     open.handle.close()
@@ -314,9 +321,9 @@ export class ClientWorkload {
     }
   }
 
-  async read({ model, handle }: OpenFile): Promise<void> {
-    const position = this.#position(model)
-    await this.readAt({ model, handle }, position, this.#length())
+  async read(file: OpenFile): Promise<void> {
+    const position = this.#position(file.model)
+    await this.readAt(file, position, this.#length())
   }
 
   async readAt({ model, handle }: OpenFile, position: number, length: number): Promise<void> {
@@ -407,7 +414,7 @@ export class ClientWorkload {
       handle = created.file
     })
     if (!isDone || handle === null) return
-    const open = { model: this.#shared.oracle.file(file), handle: handle as File }
+    const open = { model: this.#shared.oracle.file(file), handle: handle as File, userCount: 1 }
     await this.write(open)
     if (this.#random.below(2) === 0) await this.flush(open)
     if (!this.#isDead) open.handle.close()
@@ -475,7 +482,7 @@ export class ClientWorkload {
     try {
       const found = await this.#client.fileSystem.lookup(this.#directory, name)
       const handle = await this.#client.fileSystem.open(found.inode)
-      open = { model: oracle.file(file), handle }
+      open = { model: oracle.file(file), handle, userCount: 1 }
       oracle.renewView(this.#name, open.model, since)
       if (!this.#isDead) this.#checkSize(open, since)
       const extents = open.model.extents()
