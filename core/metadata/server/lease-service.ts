@@ -63,10 +63,8 @@ export class LeaseService implements LeasePublisher {
     const holder = this.#otherHolder(inode, session)
     if (holder !== undefined && !holder.pinned) {
       await this.#recall(holder)
-      const isStill = this.#otherHolder(inode, session)?.lease === holder.lease
-      const isSilent = (this.#parts.sessions.get(holder.session)?.peer ?? null) === null
-      // A holder that is alive and busy has not closed the file: what is known is good enough then.
-      if (isStill && isSilent) throw wireError('TRY_AGAIN', 'the writer of this file does not answer')
+      // A size that the holder knows better would be an old file to the reader.
+      if (this.#otherHolder(inode, session)?.lease === holder.lease) this.#refuseBusy(holder)
     }
     const file = this.#parts.master.state.inodes.get(inode)
     if (file !== undefined) await this.#awaitSize(file)
