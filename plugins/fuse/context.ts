@@ -37,6 +37,8 @@ export class Context {
   readonly files = new OpenFiles()
   readonly pending: PendingTable
   readonly scratch = Buffer.alloc(SCRATCH_BYTES)
+  /** Counts changes of names by this mount: each may have changed the link count of an open file. */
+  namesChanged = 0
   /** Writes that wait for space (`hold-on-nospace`): how to end each wait. */
   readonly noSpaceWaits = new Set<() => void>()
   /** For answers that go out while `scratch` is being filled (data headers). */

@@ -18,6 +18,8 @@ export class OpenInode {
   unpublished = false
   /** As of the open that last made the kernel drop its pages. */
   base: Attributes
+  /** `Context.namesChanged` when its attributes were last asked for: link counts may differ since. */
+  namesSeen = -1
   /** Mode and change time that set-user-id was last taken from. */
   clearedPrivileges = ''
   /** Somebody else changed it meanwhile. */

@@ -51,13 +51,17 @@ export function batchForget(context: Context, request: Request): void {
 export function getattr(context: Context, request: Request): void {
   const { unique } = request
   const open = context.files.openInode(request.node)
-  // A file we are writing: what its handle knows is newer than anything the quorum could say.
-  const own = open?.written === true ? context.files.anyFileOf(request.node) : undefined
-  if (own !== undefined) {
-    context.attributes(unique, own.file.attributes())
-    return
+  const { namesChanged } = context
+  if (open !== undefined && open.written && !open.invalidated && open.namesSeen === namesChanged) {
+    // A file we are writing: its handle knows all there is to know, without asking.
+    const own = context.files.anyFileOf(request.node)
+    if (own !== undefined) {
+      context.attributes(unique, own.file.attributes())
+      return
+    }
   }
   context.run(unique, context.fileSystem.attributes(request.node), (attributes) => {
+    if (open !== undefined) open.namesSeen = namesChanged
     context.attributes(unique, attributes)
   })
 }
@@ -255,7 +259,10 @@ function groupOf(directory: Attributes): number | null {
 
 export function unlink(context: Context, request: Request): void {
   const { unique } = request
-  context.run(unique, context.fileSystem.unlink(request.node, request.name()), () => context.ok(unique))
+  context.run(unique, context.fileSystem.unlink(request.node, request.name()), () => {
+    context.namesChanged++
+    context.ok(unique)
+  })
 }
 
 export function rmdir(context: Context, request: Request): void {
@@ -286,15 +293,17 @@ function renameWith(context: Context, request: Request, newParent: number, flags
     return
   }
   const mode = flags === 0 ? 'replace' : flags === renameFlag.EXCHANGE ? 'exchange' : 'no-replace'
-  context.run(unique, context.fileSystem.rename(request.node, name, newParent, newName, mode), () =>
-    context.ok(unique),
-  )
+  context.run(unique, context.fileSystem.rename(request.node, name, newParent, newName, mode), () => {
+    context.namesChanged++
+    context.ok(unique)
+  })
 }
 
 export function link(context: Context, request: Request): void {
   const { unique } = request
   const inode = request.uint64()
   context.run(unique, context.fileSystem.link(inode, request.node, request.name()), (attributes) => {
+    context.namesChanged++
     context.entry(unique, attributes)
   })
 }

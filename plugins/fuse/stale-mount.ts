@@ -5,6 +5,7 @@
  */
 import { readFile, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { codeOf } from './errno.ts'
 import { readRecord, removeRecord } from './runtime-record.ts'
 import { FILE_SYSTEM_TYPE, findMount, mountError, systemUnmount } from './system-mount.ts'
@@ -12,6 +13,7 @@ import type { MountLogger } from './types.ts'
 
 /** Layers of dead mounts on one directory that are removed before giving up. */
 const LAYERS_MAX = 16
+const ANSWER_DEADLINE_MS = 5000
 
 /** Throws EBUSY when a living Cairn mount is there already. */
 export async function removeStaleMount(given: string, log: MountLogger): Promise<void> {
@@ -34,9 +36,10 @@ export async function removeStaleMount(given: string, log: MountLogger): Promise
   }
 }
 
+/** A mount that does not answer in time is not dead: its cluster may be away. */
 async function isDisconnected(directory: string): Promise<boolean> {
   try {
-    await stat(directory)
+    await Promise.race([stat(directory), delay(ANSWER_DEADLINE_MS, undefined, { ref: false })])
     return false
   } catch (error) {
     return codeOf(error) === 'ENOTCONN' || codeOf(error) === 'ECONNABORTED'
