@@ -308,35 +308,31 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.events.onBadReplica(replica.chunk, replica.state.version, reason)
   }
 
-  onIoError(replica: Replica, error: CairnError): void {
-    this.ioError(replica, error)
-  }
-
   onFilesFull(): void {
     this.writeBack.start()
   }
 
   /** A read failed: counts against the disk; the page may be good elsewhere. */
-  ioError(replica: Replica, error: CairnError): void {
+  onIoError(replica: Replica, error: CairnError): void {
     this.counters.ioErrors++
     this.logger.error('disk error', { chunk: replica.chunk, code: error.code, reason: error.message })
     if (this.counters.ioErrors >= IO_ERRORS_MAX) this.fail(error)
   }
 
   /** A write failed. A full disk leaves old records over old pages; anything else fails the replica (F7). */
-  writeFailed(replica: Replica, _firstPage: number, _lastPage: number, error: CairnError): void {
+  writeFailed(replica: Replica, error: CairnError): void {
     if (codeOf(error) === 'DISK_NO_SPACE') {
       this.#space.isFull = true
       return
     }
-    this.ioError(replica, error)
+    this.onIoError(replica, error)
     this.#failReplica(replica, error)
   }
 
   onSyncFailed(replica: Replica, error: CairnError): void {
     if (replica.deleted) return
     if (codeOf(error) === 'DISK_NO_SPACE') this.#space.isFull = true
-    else this.ioError(replica, error)
+    else this.onIoError(replica, error)
     this.#failReplica(replica, error)
   }
 
@@ -362,8 +358,12 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.writeBack.releaseStalled()
   }
 
-  onCleaned(replica: Replica, bytes: number, regions: number): void {
-    this.writeBack.cleaned(replica, bytes, regions)
+  onSyncBegins(replica: Replica): void {
+    this.writeBack.syncBegins(replica)
+  }
+
+  onCleaned(bytes: number, regions: number): void {
+    this.writeBack.cleaned(bytes, regions)
   }
 
   onSyncDone(): void {

@@ -124,7 +124,7 @@ function writeData(store: ChunkStore, replica: Replica, page: number, buffers: B
   return new Promise((resolve, reject) => {
     file.write(buffers, pagePosition(page), (error) => {
       if (error === null) return resolve()
-      store.writeFailed(replica, page, page, error)
+      store.writeFailed(replica, error)
       reject(error)
     })
   })

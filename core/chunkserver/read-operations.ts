@@ -35,7 +35,7 @@ abstract class VerifiedRead extends Operation {
     if (buffer === null) return
     if (error !== null) {
       this.#again = false
-      this.store.ioError(this.current, error)
+      this.store.onIoError(this.current, error)
       this.answer(wireCodeOfDiskError(error))
       return
     }

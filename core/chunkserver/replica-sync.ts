@@ -28,8 +28,10 @@ export interface SyncHost {
   readonly log: ReplicaLog
   readonly counters: StoreCounters
   nowMs(): number
-  /** Everything that was dirty is on its way; `bytes` and `regions` leave the account of the store. */
-  onCleaned(replica: Replica, bytes: number, regions: number): void
+  /** What is dirty now is on its way. */
+  onSyncBegins(replica: Replica): void
+  /** Bytes whose sync has ended, regions whose records are written, leave the account of the store. */
+  onCleaned(bytes: number, regions: number): void
   onSyncFailed(replica: Replica, error: CairnError): void
   onSyncDone(): void
 }
@@ -109,6 +111,7 @@ export class ReplicaSync implements LogWaiter {
   #image: Buffer | null = null
   readonly #vector: Buffer[] = []
   #region = 0
+  #bytes = 0
   readonly #idleCallbacks: (() => void)[] = []
   startedAtMs = 0
 
@@ -151,7 +154,8 @@ export class ReplicaSync implements LogWaiter {
     if (replica.file === null) return this.#complete(null)
     this.#image = this.#host.pool.acquire(SLOT_BYTES)
     this.#vector[0] = this.#image
-    this.#host.onCleaned(replica, replica.unflushedBytes, 0)
+    this.#host.onSyncBegins(replica)
+    this.#bytes = replica.unflushedBytes
     replica.unflushedBytes = 0
     this.#region = 0
     this.#writeNext(null)
@@ -168,7 +172,7 @@ export class ReplicaSync implements LogWaiter {
       records.encodeNext(image)
       records.dirty = false
       replica.dirtyRegionCount--
-      this.#host.onCleaned(replica, 0, 1)
+      this.#host.onCleaned(0, 1)
       const bit = 1 << (this.#region & 31)
       if (this.#region < 32) replica.header.presentLow |= bit
       else replica.header.presentHigh |= bit
@@ -224,6 +228,8 @@ export class ReplicaSync implements LogWaiter {
     this.#image = null
     this.#vector.length = 0
     this.#host.counters.syncEnds()
+    this.#host.onCleaned(this.#bytes, 0)
+    this.#bytes = 0
     if (error !== null && !this.#replica.deleted) this.#host.onSyncFailed(this.#replica, error)
     const waiters = this.#current
     this.#current = this.#next

@@ -59,11 +59,14 @@ export class WriteBack {
     this.#dirty.add(replica)
   }
 
-  /** A sync took these over: it began (`regions` 0) or wrote page records. */
-  cleaned(replica: Replica, bytes: number, regions: number): void {
+  syncBegins(replica: Replica): void {
+    this.#dirty.delete(replica)
+  }
+
+  /** Bytes count until their sync has ended. */
+  cleaned(bytes: number, regions: number): void {
     this.#unflushedBytes -= bytes
     this.#dirtyRegions -= regions
-    if (regions === 0) this.#dirty.delete(replica)
   }
 
   /** What is unsynced of the replica will never be: takes it off the accounts. */

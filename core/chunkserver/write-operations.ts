@@ -66,7 +66,7 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
       this.store.cache.createFile(this.current)
     } catch (fileError) {
       const diskError = asDiskError(fileError)
-      if (codeOf(diskError) === 'DISK_IO') this.store.ioError(this.current, diskError)
+      if (codeOf(diskError) === 'DISK_IO') this.store.onIoError(this.current, diskError)
       return this.answer(wireCodeOfDiskError(diskError))
     }
     this.prepareRegions()
@@ -127,7 +127,7 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
     if (buffer === null) return
     const page = this.#basePage
     if (error !== null) {
-      this.store.ioError(this.current, error)
+      this.store.onIoError(this.current, error)
       return this.answer(wireCodeOfDiskError(error))
     }
     buffer.fill(0, bytesRead)
@@ -195,7 +195,7 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
 
   /** Of a data write. */
   protected writeFailed(error: CairnError): void {
-    this.store.writeFailed(this.current, this.firstPage, this.lastPage, error)
+    this.store.writeFailed(this.current, error)
     this.answer(wireCodeOfDiskError(error))
   }
 
