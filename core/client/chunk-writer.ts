@@ -19,34 +19,15 @@ import { DataOp } from '../wire/data.ts'
 import type { ChunkLocation, Member } from '../wire/messages/common.ts'
 import { ChunkFlusher } from './chunk-flusher.ts'
 import { ChunkRecovery } from './chunk-recovery.ts'
-import type { BudgetWaiter, Engine, Swept } from './engine.ts'
-import { FRAME_RETRY_COUNT_MAX, JOINER_DEADLINE_MS, MEMBERS_MAX, WRITE_DEADLINE_MS } from './limits.ts'
-import { MemberMarks } from './member-marks.ts'
+import type { BudgetWaiter, Swept } from './engine.ts'
+import { FRAME_RETRY_COUNT_MAX, MEMBERS_MAX } from './limits.ts'
+import { MemberMarks, sameServers } from './member-marks.ts'
 import { MemberRequest } from './member-request.ts'
 import type { Piece } from './piece.ts'
+import { PieceQueue } from './piece-queue.ts'
+import type { WriterHost } from './writer-host.ts'
 
 export type WriterPhase = 'none' | 'granting' | 'active' | 'recovering' | 'surrendering'
-
-/** The file a chunk belongs to. */
-export interface WriterHost {
-  readonly engine: Engine
-  readonly inode: number
-  readonly leaseNumber: number
-  /** An intent, please: ends in `writer.located` or `writer.refused`. */
-  wantIntent(writer: ChunkWriter): void
-  /** Rule E3: the lease has ended, whoever said so. */
-  leaseEnded(reason: string): void
-  /** Something ended: waiting reads and flushes look again. */
-  writerProgress(writer: ChunkWriter): void
-  /** Acknowledged bytes of a chunk are gone (rule F5). Once for each loss. */
-  bytesLost(error: CairnError): void
-  /** The intent was given back. */
-  writerSurrendered(writer: ChunkWriter): void
-}
-
-/** Pieces looked at behind blocked ones: keeps a long queue cheap. */
-const SCAN_COUNT_MAX = 128
-const IN_FLIGHT_PER_CHUNK_MAX = 256
 
 export class ChunkWriter implements Swept, BudgetWaiter {
   readonly host: WriterHost
@@ -62,10 +43,8 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   lastUsedMs = 0
   /** At least one piece was sent, or it is kept on purpose (allocate). */
   wasUsed = false
-  #waiting: Piece[] = []
-  #inFlight: Piece[] = []
+  readonly #pieces = new PieceQueue()
   #grantWaiters: ((error: CairnError | null) => void)[] = []
-  #pumping = false
 
   constructor(host: WriterHost, index: number) {
     this.host = host
@@ -79,15 +58,15 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   }
 
   get isBusy(): boolean {
-    return this.#waiting.length > 0 || this.#inFlight.length > 0 || this.flusher.isRunning
+    return this.#pieces.waitingCount > 0 || this.#pieces.inFlightCount > 0 || this.flusher.isRunning
   }
 
   get unansweredCount(): number {
-    return this.#inFlight.length
+    return this.#pieces.inFlightCount
   }
 
   submit(piece: Piece): void {
-    this.#waiting.push(piece)
+    this.#pieces.add(piece)
     this.lastUsedMs = this.host.engine.clock.nowMs()
     if (this.phase === 'none') this.wantIntent()
     else this.pump()
@@ -115,56 +94,33 @@ export class ChunkWriter implements Swept, BudgetWaiter {
 
   /** Rule E10: is there an unended piece over these bytes that was issued before? */
   overlapsBefore(begin: number, end: number, sequence: number): boolean {
-    for (const piece of this.#inFlight)
-      if (piece.sequence < sequence && piece.overlaps(begin, end)) return true
-    for (const piece of this.#waiting)
-      if (piece.sequence < sequence && piece.overlaps(begin, end)) return true
-    return false
+    return this.#pieces.overlapsBefore(begin, end, sequence)
   }
 
   // --- sending ---
 
   /** Starts whatever may start, in order of issue except for pieces that share no page. */
   pump(): void {
-    if (this.phase !== 'active' || !this.writable || this.#pumping || this.#waiting.length === 0) return
-    this.#pumping = true
-    const waiting = this.#waiting
-    let kept = 0
-    let scanned = 0
-    let stopped = false
-    for (let i = 0; i < waiting.length; i++) {
-      const piece = waiting[i] as Piece
-      if (!stopped && (scanned++ >= SCAN_COUNT_MAX || this.#inFlight.length >= IN_FLIGHT_PER_CHUNK_MAX))
-        stopped = true
-      if (stopped || this.#isBlocked(piece, waiting, kept)) {
-        waiting[kept++] = piece
-      } else if (!this.host.engine.budget.tryTake(piece.payloadBytes, this)) {
-        stopped = true
-        waiting[kept++] = piece
-      } else {
-        piece.budgeted = true
-        this.#inFlight.push(piece)
-        this.#start(piece)
-      }
-    }
-    waiting.length = kept
-    this.#pumping = false
+    if (this.phase !== 'active' || !this.writable) return
+    this.#pieces.start(this.#mayStart, this.#startFirst)
+  }
+
+  readonly #mayStart = (piece: Piece): boolean => {
+    piece.budgeted = this.host.engine.budget.tryTake(piece.payloadBytes, this)
+    return piece.budgeted
+  }
+
+  readonly #startFirst = (piece: Piece): void => {
+    this.host.engine.swept.add(this)
+    this.#start(piece)
   }
 
   budgetFree(): void {
     this.pump()
   }
 
-  /** Rule E9. */
-  #isBlocked(piece: Piece, earlier: readonly Piece[], earlierCount: number): boolean {
-    for (const other of this.#inFlight) if (other.sharesPageWith(piece)) return true
-    for (let i = 0; i < earlierCount; i++) if ((earlier[i] as Piece).sharesPageWith(piece)) return true
-    return false
-  }
-
   #start(piece: Piece): void {
     this.wasUsed = true
-    if (this.#inFlight.length === 1) this.host.engine.swept.add(this)
     piece.version = this.version
     piece.pendingMask = 2 ** this.members.length - 1
     piece.sentMask = 0
@@ -272,14 +228,10 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   }
 
   #end(piece: Piece, error: CairnError | null): void {
-    const at = this.#inFlight.indexOf(piece)
-    if (at >= 0) {
-      this.#inFlight[at] = this.#inFlight[this.#inFlight.length - 1] as Piece
-      this.#inFlight.pop()
-    }
-    if (this.#inFlight.length === 0 && !this.flusher.isRunning) this.host.engine.swept.delete(this)
+    this.#pieces.ended(piece)
+    if (this.#pieces.inFlightCount === 0 && !this.flusher.isRunning) this.host.engine.swept.delete(this)
     this.#settle(piece, error)
-    if (this.#inFlight.length === 0) this.recovery.quiet()
+    if (this.#pieces.inFlightCount === 0) this.recovery.quiet()
     this.host.writerProgress(this)
     this.pump()
   }
@@ -303,7 +255,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     // Chunk ids only rise; so do the versions of one chunk.
     if (this.phase === 'none' || location.chunk < this.chunk) return false
     if (location.chunk === this.chunk && location.version < this.version) return false
-    if (location.chunk !== this.chunk && this.chunk !== 0 && this.#inFlight.length > 0) {
+    if (location.chunk !== this.chunk && this.chunk !== 0 && this.#pieces.inFlightCount > 0) {
       this.host.leaseEnded('the chunk was replaced under its intent')
       return false
     }
@@ -318,7 +270,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
       this.version = location.version
       this.members = members
       this.marks.newEpoch(members)
-      for (const piece of this.#inFlight) piece.version = 0
+      for (const piece of this.#pieces.inFlight()) piece.version = 0
     } else if (sameServers(this.members, members)) {
       // Joining to in sync does not change the version (rule E7).
       this.members = members
@@ -337,7 +289,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     this.recovery.settled()
     if (isNew) {
       this.flusher.restart()
-      for (const piece of [...this.#inFlight]) {
+      for (const piece of this.#pieces.inFlight()) {
         if (piece.ended || piece.version === this.version) continue
         this.host.engine.counters.resentPieces++
         this.#start(piece)
@@ -351,7 +303,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
 
   /** The same epoch goes on: what has no request on the way is sent again (rule E5: the pool drains first). */
   resend(): void {
-    for (const piece of [...this.#inFlight]) {
+    for (const piece of this.#pieces.inFlight()) {
       if (piece.ended) continue
       if (piece.version !== this.version) {
         this.#start(piece)
@@ -367,7 +319,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
 
   /** Rule A3: what waits for an epoch must not use up what healthy chunks need. */
   giveBudgetBack(): void {
-    for (const piece of this.#inFlight) {
+    for (const piece of this.#pieces.inFlight()) {
       if (!piece.budgeted) continue
       piece.budgeted = false
       this.host.engine.budget.give(piece.payloadBytes)
@@ -377,17 +329,10 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   sweep(nowMs: number): void {
     this.flusher.sweep(nowMs)
     if (this.recovery.isRunning) return
-    for (const piece of this.#inFlight) {
-      const ageMs = nowMs - piece.sentMs
-      if (piece.sentMask === 0 || ageMs < JOINER_DEADLINE_MS) continue
-      for (let i = 0; i < this.members.length; i++) {
-        if ((piece.sentMask & piece.pendingMask & (1 << i)) === 0) continue
-        const member = this.members[i] as Member
-        if (member.role === 'in-sync' && ageMs < WRITE_DEADLINE_MS) continue
-        // The request stays on its way: a late answer still counts.
-        this.recovery.memberFailed(member.server, 'TIMED_OUT')
-        return
-      }
+    for (const piece of this.#pieces.inFlight()) {
+      const member = piece.overdueMember(this.members, nowMs)
+      // The request stays on its way: a late answer still counts.
+      if (member !== null) return this.recovery.memberFailed(member.server, 'TIMED_OUT')
     }
   }
 
@@ -396,9 +341,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   /** The intent was refused (ENOSPC, …): nothing of these was sent. */
   refused(error: CairnError): void {
     this.phase = 'none'
-    const waiting = this.#waiting
-    this.#waiting = []
-    for (const piece of waiting) this.#settle(piece, error)
+    for (const piece of this.#pieces.takeWaiting()) this.#settle(piece, error)
     this.#grantEnded(error)
     this.host.writerProgress(this)
   }
@@ -415,7 +358,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     this.phase = 'none'
     this.marks.clear()
     this.host.writerSurrendered(this)
-    if (this.#waiting.length > 0) this.wantIntent()
+    if (this.#pieces.waitingCount > 0) this.wantIntent()
   }
 
   /** The clear did not come about: the intent goes on. */
@@ -427,16 +370,14 @@ export class ChunkWriter implements Swept, BudgetWaiter {
 
   /** A cancelled operation: pieces that were never sent go away. */
   withdraw(piece: Piece, error: CairnError): void {
-    const at = this.#waiting.indexOf(piece)
-    if (at < 0) return
-    this.#waiting.splice(at, 1)
+    if (!this.#pieces.withdraw(piece)) return
     this.#settle(piece, error)
     this.host.writerProgress(this)
     this.pump()
   }
 
   isUnsent(piece: Piece): boolean {
-    return this.#waiting.includes(piece)
+    return this.#pieces.isWaiting(piece)
   }
 
   /** Upper size that a grant of this chunk stands for (rule F8). */
@@ -447,9 +388,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   /** Rule E3: the lease is gone; nothing is sent again. */
   end(error: CairnError): void {
     this.recovery.stop()
-    const pieces = [...this.#inFlight, ...this.#waiting]
-    this.#inFlight = []
-    this.#waiting = []
+    const pieces = this.#pieces.takeAll()
     this.host.engine.swept.delete(this)
     this.phase = 'none'
     this.marks.clear()
@@ -457,8 +396,4 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     this.flusher.end(error)
     this.#grantEnded(error)
   }
-}
-
-function sameServers(a: readonly Member[], b: readonly Member[]): boolean {
-  return a.length === b.length && a.every((member, i) => member.server === b[i]?.server)
 }

@@ -6,7 +6,8 @@
 import type { CairnError } from '../base/errors.ts'
 import type { IoCallback, Operation } from './api.ts'
 import { asCairnError, cancelled, leaseLost } from './errors.ts'
-import type { FileState, GateItem } from './file-state.ts'
+import type { GateItem } from './file-gate.ts'
+import type { FileState } from './file-state.ts'
 
 /** Size and times to the quorum. Rejects when the lease is gone. */
 export async function publishFile(file: FileState): Promise<void> {
@@ -66,7 +67,7 @@ export class FlushOperation implements Operation, GateItem {
 
   begin(): void {
     this.#begun = true
-    this.#file.flushBegan()
+    this.#file.gate.flushBegan()
     this.#forget = this.#file.whenWritten(this.sequence, () => this.#run())
   }
 
@@ -77,7 +78,7 @@ export class FlushOperation implements Operation, GateItem {
 
   cancel(): void {
     if (this.#callback === null) return
-    if (!this.#begun) this.#file.leaveGate(this)
+    if (!this.#begun) this.#file.gate.leave(this)
     this.fail(cancelled())
   }
 
@@ -109,7 +110,7 @@ export class FlushOperation implements Operation, GateItem {
 
   #partDone(): void {
     if (--this.#pending > 0) return
-    this.#file.flushEnded()
+    this.#file.gate.flushEnded()
     const { session } = this.#file.engine
     // Rule L5: an unconfirmed holder acknowledges nothing.
     if (this.#file.leaseNumber === 0 || session.isConfirmed()) return this.#answer()

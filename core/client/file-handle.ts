@@ -69,7 +69,7 @@ export class FileHandle implements File, ErrorView {
     const fault = this.#fault(offset, borrowedData.length)
     if (fault !== null) return this.#failLater(callback, fault)
     const operation = new WriteOperation(this.#file, offset, borrowedData.length, borrowedData, callback)
-    this.#file.enter(operation)
+    this.#file.gate.enter(operation)
     this.#lookAhead(operation)
     return operation
   }
@@ -93,7 +93,7 @@ export class FileHandle implements File, ErrorView {
   #flush(durable: boolean, callback: IoCallback): Operation {
     if (this.#closed) return this.#failLater(callback, new CairnError('EINVAL', 'the file is closed'))
     const operation = new FlushOperation(this.#file, durable, this, callback)
-    this.#file.enter(operation)
+    this.#file.gate.enter(operation)
     return operation
   }
 

@@ -9,7 +9,7 @@
  */
 import { CairnError } from '../base/errors.ts'
 import { CHUNK_SIZE_BYTES } from '../base/units.ts'
-import { asCairnError } from './errors.ts'
+import { asCairnError, leaseLost } from './errors.ts'
 import type { FileState } from './file-state.ts'
 import { publishFile } from './file-flush.ts'
 import { zeroTail } from './file-resize.ts'
@@ -66,6 +66,7 @@ export class FileLease {
 
   /** Resolves when the lease is held. */
   ensure(): Promise<void> {
+    if (this.#file.dead) return Promise.reject(leaseLost(this.#file.inode))
     if (this.#phase === 'held') return Promise.resolve()
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject })
@@ -93,14 +94,14 @@ export class FileLease {
       const waiters = this.#waiters
       this.#waiters = []
       for (const waiter of waiters) waiter.resolve()
-      file.kick()
+      file.gate.kick()
     } catch (error) {
       this.#phase = 'none'
       const reason = asCairnError(error)
       const waiters = this.#waiters
       this.#waiters = []
       for (const waiter of waiters) waiter.reject(reason)
-      file.failGate(reason)
+      file.gate.fail(reason)
     }
   }
 
@@ -115,12 +116,12 @@ export class FileLease {
   zeroTailSoon(): void {
     if (this.#zeroing) return
     this.#zeroing = true
-    this.#file
+    this.#file.gate
       .exclusive(() => zeroTail(this.#file))
-      .catch((error: unknown) => this.#file.failGate(asCairnError(error)))
+      .catch((error: unknown) => this.#file.gate.fail(asCairnError(error)))
       .finally(() => {
         this.#zeroing = false
-        this.#file.kick()
+        this.#file.gate.kick()
       })
   }
 
@@ -137,7 +138,7 @@ export class FileLease {
 
   async #giveBack(giveUpAfterMs: number): Promise<void> {
     const file = this.#file
-    await file.exclusive(async () => {
+    await file.gate.exclusive(async () => {
       const number = this.#number
       if (number === 0) return
       try {

@@ -60,7 +60,7 @@ function zeroInChunk(file: FileState, writer: ChunkWriter, begin: number, end: n
   })
 }
 
-/** Rule T1. Runs alone (FileState.exclusive), under the lease. */
+/** Rule T1. Runs alone (FileGate.exclusive), under the lease. */
 export async function zeroTail(file: FileState): Promise<void> {
   await file.lease.ensure()
   const { zeroFrom, leaseNumber, inode } = file
@@ -83,7 +83,7 @@ export async function zeroTail(file: FileState): Promise<void> {
 export function truncateFile(file: FileState, size: number): Promise<Attributes> {
   if (!Number.isSafeInteger(size) || size < 0) return Promise.reject(invalid(`size ${size}`))
   if (size > FILE_SIZE_BYTES_MAX) return Promise.reject(new WireError('EFBIG', `size ${size}`))
-  return file.exclusive(() => resize(file, size))
+  return file.gate.exclusive(() => resize(file, size))
 }
 
 async function resize(file: FileState, size: number): Promise<Attributes> {
@@ -116,7 +116,7 @@ export async function zeroFile(
   let lease: number
   do {
     // What exists, and where the file ends, is true only under the lease and while nothing else runs.
-    const edges = await file.exclusive(() => unmapWhole(file, offset, end))
+    const edges = await file.gate.exclusive(() => unmapWhole(file, offset, end))
     lease = file.leaseNumber
     for (const edge of edges) await zeroEdge(file, edge.begin, edge.end)
     // Somebody else may have written since: then what was found is not true any more.
@@ -159,11 +159,11 @@ async function zeroEdge(file: FileState, begin: number, end: number): Promise<vo
   const writer = file.writers.get(index)
   if (writer === undefined || writer.phase === 'none') {
     // Only under the lease is "absent" true until we act on it.
-    await file.exclusive(() => file.lease.ensure())
+    await file.gate.exclusive(() => file.lease.ensure())
     if ((await locateHeld(file, index)) === null && !file.writers.has(index)) return
   }
   await new Promise<void>((resolve, reject) => {
-    file.enter(
+    file.gate.enter(
       new WriteOperation(file, begin, end - begin, null, (error) =>
         error === null ? resolve() : reject(error),
       ),
@@ -195,7 +195,7 @@ export async function allocateFile(
   checkRange(offset, length)
   const last = Math.floor((offset + length - 1) / CHUNK_SIZE_BYTES)
   for (let at = Math.floor(offset / CHUNK_SIZE_BYTES); at <= last; at += INDEXES_PER_CALL_MAX) {
-    await file.exclusive(() => reserve(file, at, Math.min(last, at + INDEXES_PER_CALL_MAX - 1)))
+    await file.gate.exclusive(() => reserve(file, at, Math.min(last, at + INDEXES_PER_CALL_MAX - 1)))
   }
   if (!keepSize && offset + length > file.size) await truncateFile(file, offset + length)
 }

@@ -1,40 +1,28 @@
 /**
  * One inode as this client knows it, shared by all its opens: lease, size and times that are newer than
  * the quorum's, dirty chunks, locations, errors. What changes it is in the files beside it: file-lease.ts
- * (taking and returning the lease), file-flush.ts, file-resize.ts, read-operation.ts, write-operation.ts.
- *
- * The gate: operations pass it in order of issue; it is closed while an exclusive task (truncate, zeroing
- * of the tail, return of the lease) waits for what has begun and runs alone.
+ * (taking and returning the lease), file-flush.ts, file-resize.ts, file-gate.ts, read-operation.ts, write-operation.ts.
  */
 import type { CairnError } from '../base/errors.ts'
 import { CHUNK_SIZE_BYTES } from '../base/units.ts'
 import type { Attributes, ChunkLocation } from '../wire/messages/common.ts'
-import { ChunkWriter, type WriterHost } from './chunk-writer.ts'
+import { ChunkWriter } from './chunk-writer.ts'
+import type { WriterHost } from './writer-host.ts'
 import type { Engine } from './engine.ts'
-import { dataLost, leaseLost, overloaded } from './errors.ts'
+import { dataLost, leaseLost } from './errors.ts'
+import { FileGate } from './file-gate.ts'
 import { FileLease } from './file-lease.ts'
 import { Intents } from './intents.ts'
-import { OPERATIONS_PER_FILE_MAX } from './limits.ts'
 import { LocationCache } from './location-cache.ts'
 import { ReadAhead } from './read-ahead.ts'
 import type { ReadOperation } from './read-operation.ts'
 import type { WriteOperation } from './write-operation.ts'
 
-/** Something that passes the gate in order. */
-export interface GateItem {
-  readonly sequence: number
-  readonly needsLease: boolean
-  /** End of the range it writes; 0 when it writes nothing (rule T1). */
-  readonly end: number
-  begin(): void
-  /** It did not get through. */
-  fail(error: CairnError): void
-}
-
 export class FileState implements WriterHost {
   readonly engine: Engine
   readonly inode: number
   readonly lease: FileLease
+  readonly gate: FileGate
   readonly intents: Intents
   readonly locations: LocationCache
   readonly readAhead: ReadAhead
@@ -68,20 +56,14 @@ export class FileState implements WriterHost {
   #error: CairnError | null = null
   #errorNumber = 0
   #errorReported = 0
-  #gate: GateItem[] = []
-  #exclusiveCount = 0
-  #exclusiveTail: Promise<unknown> = Promise.resolve()
-  #idleWaiters: (() => void)[] = []
-  /** Flushes that have begun. */
-  #begunFlushes = 0
   #progressWaiters = new Set<() => void>()
-  #kicking = false
 
   constructor(engine: Engine, attributes: Attributes) {
     this.engine = engine
     this.inode = attributes.inode
     this.#attributes = attributes
     this.lease = new FileLease(this)
+    this.gate = new FileGate(this)
     this.intents = new Intents(this, this.writers)
     this.locations = new LocationCache(engine, attributes.inode)
     this.readAhead = new ReadAhead(this)
@@ -101,7 +83,7 @@ export class FileState implements WriterHost {
   }
 
   get isBusy(): boolean {
-    return this.unfinishedWrites.size > 0 || this.#gate.length > 0 || this.#exclusiveCount > 0
+    return this.unfinishedWrites.size > 0 || !this.gate.isEmpty || this.gate.isClosed
   }
 
   // --- attributes ---
@@ -156,15 +138,11 @@ export class FileState implements WriterHost {
 
   /** The next intent of a stream forward, once half of the current chunk is written. */
   wantNextIntent(end: number): void {
-    if (!this.lease.isHeld || this.isClosedToWrites) return
+    if (!this.lease.isHeld || this.dead || this.gate.isClosed) return
     const index = Math.floor(end / CHUNK_SIZE_BYTES)
     if (end % CHUNK_SIZE_BYTES < CHUNK_SIZE_BYTES / 2) return
     const next = this.writerOf(index + 1)
     if (next.phase === 'none') next.wantIntent()
-  }
-
-  get isClosedToWrites(): boolean {
-    return this.dead || this.#exclusiveCount > 0
   }
 
   /** Somebody set the modification time: it wins over that of our earlier writes. */
@@ -227,131 +205,18 @@ export class FileState implements WriterHost {
     if (this.#progressWaiters.size > 0) for (const waiter of [...this.#progressWaiters]) waiter()
   }
 
-  // --- the gate ---
+  // --- operations ---
 
-  enter(item: GateItem): void {
-    if (this.dead) return item.fail(leaseLost(this.inode))
-    if (this.#gate.length >= OPERATIONS_PER_FILE_MAX) return item.fail(overloaded('operations on one file'))
-    if (item.end > 0) this.readAhead.clear()
-    this.#gate.push(item)
-    this.kick()
-  }
-
-  leaveGate(item: GateItem): void {
-    const at = this.#gate.indexOf(item)
-    if (at < 0) return
-    this.#gate.splice(at, 1)
-    this.writerProgress()
-    this.kick()
-  }
-
-  /** Is an earlier write over these bytes still in front of the gate? (rule E10) */
+  /** Rule E10: is an earlier write over these bytes still in front of the gate? */
   gateOverlaps(begin: number, end: number, sequence: number): boolean {
-    for (const item of this.#gate) {
-      if (item.sequence >= sequence || item.end === 0) continue
-      const write = item as WriteOperation
-      if (write.offset < end && begin < write.end) return true
-    }
-    return false
-  }
-
-  /** Lets through what may pass. */
-  kick(): void {
-    if (this.#kicking || this.#exclusiveCount > 0) return
-    this.#kicking = true
-    let passed = 0
-    for (; passed < this.#gate.length && this.#exclusiveCount === 0; passed++) {
-      const item = this.#gate[passed] as GateItem
-      if (item.needsLease && !this.lease.isHeld) {
-        this.lease.want()
-        break
-      }
-      if (item.end > 0 && this.zeroFrom !== undefined && item.end > this.zeroFrom) {
-        // Rule T1; the gate opens again when the tail is zeroed.
-        this.lease.zeroTailSoon()
-        break
-      }
-      item.begin()
-    }
-    this.#gate.splice(0, passed)
-    this.#kicking = false
-  }
-
-  /** The lease was refused, or ended: nothing that waits for it gets through. */
-  failGate(error: CairnError): void {
-    const items = this.#gate
-    this.#gate = []
-    for (const item of items) {
-      if (item.needsLease) item.fail(error)
-      else this.#gate.push(item)
-    }
-    this.writerProgress()
-    this.kick()
-  }
-
-  /**
-   * Runs `task` alone: after everything that has begun, before everything else. Tasks run one by one.
-   * `giveUpAfterMs`: rejects with TRY_AGAIN when what has begun does not end in time (rule L9).
-   */
-  exclusive<T>(task: () => Promise<T>, giveUpAfterMs = 0): Promise<T> {
-    this.#exclusiveCount++
-    const run = async (): Promise<T> => {
-      try {
-        await this.#idle(giveUpAfterMs)
-        return await task()
-      } finally {
-        this.#exclusiveCount--
-        this.kick()
-      }
-    }
-    const result = this.#exclusiveTail.then(run, run)
-    this.#exclusiveTail = result.catch(() => undefined)
-    return result
-  }
-
-  #isIdle(): boolean {
-    return this.unfinishedWrites.size === 0 && this.#begunFlushes === 0
-  }
-
-  #idle(giveUpAfterMs: number): Promise<void> {
-    if (this.#isIdle()) return Promise.resolve()
-    return new Promise((resolve, reject) => {
-      const waiter = (): void => {
-        timer?.cancel()
-        resolve()
-      }
-      const timer =
-        giveUpAfterMs > 0
-          ? this.engine.clock.setTimer(giveUpAfterMs, () => {
-              this.#idleWaiters = this.#idleWaiters.filter((other) => other !== waiter)
-              reject(overloaded('writes that are held'))
-            })
-          : null
-      this.#idleWaiters.push(waiter)
-    })
-  }
-
-  #maybeWakeIdle(): void {
-    if (!this.#isIdle() || this.#idleWaiters.length === 0) return
-    const waiters = this.#idleWaiters
-    this.#idleWaiters = []
-    for (const waiter of waiters) waiter()
+    return this.gate.overlaps(begin, end, sequence)
   }
 
   writeEnded(operation: WriteOperation): void {
     this.unfinishedWrites.delete(operation)
     this.lastWriteMs = this.engine.clock.nowMs()
     this.writerProgress()
-    this.#maybeWakeIdle()
-  }
-
-  flushBegan(): void {
-    this.#begunFlushes++
-  }
-
-  flushEnded(): void {
-    this.#begunFlushes--
-    this.#maybeWakeIdle()
+    this.gate.maybeWakeIdle()
   }
 
   /** `callback` runs when no write issued before `sequence` is unended; perhaps at once. */
@@ -412,9 +277,9 @@ export class FileState implements WriterHost {
     if (this.pinned) this.dead = true
     const error = leaseLost(this.inode)
     for (const writer of writers) writer.end(error)
-    if (this.dead) this.failGate(error)
+    if (this.dead) this.gate.fail(error)
     this.writerProgress()
-    this.#maybeWakeIdle()
-    this.kick()
+    this.gate.maybeWakeIdle()
+    this.gate.kick()
   }
 }

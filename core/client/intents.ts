@@ -3,7 +3,8 @@
  * flushed and given back (rule L8). An intent is not used any more before its clear is asked for (L7).
  */
 import type { CairnError } from '../base/errors.ts'
-import type { ChunkWriter, WriterHost } from './chunk-writer.ts'
+import type { ChunkWriter } from './chunk-writer.ts'
+import type { WriterHost } from './writer-host.ts'
 import { asCairnError } from './errors.ts'
 import {
   HOLD_BACKOFF_MS_MAX,

@@ -111,3 +111,8 @@ export class MemberMarks {
     this.#dirtyVersion = 0
   }
 }
+
+/** The same members in the same places; roles may differ. */
+export function sameServers(a: readonly Member[], b: readonly Member[]): boolean {
+  return a.length === b.length && a.every((member, i) => member.server === b[i]?.server)
+}

@@ -7,7 +7,9 @@ import type { DataAnswer } from '../wire/data.ts'
 import type { ChunkWriter } from './chunk-writer.ts'
 import type { CairnError } from '../base/errors.ts'
 import { pageChecksums } from '../wire/checksum.ts'
+import { JOINER_DEADLINE_MS, WRITE_DEADLINE_MS } from './limits.ts'
 import type { MemberRequestOwner } from './member-request.ts'
+import type { Member } from '../wire/messages/common.ts'
 
 export interface PieceOwner {
   /** Exactly once for each piece. */
@@ -79,6 +81,18 @@ export class Piece implements MemberRequestOwner {
 
   overlaps(begin: number, end: number): boolean {
     return this.begin < end && begin < this.end
+  }
+
+  /** A member that has had this piece for too long (joiners sooner, rule J6). */
+  overdueMember(members: readonly Member[], nowMs: number): Member | null {
+    const ageMs = nowMs - this.sentMs
+    if (this.sentMask === 0 || ageMs < JOINER_DEADLINE_MS) return null
+    for (let i = 0; i < members.length; i++) {
+      const member = members[i] as Member
+      if ((this.sentMask & this.pendingMask & (1 << i)) === 0) continue
+      if (member.role !== 'in-sync' || ageMs >= WRITE_DEADLINE_MS) return member
+    }
+    return null
   }
 
   memberAnswered(

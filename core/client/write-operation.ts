@@ -7,7 +7,8 @@ import { CHUNK_SIZE_BYTES, DATA_PAYLOAD_BYTES_MAX } from '../base/units.ts'
 import type { IoCallback, Operation } from './api.ts'
 import type { ChunkWriter } from './chunk-writer.ts'
 import { cancelled, leaseLost } from './errors.ts'
-import type { FileState, GateItem } from './file-state.ts'
+import type { GateItem } from './file-gate.ts'
+import type { FileState } from './file-state.ts'
 import { Piece, type PieceOwner } from './piece.ts'
 
 export class WriteOperation implements Operation, PieceOwner, GateItem {
@@ -114,7 +115,7 @@ export class WriteOperation implements Operation, PieceOwner, GateItem {
   giveUp(error: CairnError): void {
     if (this.#callback === null) return
     if (!this.#begun) {
-      this.file.leaveGate(this)
+      this.file.gate.leave(this)
       return this.fail(error)
     }
     if (this.#finished) {

@@ -39,6 +39,8 @@ const strangers: Record<string, string[]> = { client: ['metadata', 'chunkserver'
 const publicEntryPoints = ['@cairn/core/plugin', '@cairn/core/client', '@cairn/core/testing']
 // The composition root, what a person starts, and the test kit choose the real platform; nobody else does.
 const realPlatformUsers = ['node', 'cli', 'testing']
+// The public client fills it in for programs; its parts take it through their constructors.
+const realPlatformFiles = ['core/client/connect.ts']
 
 function roomOf(path: string): string | undefined {
   const [top, room, ...rest] = path.split('/')
@@ -55,7 +57,8 @@ function complaintInCore(file: SourceFile, target: string): string | undefined {
   const usesRealPlatform = target.startsWith('core/platform/node/')
   const isRealPlatform = file.path.startsWith('core/platform/node/')
   if (file.isTest && (toRoom === 'testing' || usesRealPlatform)) return undefined
-  if (usesRealPlatform && !isRealPlatform && !realPlatformUsers.includes(fromRoom)) {
+  const isChosenHere = realPlatformUsers.includes(fromRoom) || realPlatformFiles.includes(file.path)
+  if (usesRealPlatform && !isRealPlatform && !isChosenHere) {
     return 'must take the platform through its constructor, not from core/platform/node'
   }
   if (toRoom === fromRoom) return undefined

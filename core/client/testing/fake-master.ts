@@ -6,6 +6,7 @@
 import { CairnError } from '../../base/errors.ts'
 import { CHUNK_SIZE_BYTES, PAGE_SIZE_BYTES } from '../../base/units.ts'
 import type { Attributes, ChunkLocation, ServerAddress } from '../../wire/messages/common.ts'
+import { fileAttributes } from './fake-attributes.ts'
 import type { FakeChunkServer } from './fake-chunk-server.ts'
 
 export interface FakeChunk {
@@ -176,24 +177,7 @@ export class FakeMaster {
 
   create(name: string): Attributes {
     const inode = this.#nextInode++
-    const attributes: Attributes = {
-      inode,
-      type: 'file',
-      mode: 0o644,
-      uid: 0,
-      gid: 0,
-      links: 1,
-      size: 0,
-      allocated: 0,
-      device: 0,
-      accessSeconds: 0,
-      accessNanoseconds: 0,
-      modifySeconds: 0,
-      modifyNanoseconds: 0,
-      changeSeconds: 0,
-      changeNanoseconds: 0,
-      generation: 1,
-    }
+    const attributes = fileAttributes(inode)
     this.inodes.set(inode, { attributes, lease: 0, leaseSession: 0, zeroFrom: undefined, chunks: new Map() })
     this.names.set(name, inode)
     return attributes

@@ -1,0 +1,21 @@
+/** What a chunk writer needs of its file, so that the two do not need each other whole. */
+import type { CairnError } from '../base/errors.ts'
+import type { ChunkWriter } from './chunk-writer.ts'
+import type { Engine } from './engine.ts'
+
+/** The file a chunk belongs to. */
+export interface WriterHost {
+  readonly engine: Engine
+  readonly inode: number
+  readonly leaseNumber: number
+  /** An intent, please: ends in `writer.located` or `writer.refused`. */
+  wantIntent(writer: ChunkWriter): void
+  /** Rule E3: the lease has ended, whoever said so. */
+  leaseEnded(reason: string): void
+  /** Something ended: waiting reads and flushes look again. */
+  writerProgress(writer: ChunkWriter): void
+  /** Acknowledged bytes of a chunk are gone (rule F5). Once for each loss. */
+  bytesLost(error: CairnError): void
+  /** The intent was given back. */
+  writerSurrendered(writer: ChunkWriter): void
+}
