@@ -8,7 +8,6 @@ export const FUSE_MAJOR = 7
 export const FUSE_MINOR = 40
 /** Below this the INIT answer and several structures look different: Linux 5.4 (2019) speaks 31. */
 export const FUSE_MINOR_MIN = 31
-export const ROOT_NODE = 1
 
 export const KERNEL_PAGE_BYTES = 4096
 /** Largest READ or WRITE: 256 pages, the kernel's limit without changing a sysctl. */

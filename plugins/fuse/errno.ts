@@ -24,7 +24,6 @@ export const ENAMETOOLONG = E.ENAMETOOLONG
 export const ERANGE = E.ERANGE
 export const ENFILE = E.ENFILE
 export const EROFS = E.EROFS
-export const ENODEV = E.ENODEV
 export const EPROTO = E.EPROTO
 
 const byCode: Readonly<Record<string, number>> = {
