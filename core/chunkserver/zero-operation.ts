@@ -1,6 +1,6 @@
 /** A client's zeroing (discard, truncated tail, hole punching) of any range of a chunk. */
 import type { CairnError } from '../base/errors.ts'
-import { MIB, PAGE_SIZE_BYTES, PAGES_PER_REGION } from '../base/units.ts'
+import { MIB, PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES } from '../base/units.ts'
 import { crc32c } from '../wire/checksum.ts'
 import { pagePosition } from './chunk-layout.ts'
 import { PageState } from './region-records.ts'
@@ -74,8 +74,22 @@ export class ZeroOperation extends MutateOperation {
       if (edge === null) this.setPage(page, PageState.hole, 0)
       else this.setPage(page, PageState.data, crc32c(edge))
     }
+    const { offset, length } = this.request
+    this.#cutWritten(offset, offset + length)
     this.store.counters.writeOperations++
     this.applied(this.#writtenBytes)
+  }
+
+  /**
+   * Zeroed up to the end of a region: what was written there no longer makes a size. Without this a file that
+   * was truncated would grow back to its old size when its next writer dies (rule F8).
+   */
+  #cutWritten(begin: number, end: number): void {
+    const first = Math.floor(begin / REGION_SIZE_BYTES)
+    for (let region = first; (region + 1) * REGION_SIZE_BYTES <= end; region++) {
+      const records = this.store.loadedRegion(this.current, region)
+      records.writtenEnd = Math.min(records.writtenEnd, Math.max(0, begin - region * REGION_SIZE_BYTES))
+    }
   }
 
   protected recycle(): void {
