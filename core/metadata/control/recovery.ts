@@ -158,7 +158,7 @@ export class Recovery {
         if (left === 0) break
         // Its proposal is not applied yet: it is looked at again afterwards.
         if (this.#inFlight.has(chunk)) continue
-        queue.delete(chunk)
+        for (const other of Object.values(this.#queues)) other.delete(chunk)
         left -= 1
         const proposal = this.#decide(chunk)
         if (proposal === null) this.#tellDecided(chunk)
