@@ -5,7 +5,8 @@
  */
 import type { CairnError } from '../base/errors.ts'
 import type { IoCallback, Operation } from './api.ts'
-import { asCairnError, cancelled, leaseLost } from './errors.ts'
+import type { Swept } from './engine.ts'
+import { asCairnError, cancelled, heldTooLong, leaseLost } from './errors.ts'
 import type { GateItem } from './file-gate.ts'
 import type { FileState } from './file-state.ts'
 
@@ -41,7 +42,7 @@ export interface ErrorView {
   seenErrorNumber: number
 }
 
-export class FlushOperation implements Operation, GateItem {
+export class FlushOperation implements Operation, GateItem, Swept {
   readonly sequence: number
   readonly needsLease = false
   readonly end = 0
@@ -63,6 +64,12 @@ export class FlushOperation implements Operation, GateItem {
     this.#callback = callback
     this.sequence = file.engine.nextSequence()
     this.#startedMs = file.engine.clock.nowMs()
+    if (file.engine.holdTimeoutMs > 0) file.engine.swept.add(this)
+  }
+
+  sweep(nowMs: number): void {
+    const { holdTimeoutMs } = this.#file.engine
+    if (nowMs - this.#startedMs >= holdTimeoutMs) this.#giveUp(heldTooLong(holdTimeoutMs))
   }
 
   begin(): void {
@@ -77,9 +84,13 @@ export class FlushOperation implements Operation, GateItem {
   }
 
   cancel(): void {
+    this.#giveUp(cancelled())
+  }
+
+  #giveUp(error: CairnError): void {
     if (this.#callback === null) return
     if (!this.#begun) this.#file.gate.leave(this)
-    this.fail(cancelled())
+    this.fail(error)
   }
 
   #run(): void {
@@ -122,6 +133,7 @@ export class FlushOperation implements Operation, GateItem {
     if (callback === null) return
     this.#callback = null
     const { engine } = this.#file
+    engine.swept.delete(this)
     const taken = this.#file.takeError(this.#view.seenErrorNumber)
     this.#view.seenErrorNumber = taken.seenNumber
     if (this.#durable) engine.counters.flushDone(engine.clock.nowMs() - this.#startedMs)

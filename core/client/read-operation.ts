@@ -9,7 +9,7 @@ import type { CairnError } from '../base/errors.ts'
 import { CHUNK_SIZE_BYTES, DATA_PAYLOAD_BYTES_MAX } from '../base/units.ts'
 import type { Operation, ReadCallback } from './api.ts'
 import type { Swept } from './engine.ts'
-import { cancelled, leaseLost } from './errors.ts'
+import { cancelled, heldTooLong, leaseLost } from './errors.ts'
 import type { FileState } from './file-state.ts'
 import { ReadPart } from './read-part.ts'
 
@@ -166,6 +166,8 @@ export class ReadOperation implements Operation, Swept {
   }
 
   sweep(nowMs: number): void {
+    const holdMs = this.file.engine.holdTimeoutMs
+    if (holdMs > 0 && nowMs - this.startedMs >= holdMs) return this.giveUp(heldTooLong(holdMs))
     for (const part of this.#parts) part.sweep(nowMs)
   }
 }

@@ -141,7 +141,7 @@ test('a chunk below min is held without error, and other chunks go on (A3, A4)',
   await clock.until(() => held === 8, 20_000)
 })
 
-test('hold_timeout ends a held write with ETIMEDOUT', async () => {
+test('hold_timeout ends a held write, flush or read with ETIMEDOUT', async () => {
   const { cluster, file, clock } = await withFile(3, { holdTimeoutMs: 3000 })
   cluster.master.minimum = 2
   await clock.wait(writeOf(file, 0, Buffer.from('first')))
@@ -150,6 +150,12 @@ test('hold_timeout ends a held write with ETIMEDOUT', async () => {
   file.write(0, Buffer.from('x'), (error) => (code = error?.code ?? 'ok'))
   await clock.until(() => code !== '', 6000)
   assert.equal(code, 'ETIMEDOUT')
+  const codes: (string | undefined)[] = []
+  file.flush((error) => codes.push(error?.code))
+  for (const server of cluster.servers) server.isHanging = true
+  file.read(0, 5, (error) => codes.push(error?.code))
+  await clock.until(() => codes.length === 2, 6000)
+  assert.deepEqual(codes, ['ETIMEDOUT', 'ETIMEDOUT'])
 })
 
 test('TRY_AGAIN from the master holds, and a member that answers late is not lost (A1)', async () => {
