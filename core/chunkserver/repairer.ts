@@ -73,9 +73,10 @@ export class Repairer {
     }
     await syncReplica(this.#store, replica)
     await commitState(this.#store, replica, (state) => {
-      state.flags &= ~StateFlag.unclean
+      state.flags &= ~(StateFlag.unclean | StateFlag.failed)
     })
     replica.joinPending = false
+    replica.rewrite = false
     replica.good = null
     if (adoptedPages > 0) this.#store.logger.warn('adopted pages after a crash', { chunk, adoptedPages })
     return { writtenEnd: await this.#writtenEnd(replica), adoptedPages }
@@ -233,7 +234,8 @@ export class Repairer {
       const first = region * PAGES_PER_REGION
       const end = await withPages(replica, Hold.read, first, first, async () => {
         const records = await loadRegion(this.#store, replica, region)
-        return records.writtenEnd
+        // A cut tail that was pulled from another replica: behind the last page with data there is nothing.
+        return Math.min(records.writtenEnd, endOfData(records.states))
       })
       if (end > 0) return region * REGION_SIZE_BYTES + end
     }
@@ -244,6 +246,13 @@ export class Repairer {
 function isStillBad(_page: number, records: { readonly states: Uint8Array }, index: number): boolean {
   const state = records.states[index]
   return state === PageState.bad || state === PageState.lost
+}
+
+/** Of one region, in bytes. */
+function endOfData(states: Uint8Array): number {
+  let pages = PAGES_PER_REGION
+  while (pages > 0 && states[pages - 1] === PageState.hole) pages--
+  return pages * PAGE_SIZE_BYTES
 }
 
 function lostPage(page: number, version: number): PageImage {

@@ -29,6 +29,23 @@ const delaysHolders: readonly FaultKind[] = [
   'full-disk',
   'wiped-cs',
 ]
+/** Too few chunk servers for a new chunk, perhaps for longer than offline_tout. */
+const disablesServers: readonly FaultKind[] = [
+  'full-disk',
+  'cs-crash',
+  'cs-power-loss',
+  'all-power-loss',
+  'mds-crash',
+  'mds-power-loss',
+  'isolate-cs',
+  'partition-cs-mds',
+  'slow-network',
+  'paused-process',
+  'hanging-disk',
+  'slow-disk',
+  'disk-error',
+  'wiped-cs',
+]
 /** What a fault did may be told this much later. */
 const MEMORY_MS = 60_000
 
@@ -39,8 +56,9 @@ export function excuseOf(nemesis: Nemesis | null, code: string, during: string):
       // a rotten page may be all that is reachable; wrong data never is an answer
       if (during === 'read') return nemesis.recently(['bit-rot'], MEMORY_MS)
       return nemesis.recently(endsSessions, MEMORY_MS)
+    // rule A4: a new chunk is not held for ever
     case 'ENOSPC':
-      return nemesis.recently(['full-disk'], MEMORY_MS)
+      return nemesis.recently(disablesServers, MEMORY_MS)
     case 'NO_LEASE':
     case 'NO_SESSION':
       return nemesis.recently(endsSessions, MEMORY_MS)
@@ -49,4 +67,9 @@ export function excuseOf(nemesis: Nemesis | null, code: string, during: string):
     default:
       return null
   }
+}
+
+/** Another client may know an older size: a holder that does not answer in time is not waited for. */
+export function excuseOldSize(nemesis: Nemesis | null): boolean {
+  return nemesis !== null && nemesis.recently([...delaysHolders, ...disablesServers], MEMORY_MS) !== null
 }

@@ -175,8 +175,8 @@ export class FileModel {
   }
 
   /** Null, or what is wrong with reading `data` at `position` under a view not older than `since`. */
-  checkRead(position: number, length: number, data: Buffer, since: number): string | null {
-    const range = this.#sizeSince(since)
+  checkRead(position: number, length: number, data: Buffer, since: number, mayBeOld = false): string | null {
+    const range = this.#sizeSince(since, mayBeOld)
     const shortest = Math.max(0, Math.min(length, range.minimum - position))
     const longest = Math.max(0, Math.min(length, range.maximum - position))
     if (data.length < shortest || data.length > longest) {
@@ -195,8 +195,9 @@ export class FileModel {
     return null
   }
 
-  checkSize(size: number, since: number): string | null {
-    const range = this.#sizeSince(since)
+  /** `mayBeOld`: sizes that nobody flushed or published may be unknown to the one who asks. */
+  checkSize(size: number, since: number, mayBeOld = false): string | null {
+    const range = this.#sizeSince(since, mayBeOld)
     if (size >= range.minimum && size <= range.maximum) return null
     return `size ${size}; it may be ${range.minimum} to ${range.maximum}`
   }
@@ -327,7 +328,7 @@ export class FileModel {
     return this.#sizes[0] as SizeChange
   }
 
-  #sizeSince(since: number): { minimum: number; maximum: number } {
+  #sizeSince(since: number, mayBeOld: boolean): { minimum: number; maximum: number } {
     let { minimum, maximum } = this.#sizeAt(since)
     for (let index = this.#sizes.length - 1; index >= 0; index--) {
       const change = this.#sizes[index] as SizeChange
@@ -335,7 +336,7 @@ export class FileModel {
       minimum = Math.min(minimum, change.minimum)
       maximum = Math.max(maximum, change.maximum)
     }
-    if (this.#isSizeAtRisk) minimum = Math.min(minimum, this.#flushedMinimum)
+    if (this.#isSizeAtRisk || mayBeOld) minimum = Math.min(minimum, this.#flushedMinimum)
     return { minimum, maximum }
   }
 }

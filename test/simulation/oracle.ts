@@ -27,6 +27,8 @@ export class Oracle {
   #nextWrite = ZEROS + 1
   #violation: Violation | null = null
   checkedOperationCount = 0
+  /** Faults may have kept a size from being told to others. */
+  mayKnowOldSize: () => boolean = () => false
 
   constructor(trace: Trace) {
     this.trace = trace
@@ -131,8 +133,14 @@ export class Oracle {
   ): void {
     this.tick()
     this.checkedOperationCount++
-    const fault = file.checkRead(position, length, data, startedView)
+    const mayBeOld = file.lastWriter !== client && this.mayKnowOldSize()
+    const fault = file.checkRead(position, length, data, startedView, mayBeOld)
     if (fault !== null) this.fail(`${client} read ${file.name} ${position}+${length}: ${fault}`)
+  }
+
+  checkSize(client: string, file: FileModel, size: number, since: number): void {
+    const fault = file.checkSize(size, since, file.lastWriter !== client && this.mayKnowOldSize())
+    if (fault !== null) this.fail(`${client} ${file.name}: ${fault}`)
   }
 
   // --- power

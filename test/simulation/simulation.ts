@@ -11,7 +11,7 @@ import type { SimulatedRoles } from '../../core/testing/simulated-roles.ts'
 import { startMarks, stopMarks } from '../../core/base/coverage.ts'
 import { SeededRandom } from '../../core/testing/seeded-random.ts'
 import { type FaultKind, faultKinds } from './faults.ts'
-import { excuseOf } from './excuses.ts'
+import { excuseOf, excuseOldSize } from './excuses.ts'
 import { checkAtEnd } from './final-check.ts'
 import { Links } from './links.ts'
 import { NamespaceModel } from './namespace-model.ts'
@@ -123,6 +123,7 @@ class Run {
     trace = new Trace(this.cluster.clock, options.print ?? null)
     this.trace = trace
     this.oracle = new Oracle(trace)
+    this.oracle.mayKnowOldSize = () => !this.shared.isStopping && excuseOldSize(this.nemesis)
     this.shared = {
       oracle: this.oracle,
       clock: this.cluster.clock,

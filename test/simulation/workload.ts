@@ -109,7 +109,8 @@ export class ClientWorkload {
     if (dice >= 90) return await this.#namespaceStep()
     const name = this.#pick(this.#shared.fileNames)
     const file = await this.#opened(name)
-    if (this.#isDead || file === null) return
+    // another loop may have closed it since
+    if (this.#isDead || file === null || this.#open.get(name) !== file) return
     if (dice >= 86) return this.#close(name)
     file.userCount += 1
     try {
@@ -193,8 +194,7 @@ export class ClientWorkload {
   }
 
   #checkSize({ model, handle }: OpenFile, since: number): void {
-    const fault = model.checkSize(handle.attributes().size, since)
-    if (fault !== null && !this.#isDead) this.#shared.oracle.fail(`${this.#name} ${model.name}: ${fault}`)
+    if (!this.#isDead) this.#shared.oracle.checkSize(this.#name, model, handle.attributes().size, since)
   }
 
   #close(name: string): void {
