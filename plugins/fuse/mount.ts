@@ -175,6 +175,7 @@ class ActiveMount implements Mount {
   async #end(reason: string): Promise<void> {
     const context = this.#context
     this.#unsubscribe?.()
+    await this.#detach()
     this.#watcher?.stop()
     context.pending.stop()
     for (const giveUp of [...context.noSpaceWaits]) giveUp()
@@ -184,6 +185,16 @@ class ActiveMount implements Mount {
     if (this.#entry !== undefined) await removeRecord(this.#entry)
     context.log.info('the mount ended', { directory: this.directory, reason })
     this.#resolveClosed(reason)
+  }
+
+  /** A connection that was aborted leaves its mount behind, answering ENOTCONN: take it away. */
+  async #detach(): Promise<void> {
+    const entry = await findMount(this.directory)
+    if (entry === undefined || entry.device !== this.#entry?.device) return
+    const result = await systemUnmount(this.directory, 'lazy')
+    if (result.status !== 0) {
+      this.#context.log.warn('the dead mount could not be removed', { message: result.message })
+    }
   }
 
   async #closeFiles(): Promise<void> {
@@ -213,8 +224,7 @@ class ActiveMount implements Mount {
         directory: this.directory,
         message: result.message,
       })
-      await systemUnmount(this.directory, 'force')
-      await systemUnmount(this.directory, 'lazy')
+      await systemUnmount(this.directory, 'force') // `#end` detaches what is left
     }
     await this.closed
   }

@@ -2,7 +2,7 @@
  * Tells the kernel to drop what it has cached, in order, through the helper thread (rule L9). Bounded:
  * when more is waiting than the limit, the owner is asked to invalidate everything instead.
  */
-import { extname } from 'node:path'
+import { extname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { MountLogger } from './types.ts'
 
@@ -28,9 +28,10 @@ export class WorkerNotifier implements Notifier {
 
   constructor(descriptor: number, log: MountLogger) {
     this.#log = log
-    // The compiled plugin has .js files: take the worker of the same kind as this file.
-    const url = new URL(`./notify-worker${extname(import.meta.url)}`, import.meta.url)
-    this.#worker = new Worker(url, { workerData: { descriptor } })
+    // The compiled plugin has .js files: take the worker of the same kind as this file. Not from
+    // import.meta.url: the plugin host adds a query to it.
+    const file = join(import.meta.dirname, `notify-worker${extname(import.meta.filename)}`)
+    this.#worker = new Worker(file, { workerData: { descriptor } })
     this.#worker.on('message', (codes: string[]) => this.#onBatchDone(codes))
     this.#worker.on('error', (error: Error) => this.#onWorkerGone(error.message))
     this.#worker.on('exit', () => this.#onWorkerGone('exited'))
