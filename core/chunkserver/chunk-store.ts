@@ -339,8 +339,11 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   #failReplica(replica: Replica, error: CairnError): void {
     if (replica.failure !== null) return
     replica.failure = error
-    replica.logged.flags |= StateFlag.unclean
-    replica.state.flags |= StateFlag.unclean
+    for (const state of [replica.logged, replica.state]) {
+      state.flags |= StateFlag.unclean | StateFlag.failed
+      state.openLow = -1
+      state.openHigh = -1
+    }
     this.log.append(replica.chunk, replica.logged, null)
     this.writeBack.drop(replica)
     this.events.onBadReplica(

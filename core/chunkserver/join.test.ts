@@ -245,6 +245,39 @@ test('rule J7: a page nobody can supply is copied as lost; a full write heals it
   assert.deepEqual(await read(rig, 2 * PAGE_SIZE_BYTES, PAGE_SIZE_BYTES), pattern(5, PAGE_SIZE_BYTES))
 })
 
+test('a replica whose file is gone, or that failed to sync, joins again and is equal', async () => {
+  for (const how of ['file gone', 'sync failed'] as const) {
+    const source = await makeRig(20)
+    let rig = await makeRig(21)
+    for (const each of [source, rig]) {
+      await createReplica(each)
+      await write(each, 0, pattern(1, 20 * PAGE_SIZE_BYTES))
+      await flush(each)
+    }
+    if (how === 'file gone') {
+      rig.disk.crashProcess()
+      rig.disk.remove(chunkPath(1))
+      rig = await openRig(rig.disk)
+      assert.notEqual(rig.store.replicas.get(1)?.damage, '')
+    } else {
+      for (const each of [source, rig]) await write(each, 0, pattern(2, 100))
+      rig.disk.faults.failSyncs = 1
+      assert.equal((await flush(rig)).code, 'DISK_FAILED')
+    }
+    await persist(source, 2, Role.inSync)
+    await persist(rig, 2, Role.joining)
+    const outcome = await join(rig, source, 2)
+    assert.equal(outcome.failed, null, how)
+    await rig.clock.settled(rig.control.promote(1, 2))
+    assert.deepEqual(await digests(rig, 2), await digests(source, 2), how)
+    rig.disk.losePower(0)
+    const again = await openRig(rig.disk)
+    await persist(again, 3, Role.inSync)
+    await persist(source, 3, Role.inSync)
+    assert.deepEqual(await digests(again, 3), await digests(source, 3), how)
+  }
+})
+
 test('rule J2: a joining member is no source; nor is one that has not been looked at since a crash', async () => {
   const rig = await makeRig(10)
   await createReplica(rig, 1, Role.joining)

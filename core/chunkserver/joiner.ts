@@ -141,10 +141,11 @@ export class Joiner {
       await syncReplica(this.#store, replica)
       if (join.aborted) return
       await commitState(this.#store, replica, (state) => {
-        state.flags &= ~StateFlag.unclean
+        state.flags &= ~(StateFlag.unclean | StateFlag.failed)
       })
       if (join.aborted) return
       replica.joinPending = false
+      replica.rewrite = false
       replica.good = null
       this.#joins.delete(replica)
       this.#events.onJoined(order, join.bytesPulled, join.lostPages)

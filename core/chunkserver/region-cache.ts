@@ -298,7 +298,24 @@ export class RegionLoad {
     if (bad.length > 0 && !this.#replica.isUnclean) {
       this.#cache.events.onPagesBad(this.#replica, bad, 'pages do not verify')
     }
-    this.#finish(records)
+    if (!this.#replica.rewrite) return this.#finish(records)
+    this.#cache.events.onChanged(this.#replica, records)
+    this.#rewriteFrom(0, records, data)
+  }
+
+  /** Rule F7: makes every page that is not a hole dirty again, a run at a time. */
+  #rewriteFrom(index: number, records: RegionRecords, data: Buffer): void {
+    let begin = index
+    while (begin < PAGES_PER_REGION && records.states[begin] === PageState.hole) begin++
+    if (begin === PAGES_PER_REGION) return this.#finish(records)
+    let end = begin + 1
+    while (end < PAGES_PER_REGION && records.states[end] !== PageState.hole) end++
+    const run = data.subarray(begin * PAGE_SIZE_BYTES, end * PAGE_SIZE_BYTES)
+    const position = DATA_POSITION + this.#region * REGION_SIZE_BYTES + begin * PAGE_SIZE_BYTES
+    this.#replica.file?.write([run], position, (error) => {
+      if (error !== null) return this.#ioFail(error)
+      this.#rewriteFrom(end, records, data)
+    })
   }
 
   #finish(records: RegionRecords): void {

@@ -119,7 +119,9 @@ export class ReplicaControl {
     const store = this.#store
     const replica = store.replicas.get(order.chunk)
     if (replica === undefined) return { version: 0, code: 'NO_REPLICA' }
-    if (replica.damage !== '') return { version: replica.state.version, code: 'DISK_FAILED' }
+    if (replica.damage !== '' && order.role !== Roles.joining) {
+      return { version: replica.state.version, code: 'DISK_FAILED' }
+    }
     if (store.failure !== null) return { version: replica.state.version, code: 'DISK_FAILED' }
     try {
       return await exclusively(replica, () => this.#persistAlone(replica, order))
@@ -135,13 +137,22 @@ export class ReplicaControl {
     if (order.version < replica.state.version) return { version: replica.state.version, code: '' }
     const rises = order.version > replica.state.version
     // rule F7: after an error only a join brings it back
-    if (replica.failure !== null && order.role === Roles.inSync) {
+    if ((replica.failure !== null || replica.rewrite) && order.role === Roles.inSync) {
       return { version: replica.state.version, code: 'DISK_FAILED' }
     }
     if (rises) this.onEpochChange(replica)
-    if (replica.failure !== null) await this.#startOver(replica)
+    const isVoid = replica.damage !== ''
+    if (isVoid && !rises) return { version: replica.state.version, code: 'DISK_FAILED' }
+    if (replica.failure !== null || isVoid) await this.#startOver(replica)
+    if (isVoid) this.#removeFile(replica.chunk)
     await commitState(store, replica, (state) => {
       state.version = order.version
+      // counts as void: joins from nothing, as a new replica does
+      if (isVoid) {
+        state.flags = 0
+        state.openLow = ALL_REGIONS
+        state.openHigh = ALL_REGIONS
+      }
       if (rises) state.role = order.role
       state.lease = Math.max(state.lease, order.lease)
       // the quorum looked at the unclean report and keeps the replica in sync: pages are verified on use
@@ -162,7 +173,9 @@ export class ReplicaControl {
     replica.header = { sequence: 0, presentLow: 0, presentHigh: 0 }
     replica.unverifiedLow = ALL_REGIONS
     replica.unverifiedHigh = ALL_REGIONS
+    replica.rewrite = replica.failure !== null
     replica.failure = null
+    replica.damage = ''
   }
 
   /** Joining to in sync without a bump (rule E7). */

@@ -19,6 +19,8 @@ export const StateFlag = {
   written: 1,
   /** Contents are unverified since an unclean stop or an I/O error, until join or heal (rules B1, F7). */
   unclean: 2,
+  /** A write or sync failed: what reads back may never have reached the disk (rule F7). */
+  failed: 4,
 } as const
 
 export class ReplicaState {

@@ -190,7 +190,7 @@ export class ReplicaSync implements LogWaiter {
   /** Only when a region got its first records, or the file is new. */
   #writeHeader(image: Buffer): void {
     const replica = this.#replica
-    if (!this.#headerChanged && replica.header.sequence > 0) return this.#sync(null)
+    if (!this.#headerChanged && !replica.rewrite && replica.header.sequence > 0) return this.#sync(null)
     this.#headerChanged = false
     replica.header.sequence++
     encodeHeader(image, replica.chunk, replica.header)

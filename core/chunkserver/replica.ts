@@ -50,6 +50,11 @@ export class Replica {
   baseWaiters: Set<BaseWaiter> | null = null
   /** Has to join (or be healed) in this process before it may be promoted. */
   joinPending = false
+  /**
+   * After a failed sync the page cache shows content that is on no disk and counts as clean: regions are
+   * written again as they are verified (rule F7).
+   */
+  rewrite = false
   deleted = false
 
   constructor(chunk: number) {

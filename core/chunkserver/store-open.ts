@@ -198,6 +198,7 @@ function markUnclean(replicas: Map<number, Replica>, files: Set<number>, kind: U
     replica.unverifiedLow = state.openLow
     replica.unverifiedHigh = state.openHigh
     replica.joinPending = true
+    replica.rewrite = (state.flags & StateFlag.failed) !== 0
   }
 }
 
