@@ -295,10 +295,6 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.events.onBadPages(replica.chunk, replica.state.version, pages, reason)
   }
 
-  onPagesBad(replica: Replica, pages: number[], reason: string): void {
-    this.reportBad(replica, pages, reason)
-  }
-
   onChanged(replica: Replica, records: RegionRecords): void {
     this.touch(replica, records)
   }

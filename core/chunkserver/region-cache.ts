@@ -30,7 +30,7 @@ export interface RegionWaiter {
 }
 
 export interface RegionCacheEvents {
-  onPagesBad(replica: Replica, pages: number[], reason: string): void
+  reportBad(replica: Replica, pages: number[], reason: string): void
   /** Missing, short or foreign file (rule E12). */
   onDamage(replica: Replica, reason: string): void
   /** Verification changed records: they have to be written. */
@@ -266,7 +266,7 @@ export class RegionLoad {
     if (this.#replica.isUnclean) return
     const first = this.#region * PAGES_PER_REGION
     const pages = Array.from({ length: PAGES_PER_REGION }, (_, index) => first + index)
-    this.#cache.events.onPagesBad(this.#replica, pages, 'page records cannot be read')
+    this.#cache.events.reportBad(this.#replica, pages, 'page records cannot be read')
   }
 
   #maybeVerify(records: RegionRecords): void {
@@ -296,7 +296,7 @@ export class RegionLoad {
     }
     if (changed) this.#cache.events.onChanged(this.#replica, records)
     if (bad.length > 0 && !this.#replica.isUnclean) {
-      this.#cache.events.onPagesBad(this.#replica, bad, 'pages do not verify')
+      this.#cache.events.reportBad(this.#replica, bad, 'pages do not verify')
     }
     if (!this.#replica.rewrite) return this.#finish(records)
     this.#cache.events.onChanged(this.#replica, records)
