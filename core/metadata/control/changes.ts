@@ -63,7 +63,7 @@ export class Changes {
         this.#parts.onLeasesEnded()
         return
       case 'lease.release':
-        for (const chunk of this.#parts.master.state.chunks.dirtyDeadChunks()) this.#dirty(chunk)
+        // What was not given back in order is dirty now; the census shows it to recovery.
         this.#parts.onLeasesEnded()
         return
       case 'admin.setConfig':
