@@ -66,7 +66,7 @@ describe('chunk servers die, repair after offline_tout', { timeout: 340_000 }, (
       await cluster.signal(victim, 'SIGKILL')
       await until('chunks are degraded or being replicated', async () => {
         const { chunks } = await cluster.statistics()
-        return chunks.degraded + chunks.standby + chunks.replicating > 0
+        return chunks.degraded + chunks.urgent + chunks.standby + chunks.replicating > 0
       })
       await until('the server is offline', async () =>
         (await cluster.statistics()).cs.some((server) => server.status === 'offline'),

@@ -177,8 +177,8 @@ function printStatistics(output: Output, stat: ClusterStatistics): void {
 }
 
 function formatChunks(chunks: ChunkStatistics): string[] {
-  const bad = chunks.urgent + chunks.blocked + chunks.offline + chunks.void
-  const state = bad > 0 ? 'ERR' : chunks.degraded + chunks.standby > 0 ? 'WARN' : 'OK'
+  const bad = chunks.blocked + chunks.offline + chunks.void
+  const state = bad > 0 ? 'ERR' : chunks.degraded + chunks.urgent + chunks.standby > 0 ? 'WARN' : 'OK'
   const show = (name: keyof ChunkStatistics): string =>
     `${chunks[name]} (${formatPercent(chunks[name], chunks.total)}) ${name}`
   const healthy = `${chunks.healthy} (${formatPercent(chunks.healthy, chunks.total)}) healthy`

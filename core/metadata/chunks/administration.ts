@@ -1,6 +1,6 @@
 /** Events, log time and parameters. */
 import { ROOT_INODE } from '../../wire/messages/common.ts'
-import { defaultPlacement } from '../namespace/placement.ts'
+import { defaultPlacement, withMinimum } from '../namespace/placement.ts'
 import { internPlacement } from '../state/inode-codec.ts'
 import { refused } from '../state/result.ts'
 import type { ChunkHandlers } from './handlers.ts'
@@ -16,13 +16,22 @@ export const TICK_MS_MAX = 10_000
 export const administrationHandlers: ChunkHandlers<
   'cluster.create' | 'event.record' | 'tick' | 'admin.setConfig'
 > = {
-  'cluster.create'({ state }, { name, uuid, placement }) {
+  'cluster.create'(context, { name, uuid, placement }) {
+    const { state } = context
     if (state.config.has(CLUSTER_UUID_KEY)) return refused('REFUSED', 'the cluster exists already')
     state.config.set(CLUSTER_NAME_KEY, name)
     state.config.set(CLUSTER_UUID_KEY, uuid)
     const root = state.inodes.get(ROOT_INODE)
     if (root !== undefined) {
-      root.placement = internPlacement({ ...defaultPlacement, ...placement })
+      root.placement = internPlacement({ ...defaultPlacement, ...withMinimum(placement) })
+      Object.assign(root, {
+        accessSeconds: context.wallSeconds,
+        accessNanoseconds: context.wallNanoseconds,
+        modifySeconds: context.wallSeconds,
+        modifyNanoseconds: context.wallNanoseconds,
+        changeSeconds: context.wallSeconds,
+        changeNanoseconds: context.wallNanoseconds,
+      })
       state.inodes.touch(ROOT_INODE)
     }
     return { ok: {} }

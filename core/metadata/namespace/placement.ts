@@ -51,7 +51,7 @@ export function setPlacement(
 }
 
 /** Only what was given: an attribute that is undefined stays as it is. */
-function withMinimum(given: PlacementAttributes): PlacementAttributes {
+export function withMinimum(given: PlacementAttributes): PlacementAttributes {
   const wanted: PlacementAttributes = { ...internPlacement(given) }
   if (wanted.replicasNormal !== undefined) {
     wanted.replicasMinimum ??= defaultMinimum(wanted.replicasNormal)

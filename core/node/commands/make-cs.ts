@@ -3,12 +3,15 @@
  * and creates the store. Guide: Setting Up Chunk Servers.
  */
 import fs from 'node:fs'
+import os from 'node:os'
 import path from 'node:path'
 import { CairnError } from '../../base/errors.ts'
 import { createStore } from '../../chunkserver/index.ts'
+import { checkNewStore } from '../../chunkserver/make-store.ts'
 import { connectAdmin } from '../../cli/admin.ts'
 import type { EtcDirectory } from '../../cli/etc.ts'
 import type { Address } from '../../platform/network.ts'
+import { gatherDiskFacts } from '../../platform/node/disk-facts.ts'
 import { NodeDisk } from '../../platform/node/disk.ts'
 import { nodeClock, nodeRandom } from '../../platform/node/platform.ts'
 import type { ServiceEntry } from '../../wire/messages/statistics.ts'
@@ -48,8 +51,18 @@ export async function makeChunkServer(options: MakeChunkServer): Promise<void> {
   }
   fs.mkdirSync(repository, { recursive: true })
   const host = options.listen?.host ?? (await localAddressTowards(options.metadataServers))
-  void services
-  void identity
+  if (options.warn !== null) {
+    const knownHosts = services
+      .filter((entry) => entry.kind === 'cs')
+      .map((entry) => ({ hostId: entry.hostId, hostName: entry.host }))
+    const facts = {
+      disk: gatherDiskFacts(repository),
+      hostId: identity.hostId,
+      hostName: os.hostname(),
+      knownHosts,
+    }
+    for (const { message, next } of checkNewStore(facts)) options.warn(`${message}; ${next}`)
+  }
   writeListenSetting(repository, { host, port: options.listen?.port ?? 0 })
   await createStore({
     disk: new NodeDisk(repository),
