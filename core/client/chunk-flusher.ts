@@ -58,14 +58,10 @@ export class ChunkFlusher implements MemberRequestOwner {
     this.#start()
   }
 
-  /** A new epoch: all of it again, under the new version. */
-  restart(): void {
-    if (this.#isRunning) this.#start()
-  }
-
-  /** The same epoch goes on after a hold. */
+  /** The epoch can be used (again): under a new version all of it again, else what has no request on its way. */
   resend(): void {
     if (!this.#isRunning) return this.pump()
+    if (this.#version !== this.#writer.version) return this.#start()
     this.#brokenMask = 0
     for (let i = 0; i < this.#writer.members.length; i++) {
       const bit = 1 << i
@@ -85,7 +81,8 @@ export class ChunkFlusher implements MemberRequestOwner {
     }
   }
 
-  end(error: CairnError): void {
+  /** Nothing more is sent; who waits gets `error` (null: there is nothing left to flush). */
+  end(error: CairnError | null): void {
     const callbacks = [...this.#served, ...this.#waiting]
     this.#served = []
     this.#waiting = []
@@ -132,7 +129,8 @@ export class ChunkFlusher implements MemberRequestOwner {
     payload: Buffer | null,
   ): void {
     if (payload !== null) this.#writer.host.engine.pool.release(payload)
-    if (attempt !== this.#attempt || !this.#isRunning) return
+    // An answer under an earlier epoch says nothing about this one, whose members may be others.
+    if (attempt !== this.#attempt || !this.#isRunning || this.#version !== this.#writer.version) return
     const bit = 1 << memberIndex
     const member = this.#writer.members[memberIndex]
     this.#sentMask &= ~bit

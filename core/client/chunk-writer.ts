@@ -288,7 +288,6 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     if (!this.writable) return this.recovery.awaitWritable()
     this.recovery.settled()
     if (isNew) {
-      this.flusher.restart()
       for (const piece of this.#pieces.inFlight()) {
         if (piece.ended || piece.version === this.version) continue
         this.host.engine.counters.resentPieces++
@@ -297,7 +296,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     } else {
       this.resend()
     }
-    this.flusher.pump()
+    this.flusher.resend()
     this.pump()
   }
 
@@ -343,6 +342,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     this.phase = 'none'
     for (const piece of this.#pieces.takeWaiting()) this.#settle(piece, error)
     this.#grantEnded(error)
+    this.flusher.pump()
     this.host.writerProgress(this)
   }
 
@@ -357,6 +357,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     this.recovery.stop()
     this.phase = 'none'
     this.marks.clear()
+    this.flusher.end(null)
     this.host.writerSurrendered(this)
     if (this.#pieces.waitingCount > 0) this.wantIntent()
   }
@@ -365,6 +366,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   surrenderFailed(): void {
     if (this.phase !== 'surrendering') return
     this.phase = 'active'
+    this.flusher.pump()
     this.pump()
   }
 

@@ -41,6 +41,21 @@ export async function locateHeld(file: FileState, index: number): Promise<ChunkL
   }
 }
 
+/** A call under the lease held now. That it has ended is EIO for the caller, whoever notices first (rule E3). */
+async function underLease<T>(file: FileState, call: (lease: number) => Promise<T>): Promise<T> {
+  const lease = file.leaseNumber
+  if (lease === 0) throw leaseLost(file.inode)
+  try {
+    const result = await call(lease)
+    if (lease === file.leaseNumber) return result
+  } catch (error) {
+    const { code } = asCairnError(error)
+    if (code !== 'NO_LEASE') throw error
+    if (lease === file.leaseNumber) file.leaseEnded(code)
+  }
+  throw leaseLost(file.inode)
+}
+
 class Zeroing implements PieceOwner {
   readonly #done: (error: CairnError | null) => void
 
@@ -68,6 +83,7 @@ export async function zeroTail(file: FileState): Promise<void> {
   const index = Math.floor(zeroFrom / CHUNK_SIZE_BYTES)
   const begin = zeroFrom % CHUNK_SIZE_BYTES
   if (begin > 0 && (await locateHeld(file, index)) !== null) {
+    if (file.leaseNumber !== leaseNumber) throw leaseLost(inode)
     const writer = file.writerOf(index)
     await zeroInChunk(file, writer, begin, CHUNK_SIZE_BYTES)
     // Durable before the mark goes: a power loss must not bring the old bytes back.
@@ -76,8 +92,8 @@ export async function zeroTail(file: FileState): Promise<void> {
     })
   }
   if (file.leaseNumber !== leaseNumber) throw leaseLost(inode)
-  await file.engine.session.mutate('lease.zeroed', { inode, lease: leaseNumber, zeroFrom })
-  if (file.leaseNumber === leaseNumber) file.zeroFrom = undefined
+  await underLease(file, (lease) => file.engine.session.mutate('lease.zeroed', { inode, lease, zeroFrom }))
+  file.zeroFrom = undefined
 }
 
 export function truncateFile(file: FileState, size: number): Promise<Attributes> {
@@ -92,9 +108,10 @@ async function resize(file: FileState, size: number): Promise<Attributes> {
   if (file.zeroFrom !== undefined && size > file.zeroFrom) await zeroTail(file)
   // The quorum must know the size that it cuts, or it would not mark the tail.
   if (file.sizeChanged) await publishFile(file)
-  const { leaseNumber, inode } = file
-  const answer = await file.engine.session.mutate('lease.truncate', { inode, lease: leaseNumber, size })
-  if (leaseNumber !== file.leaseNumber) throw leaseLost(inode)
+  const { inode } = file
+  const answer = await underLease(file, (lease) =>
+    file.engine.session.mutate('lease.truncate', { inode, lease, size }),
+  )
   const kept = Math.ceil(size / CHUNK_SIZE_BYTES)
   file.forgetTimes()
   file.sizeChanged = false
@@ -174,12 +191,11 @@ async function zeroEdge(file: FileState, begin: number, end: number): Promise<vo
 /** Rule T2: nothing is in flight, this runs alone. */
 async function unmap(file: FileState, firstIndex: number, behindIndex: number): Promise<void> {
   await file.lease.ensure()
-  const { leaseNumber, inode } = file
+  const { inode } = file
   for (let at = firstIndex; at < behindIndex; at += INTENTS_PER_CLEAR_MAX) {
     const indexes: number[] = []
     for (let i = at; i < Math.min(behindIndex, at + INTENTS_PER_CLEAR_MAX); i++) indexes.push(i)
-    await file.engine.session.mutate('lease.unmap', { inode, lease: leaseNumber, indexes })
-    if (leaseNumber !== file.leaseNumber) throw leaseLost(inode)
+    await underLease(file, (lease) => file.engine.session.mutate('lease.unmap', { inode, lease, indexes }))
     file.dropChunks((index) => index >= at && index < at + indexes.length)
     file.wrote(0)
   }

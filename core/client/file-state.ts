@@ -190,6 +190,7 @@ export class FileState implements WriterHost {
       if (!isDropped(writer.index)) continue
       writer.recovery.stop()
       writer.marks.clear()
+      writer.flusher.end(null)
       this.writers.delete(writer.index)
     }
     this.locations.clear()

@@ -5,7 +5,7 @@
 import type { CairnError } from '../base/errors.ts'
 import type { ChunkWriter } from './chunk-writer.ts'
 import type { WriterHost } from './writer-host.ts'
-import { asCairnError } from './errors.ts'
+import { asCairnError, leaseLost } from './errors.ts'
 import {
   HOLD_BACKOFF_MS_MAX,
   HOLD_BACKOFF_MS_MIN,
@@ -51,6 +51,10 @@ export class Intents {
     const wanted = this.#wanted.filter((writer) => writer.phase === 'granting')
     this.#wanted = []
     if (wanted.length === 0) return
+    if (this.#host.leaseNumber === 0) {
+      for (const writer of wanted) writer.refused(leaseLost(this.#host.inode))
+      return
+    }
     let granted = 0
     for (const writer of this.#writers.values()) if (writer.hasIntent) granted++
     const room = INTENTS_PER_LEASE_MAX - granted - this.#askedCount
@@ -77,7 +81,7 @@ export class Intents {
         (answer) => {
           this.#askedCount -= batch.length
           engine.pool.updateAddresses(answer.servers)
-          if (this.#host.leaseNumber !== leaseNumber) return
+          if (this.#host.leaseNumber !== leaseNumber) return this.#again(batch)
           this.#backoffMs = HOLD_BACKOFF_MS_MIN
           for (const location of answer.locations) this.#writers.get(location.index)?.located(location)
           this.#again(batch)
@@ -91,7 +95,10 @@ export class Intents {
 
   /** What was not among the answers is asked for again. */
   #again(batch: readonly ChunkWriter[]): void {
-    const left = batch.filter((writer) => writer.phase === 'granting')
+    // A writer of an ended lease has ended with it.
+    const left = batch.filter(
+      (writer) => writer.phase === 'granting' && this.#writers.get(writer.index) === writer,
+    )
     if (left.length === 0) return
     this.#wanted.push(...left)
     this.#schedule(this.#backoffMs)
@@ -99,7 +106,7 @@ export class Intents {
   }
 
   #refused(batch: readonly ChunkWriter[], leaseNumber: number, error: CairnError): void {
-    if (this.#host.leaseNumber !== leaseNumber) return
+    if (this.#host.leaseNumber !== leaseNumber) return this.#again(batch)
     if (leaseEndCodes.has(error.code)) return this.#host.leaseEnded(error.code)
     if (error.retryable || error.code === 'TRY_AGAIN') return this.#again(batch)
     // Rule A2: refusal is said here. One chunk too many must not fail the others.
