@@ -287,14 +287,13 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     this.#grantEnded(null)
     if (!this.writable) return this.recovery.awaitWritable()
     this.recovery.settled()
-    if (isNew) {
+    if (!isNew) this.resend()
+    else {
       for (const piece of this.#pieces.inFlight()) {
         if (piece.ended || piece.version === this.version) continue
         this.host.engine.counters.resentPieces++
         this.#start(piece)
       }
-    } else {
-      this.resend()
     }
     this.flusher.resend()
     this.pump()
