@@ -26,6 +26,9 @@ export interface Drive {
 export interface DriveOutcome {
   /** Supersedes if it can; the drive goes on otherwise. */
   memberFailed(drive: Drive, server: number, kind: FailureKind, code: string): void
+  /** It restarted with unverified contents: only a reconciliation or a join makes it good again (rules B1, J9). */
+  isUnclean(chunk: number, server: number): boolean
+  memberUnclean(chunk: number): void
   /** A replica is newer than what the quorum committed: we lost state (rule G1). */
   alarm(chunk: number, server: number, heldVersion: number): void
   /** All members are durable at a version that must be reconciled; ends in `activate` or `memberFailed`. */
@@ -121,6 +124,11 @@ export class EpochDriver {
   #persist(drive: Drive, member: ChunkMember): void {
     const role: ReplicaRole =
       member.role === 'joining' ? 'joining' : drive.reconcile ? 'reconciling' : 'in-sync'
+    if (role === 'in-sync' && this.#outcome.isUnclean(drive.chunk, member.server)) {
+      // To persist the version would say that what it holds is good.
+      this.#retryLater(drive, member.server)
+      return this.#outcome.memberUnclean(drive.chunk)
+    }
     const order = { chunk: drive.chunk, version: drive.version, role, lease: this.#fence(drive.chunk) }
     const create = () =>
       this.#orders.create(member.server, order, (code) => this.#answered(drive, member, code, drive.version))
@@ -170,11 +178,15 @@ export class EpochDriver {
   /** A member could not follow. If nobody can take its place it is asked again. */
   failed(drive: Drive, server: number, kind: FailureKind, code: string): void {
     if (!this.isCurrent(drive)) return
+    this.#retryLater(drive, server)
+    this.#outcome.memberFailed(drive, server, kind, code)
+  }
+
+  #retryLater(drive: Drive, server: number): void {
     drive.failing.add(server)
     this.#master.after(RETRY_MS, () => {
       if (this.isCurrent(drive) && drive.failing.has(server)) this.#retry(drive, server)
     })
-    this.#outcome.memberFailed(drive, server, kind, code)
   }
 
   #retry(drive: Drive, server: number): void {

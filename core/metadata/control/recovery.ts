@@ -107,6 +107,12 @@ export class Recovery {
     this.look(chunk, urgency)
   }
 
+  /** A member restarted with unverified contents: no pending epoch may go on with it as it is. */
+  memberUnclean(chunk: number): void {
+    if (this.#parts.master.state.chunks.get(chunk)?.pending !== null) this.#supersede.add(chunk)
+    this.look(chunk, 'urgent')
+  }
+
   /** A server came, went or changed. Writers first. */
   serverChanged(server: number): void {
     const { state } = this.#parts.master
@@ -269,8 +275,10 @@ export class Recovery {
     const { view, troubles, driver } = this.#parts
     const drive = driver.driveOf(row.chunk)
     const failed = troubles.failedOf(row.chunk)
+    const unclean = troubles.uncleanOf(row.chunk)
     const willing = row.members.filter(
-      (member) => member.role === 'in-sync' && view.isReachable(member.server) && !failed.has(member.server),
+      ({ role, server }) =>
+        role === 'in-sync' && view.isReachable(server) && !failed.has(server) && !unclean.has(server),
     )
     troubles.forgive(row.chunk)
     this.#supersede.delete(row.chunk)

@@ -70,6 +70,8 @@ export class ReplicationControl {
     const damaged = new DamagedReplicas()
     const garbage = new Garbage({ master, orders, view, events, damaged, isInformed })
     const driver: EpochDriver = new EpochDriver(master, orders, {
+      isUnclean: (chunk, server) => troubles.uncleanOf(chunk).has(server),
+      memberUnclean: (chunk) => this.recovery.memberUnclean(chunk),
       memberFailed: ({ chunk }, server, kind, code) => {
         // A replica that a healthy disk cannot follow with.
         if (code === 'DISK_FAILED' && view.serverOf(server)?.accepts === true) damaged.add(chunk, server)

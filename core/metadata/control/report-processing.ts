@@ -125,8 +125,7 @@ export class ReportProcessing {
     }
     if (replica.unclean) {
       troubles.addUnclean(chunk, server)
-      recovery.look(chunk, 'urgent')
-      return
+      return recovery.memberUnclean(chunk)
     }
     this.#compare(connection, row, replica)
   }
