@@ -189,7 +189,7 @@ export class ChunkFlusher implements MemberRequestOwner {
     const { marks, host, index } = this.#writer
     // Rule F5
     const error = this.#intact ? null : dataLost(host.inode, `no replica of chunk ${index} held all of it`)
-    marks.flushed(this.#coversNumber, this.#version)
+    marks.flushed(this.#coversNumber, this.#version, this.#writer.unansweredCount === 0)
     this.#isRunning = false
     const callbacks = this.#served
     this.#served = []

@@ -95,15 +95,18 @@ export class MemberMarks {
     return this.#dirtyVersion === 0 || mark.firstVersion <= this.#dirtyVersion
   }
 
-  /** Everything answered up to `number` is durable (or given up) under `version`. */
-  flushed(number: number, version: number): void {
+  /**
+   * Everything answered up to `number` is durable (or given up) under `version`. `isAllAnswered`: no write
+   * waits for some of its members.
+   */
+  flushed(number: number, version: number, isAllAnswered: boolean): void {
     let left = false
     for (const mark of this.#marks.values()) if (mark.lastNumber > number) left = true
-    if (!left) return this.clear()
+    if (!left && isAllAnswered) return this.clear()
     // A write whose answers came partly before and partly after: who answered before and has synced stays a
     // witness for it, or the next flush would miss one (found by the random test).
     for (const mark of this.#marks.values()) mark.firstVersion = version
-    this.#dirtyVersion = version
+    this.#dirtyVersion = left ? version : 0
   }
 
   clear(): void {

@@ -34,6 +34,8 @@ interface Candidate {
   supersededAt: number
   revivable: boolean
   isRevived: boolean
+  /** A power loss may have mixed it with others, sector by sector. */
+  isTorn: boolean
 }
 
 interface Segment {
@@ -59,7 +61,7 @@ export class FileModel {
     {
       begin: 0,
       end: NEVER,
-      candidates: [{ write: ZEROS, supersededAt: NEVER, revivable: true, isRevived: false }],
+      candidates: [{ write: ZEROS, supersededAt: NEVER, revivable: true, isRevived: false, isTorn: false }],
     },
   ]
   /** Size changes in order; the last one holds now. */
@@ -86,7 +88,13 @@ export class FileModel {
   begin(record: WriteRecord): void {
     this.writes.set(record.id, record)
     for (const segment of this.#over(record.begin, record.end))
-      segment.candidates.push({ write: record.id, supersededAt: NEVER, revivable: true, isRevived: false })
+      segment.candidates.push({
+        write: record.id,
+        supersededAt: NEVER,
+        revivable: true,
+        isRevived: false,
+        isTorn: false,
+      })
   }
 
   /** Acknowledged. `isDurable`: decided in the quorum (truncate), no power loss brings back what was there. */
@@ -128,8 +136,11 @@ export class FileModel {
   /** Every in-sync replica of `[begin, end)` lost its host's memory: unflushed writes may be undone. */
   lostPower(begin: number, end: number): void {
     for (const segment of this.#over(begin, end)) {
-      for (const candidate of segment.candidates)
-        if (candidate.revivable && candidate.supersededAt !== NEVER) candidate.isRevived = true
+      for (const candidate of segment.candidates) {
+        if (!candidate.revivable) continue
+        candidate.isTorn = true
+        if (candidate.supersededAt !== NEVER) candidate.isRevived = true
+      }
     }
     this.#isSizeAtRisk = true
   }
@@ -227,8 +238,7 @@ export class FileModel {
       (candidate) => candidate.supersededAt > since || candidate.isRevived,
     )
     // promise 3: page by page all or nothing; sector by sector after a power loss
-    const unit =
-      allowed.some((candidate) => candidate.isRevived) || this.#isSizeAtRisk ? SECTOR_BYTES : PAGE_BYTES
+    const unit = allowed.some((candidate) => candidate.isTorn) ? SECTOR_BYTES : PAGE_BYTES
     for (let at = from; at < to; ) {
       const next = Math.min(to, (Math.floor(at / unit) + 1) * unit)
       const begin = at - position
