@@ -14,6 +14,7 @@ class Script {
     this.#now += 1
     const record: WriteRecord = {
       id: this.#nextId++,
+      client: 'c',
       begin,
       end,
       isZeros: false,
@@ -45,7 +46,7 @@ class Script {
   flush(): void {
     const issuedAt = ++this.#now
     this.#now += 1
-    this.model.flushed(issuedAt)
+    this.model.flushed('c', issuedAt)
   }
 
   get now(): number {

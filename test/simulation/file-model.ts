@@ -19,6 +19,7 @@ const CANDIDATES_KEPT = 24
 
 export interface WriteRecord {
   readonly id: number
+  readonly client: string
   readonly begin: number
   readonly end: number
   /** It puts zeros there (punch, zero range, the tail behind a truncate). */
@@ -32,6 +33,8 @@ export interface WriteRecord {
 interface Candidate {
   readonly write: number
   supersededAt: number
+  /** Whose write superseded it: who is told when that is lost. */
+  supersededBy: string
   revivable: boolean
   isRevived: boolean
   /** A power loss may have mixed it with others, sector by sector. */
@@ -61,7 +64,16 @@ export class FileModel {
     {
       begin: 0,
       end: NEVER,
-      candidates: [{ write: ZEROS, supersededAt: NEVER, revivable: true, isRevived: false, isTorn: false }],
+      candidates: [
+        {
+          write: ZEROS,
+          supersededAt: NEVER,
+          supersededBy: '',
+          revivable: true,
+          isRevived: false,
+          isTorn: false,
+        },
+      ],
     },
   ]
   /** Size changes in order; the last one holds now. */
@@ -69,6 +81,8 @@ export class FileModel {
   /** What is left at least after all hosts lost power. */
   #flushedMinimum = 0
   #isSizeAtRisk = false
+  #riskCount = 0
+  readonly #toldRisk = new Map<string, number>()
 
   constructor(name: string) {
     this.name = name
@@ -91,6 +105,7 @@ export class FileModel {
       segment.candidates.push({
         write: record.id,
         supersededAt: NEVER,
+        supersededBy: '',
         revivable: true,
         isRevived: false,
         isTorn: false,
@@ -108,6 +123,7 @@ export class FileModel {
         if (ended >= record.issuedAt) continue
         if (candidate.supersededAt === NEVER || candidate.isRevived) {
           candidate.supersededAt = now
+          candidate.supersededBy = record.client
           candidate.isRevived = false
         }
         if (isDurable) candidate.revivable = false
@@ -120,15 +136,24 @@ export class FileModel {
     }
   }
 
-  /** A flush that was issued at `issuedAt` succeeded: what was superseded before is gone for good. */
-  flushed(issuedAt: number): void {
+  /**
+   * A flush of `client` that was issued at `issuedAt` succeeded: what it had superseded before is gone for
+   * good. Whether writes of another client were lost is told to that one.
+   */
+  flushed(client: string, issuedAt: number): void {
+    let isStillAtRisk = false
     for (const segment of this.#segments) {
       for (const candidate of segment.candidates) {
         if (candidate.supersededAt >= issuedAt) continue
+        if (candidate.isRevived && candidate.supersededBy !== client) {
+          isStillAtRisk = true
+          continue
+        }
         candidate.revivable = false
         candidate.isRevived = false
       }
     }
+    if (isStillAtRisk) return
     this.#flushedMinimum = this.#sizeAt(issuedAt).minimum
     this.#isSizeAtRisk = false
   }
@@ -143,6 +168,16 @@ export class FileModel {
       }
     }
     this.#isSizeAtRisk = true
+    this.#riskCount += 1
+  }
+
+  /** May a flush of `client` say that data was lost? Once for each loss. */
+  maySayLost(client: string): boolean {
+    return this.#riskCount > (this.#toldRisk.get(client) ?? 0)
+  }
+
+  told(client: string): void {
+    this.#toldRisk.set(client, this.#riskCount)
   }
 
   /** A flush said EIO, or who would have been told is dead: what was lost may stay lost. */
@@ -157,10 +192,6 @@ export class FileModel {
     if (this.#isSizeAtRisk)
       this.#noteSize(this.#lastSize().at, this.#flushedMinimum, this.#lastSize().maximum)
     this.#isSizeAtRisk = false
-  }
-
-  get isAtRisk(): boolean {
-    return this.#isSizeAtRisk
   }
 
   growMaximum(now: number, end: number): void {

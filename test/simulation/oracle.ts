@@ -103,7 +103,7 @@ export class Oracle {
     const id = this.#nextWrite++
     const description = `${client}${isZeros ? ' zeros' : ''} ${begin} to ${end}`
     const endedAt = Number.POSITIVE_INFINITY
-    const record = { id, begin, end, isZeros, issuedAt: this.tick(), endedAt, description }
+    const record = { id, client, begin, end, isZeros, issuedAt: this.tick(), endedAt, description }
     file.begin(record)
     return record
   }
@@ -161,11 +161,11 @@ export class Oracle {
   }
 
   /** A flush covers what was written under its client's lease; whoever wrote before handed over flushed. */
-  flushed(file: FileModel, issuedAt: number, isWriter: boolean): void {
+  flushed(client: string, file: FileModel, issuedAt: number, isWriter: boolean): void {
     this.tick()
     this.checkedOperationCount++
     if (!isWriter) return
-    file.flushed(issuedAt)
+    file.flushed(client, issuedAt)
     for (const key of this.#powered.keys()) if (key.startsWith(`${file.name} `)) this.#powered.delete(key)
   }
 }

@@ -351,8 +351,9 @@ export class ClientWorkload {
     const conclude = this.#begin(`flush ${model.name}`, () => {})
     const error = await this.#call((callback) => handle.flush(callback))
     if (!conclude()) return
-    if (error === null) return oracle.flushed(model, issuedAt, isWriter)
-    if (codeOf(error) === 'EIO' && model.isAtRisk) {
+    if (error === null) return oracle.flushed(this.#name, model, issuedAt, isWriter)
+    if (codeOf(error) === 'EIO' && model.maySayLost(this.#name)) {
+      model.told(this.#name)
       oracle.trace.line(this.#name, `  flush says that acknowledged data was lost, as it must`)
     } else this.#judge(error, 'flush')
     model.forgive()
