@@ -17,6 +17,11 @@ export interface ConnectOptions {
   readonly holdTimeoutMs?: number
   /** Bytes of data requests in flight to chunk servers, all files together. Default 64 MiB. */
   readonly inFlightBytesMax?: number
+  /**
+   * Id of a chunk server that is asked first wherever it holds an in-sync replica: one on the same host, or
+   * one whose replicas are to be looked at. 0 (default): reads are spread over all replicas.
+   */
+  readonly preferredServer?: number
 }
 
 export type IoCallback = (error: CairnError | null) => void

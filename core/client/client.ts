@@ -101,6 +101,7 @@ export class CairnClient implements Client {
       budget: new ByteBudget(options.inFlightBytesMax ?? IN_FLIGHT_BYTES_DEFAULT),
       counters: this.#counters,
       holdTimeoutMs: options.holdTimeoutMs ?? 0,
+      preferredServer: options.preferredServer ?? 0,
       swept: new Set<Swept>(),
       readAhead: { blockCount: 0 },
       eras: { last: 0 },

@@ -63,6 +63,8 @@ export interface Engine {
   readonly counters: Counters
   /** 0: without limit. */
   readonly holdTimeoutMs: number
+  /** 0: none. */
+  readonly preferredServer: number
   /** Add while something is unanswered, remove after. */
   readonly swept: Set<Swept>
   /** Read-ahead blocks of all files. */

@@ -98,7 +98,7 @@ export class ReadPart implements MemberRequestOwner, BudgetWaiter {
 
   /** In sync, not asked yet; spread by region so that parallel reads use all disks, unless one is busier. */
   #choose(location: ChunkLocation): number {
-    const { pool } = this.#operation.file.engine
+    const { pool, preferredServer } = this.#operation.file.engine
     const count = location.members.length
     const region = Math.floor(this.#begin / REGION_SIZE_BYTES) + this.#index
     let best = -1
@@ -107,7 +107,9 @@ export class ReadPart implements MemberRequestOwner, BudgetWaiter {
       const at = (region + i) % count
       const member = location.members[at]
       if (member === undefined || member.role !== 'in-sync' || (this.#triedMask & (1 << at)) !== 0) continue
-      const load = pool.load(member.server) + (pool.isDown(member.server) ? 1_000_000 : 0)
+      const isDown = pool.isDown(member.server)
+      if (member.server === preferredServer && !isDown) return at
+      const load = pool.load(member.server) + (isDown ? 1_000_000 : 0)
       // A few requests of difference do not make up for losing the spread.
       if (best < 0 || load + 4 < bestLoad) {
         best = at

@@ -44,6 +44,21 @@ test('a member that does not answer costs a time-out, not the read', async () =>
   assert.deepEqual(await clock.wait(readOf(file, 0, 8192), 10_000), data)
 })
 
+test('the preferred server is asked first wherever it is in sync, others when it fails', async () => {
+  const { cluster, file, data, clock } = await withData(MIB)
+  const reader = await cluster.connect({ preferredServer: 2 })
+  const opened = await clock.wait(reader.fileSystem.open(file.inode))
+  for (const id of [1, 3]) cluster.master.server(id).isHanging = true
+  for (let at = 0; at < MIB; at += 256 * KIB) {
+    const startMs = clock.nowMs()
+    assert.deepEqual(await clock.wait(readOf(opened, at, 8192)), data.subarray(at, at + 8192))
+    assert.ok(clock.nowMs() - startMs < 1000, 'nobody else was waited for')
+  }
+  for (const id of [1, 3]) cluster.master.server(id).isHanging = false
+  cluster.master.server(2).badPages.add(`${cluster.master.chunkAt(file.inode, 0).id}:0`)
+  assert.deepEqual(await clock.wait(readOf(opened, 0, 4096)), data.subarray(0, 4096))
+})
+
 test('wrong version: the location is fetched again, the same version is not tried elsewhere (E4)', async () => {
   const { cluster, file, data, clock } = await withData(8192)
   await clock.wait(readOf(file, 0, 10))

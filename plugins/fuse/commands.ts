@@ -24,6 +24,7 @@ export interface ClientEnvironment {
     readonly kind: string
     readonly name: string
     readonly holdTimeoutMs: number
+    readonly preferredServer: number
     readonly logger: Logger
   }): Promise<Client>
   /** The command line that starts this program with the same global options. */
@@ -55,7 +56,7 @@ export function mountCommand(environment: () => ClientEnvironment): CliCommand {
       {
         flags: '-o, --options <list>',
         description:
-          'ro,nosuid,nodev,noexec,hold_timeout=S (fail what is held longer),entry_timeout=S,attr_timeout=S; allow_other and default_permissions are always on',
+          'ro,nosuid,nodev,noexec,hold_timeout=S (fail what is held longer),prefer_cs=ID (read from this chunk server first),entry_timeout=S,attr_timeout=S; allow_other and default_permissions are always on',
       },
       { flags: '--fail-on-nospace', description: 'answer "no space" when the cluster is full (the default)' },
       { flags: '--hold-on-nospace', description: 'wait for space instead' },
@@ -120,6 +121,7 @@ async function serve(serving: Serving): Promise<number> {
       kind: 'fuse',
       name: directory,
       holdTimeoutMs: settings.holdTimeoutMs,
+      preferredServer: settings.preferredServer,
       logger,
     })
     try {

@@ -1,7 +1,7 @@
 /**
  * Options of a mount: the comma list of `mount -o` and /etc/fstab, checked before anything starts.
- * Unknown options are refused by name. Generic ones go to the kernel, `hold_timeout` and the cache
- * times to us; what only fstab and systemd understand (_netdev, nofail, x-…) is accepted and dropped.
+ * Unknown options are refused by name. Generic ones go to the kernel, `hold_timeout`, `prefer_cs`
+ * and the cache times to us; what only fstab and systemd understand (_netdev, nofail, x-…) is accepted and dropped.
  */
 import { CairnError } from '@cairn/core/plugin'
 
@@ -50,6 +50,8 @@ export interface MountSettings {
   readonly holdTimeoutMs: number
   /** Wait for space instead of answering ENOSPC (the guide's behaviour). */
   readonly holdOnNoSpace: boolean
+  /** Chunk server whose replicas are read first; 0: none. For `ConnectOptions.preferredServer`. */
+  readonly preferredServer: number
   readonly entryTimeoutMs: number
   readonly attributesTimeoutMs: number
   /** Names known not to exist; 0 asks every time, since nobody announces the creation of a name nobody holds. */
@@ -61,6 +63,7 @@ export const defaultSettings: MountSettings = {
   readOnly: false,
   holdTimeoutMs: 0,
   holdOnNoSpace: false,
+  preferredServer: 0,
   entryTimeoutMs: CACHE_TIMEOUT_MS_DEFAULT,
   attributesTimeoutMs: CACHE_TIMEOUT_MS_DEFAULT,
   negativeTimeoutMs: 0,
@@ -77,6 +80,13 @@ function seconds(name: string, value: string | undefined): number {
   return Math.round(Number(value) * 1000)
 }
 
+function serverId(name: string, value: string | undefined): number {
+  if (value === undefined || !/^[1-9]\d{0,8}$/.test(value)) {
+    throw optionError(`mount option ${name} needs the id of a chunk server, like ${name}=1025`)
+  }
+  return Number(value)
+}
+
 /** Later options win. Throws USAGE. */
 export function parseMountOptions(
   lists: readonly string[],
@@ -91,6 +101,7 @@ export function parseMountOptions(
     const value = equals < 0 ? undefined : option.slice(equals + 1)
     if (IGNORED.has(name) || name.startsWith('x-') || name === 'comment') continue
     if (name === 'hold_timeout') settings.holdTimeoutMs = seconds(name, value)
+    else if (name === 'prefer_cs') settings.preferredServer = serverId(name, value)
     else if (name === 'entry_timeout') settings.entryTimeoutMs = seconds(name, value)
     else if (name === 'attr_timeout') settings.attributesTimeoutMs = seconds(name, value)
     else if (name === 'negative_timeout') settings.negativeTimeoutMs = seconds(name, value)

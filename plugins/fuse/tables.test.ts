@@ -78,6 +78,8 @@ test('options of fstab and of the command line', () => {
   ])
   assert.deepEqual(settings.flags, ['rw', 'nosuid', 'nodev'])
   assert.equal(settings.holdTimeoutMs, 30_000)
+  assert.equal(settings.preferredServer, 0)
+  assert.equal(parseMountOptions(['prefer_cs=1025']).preferredServer, 1025)
   assert.equal(settings.readOnly, false)
   assert.equal(parseMountOptions(['rw,ro']).readOnly, true)
   assert.equal(parseMountOptions(['attr_timeout=0.5']).attributesTimeoutMs, 500)
@@ -86,6 +88,8 @@ test('options of fstab and of the command line', () => {
     'hold_timeout',
     'hold_timeout=-1',
     'hold_timeout=1e3',
+    'prefer_cs',
+    'prefer_cs=CS#1025',
     'fd=7',
     'nosuid=1',
   ]) {
