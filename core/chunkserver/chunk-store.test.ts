@@ -6,6 +6,7 @@ import { CHUNK_SIZE_BYTES, MIB, PAGE_SIZE_BYTES } from '../base/units.ts'
 import { DataFlag, DataOp } from '../wire/data.ts'
 import { pageChecksums } from '../wire/checksum.ts'
 import { chunkPath, pagePosition } from './chunk-layout.ts'
+import { FILE_COUNT_MAX } from './region-cache.ts'
 import { Role } from './replica-state.ts'
 import { closeStore } from './store-open.ts'
 import {
@@ -364,4 +365,24 @@ test('writes wait for a disk that does not keep up, and none is lost', async () 
   const all = await rig.clock.settled(Promise.all(answers))
   assert.deepEqual(new Set(all.map((answer) => answer.code)), new Set(['']))
   assert.equal(rig.store.counters.queueDepth, 0)
+})
+
+test('a chunk whose file was closed for others is opened again for a read, a pull and a partial write', async () => {
+  const rig = await makeRig(28)
+  const count = FILE_COUNT_MAX + 40
+  for (let chunk = 1; chunk <= count; chunk++) await createReplica(rig, chunk)
+  for (let chunk = 1; chunk <= count; chunk++) {
+    await write(rig, 100, pattern(chunk, 1000), { chunk })
+    const request = dataRequest(DataOp.flush, { chunk, incarnation: rig.store.incarnation })
+    assert.equal((await ask(rig, request)).code, '')
+  }
+  assert.ok(rig.store.cache.fileCount <= FILE_COUNT_MAX)
+  for (const chunk of [1, 2, 3]) {
+    const answer = await ask(rig, dataRequest(DataOp.read, { chunk, offset: 100, length: 1000 }))
+    assert.equal(answer.code, '')
+    assert.deepEqual(answer.payload, pattern(chunk, 1000))
+  }
+  assert.equal((await write(rig, 0, pattern(9, 50), { chunk: 7 })).code, '')
+  const seen = await ask(rig, dataRequest(DataOp.read, { chunk: 7, offset: 100, length: 1000 }))
+  assert.deepEqual(seen.payload, pattern(7, 1000))
 })

@@ -90,15 +90,20 @@ export function syncReplica(store: ChunkStore, replica: Replica): Promise<void> 
   })
 }
 
-export function readData(replica: Replica, position: number, target: Buffer): Promise<void> {
+/** Opens the file again when it was closed for others meanwhile; a replica that was never written is zeros. */
+export function readData(
+  store: ChunkStore,
+  replica: Replica,
+  position: number,
+  target: Buffer,
+): Promise<void> {
   return new Promise((resolve, reject) => {
-    const { file } = replica
-    if (file === null) {
+    if (!store.cache.openFile(replica)) {
       target.fill(0)
       resolve()
       return
     }
-    file.read(target, position, (error, bytesRead) => {
+    replica.file?.read(target, position, (error, bytesRead) => {
       if (error !== null) return reject(error)
       target.fill(0, bytesRead)
       resolve()
@@ -110,7 +115,7 @@ export function readData(replica: Replica, position: number, target: Buffer): Pr
 export async function readRegion(store: ChunkStore, replica: Replica, region: number): Promise<Buffer> {
   const buffer = store.pool.acquire(REGION_SIZE_BYTES)
   try {
-    await readData(replica, DATA_POSITION + region * REGION_SIZE_BYTES, buffer)
+    await readData(store, replica, DATA_POSITION + region * REGION_SIZE_BYTES, buffer)
     return buffer
   } catch (error) {
     store.pool.release(buffer)
@@ -119,9 +124,10 @@ export async function readRegion(store: ChunkStore, replica: Replica, region: nu
 }
 
 function writeData(store: ChunkStore, replica: Replica, page: number, buffers: Buffer[]): Promise<void> {
-  const { file } = replica
-  assert(file !== null, 'pages are written to an open file')
   return new Promise((resolve, reject) => {
+    store.cache.createFile(replica)
+    const { file } = replica
+    assert(file !== null, 'pages are written to an open file')
     file.write(buffers, pagePosition(page), (error) => {
       if (error === null) return resolve()
       store.writeFailed(replica, error)

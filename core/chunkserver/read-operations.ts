@@ -10,6 +10,7 @@ import { DataFlag, PAGE_RECORD_BYTES } from '../wire/data.ts'
 import { pagePosition } from './chunk-layout.ts'
 import { wireCodeOfDiskError } from './errors.ts'
 import { Operation } from './operation.ts'
+import { asDiskError } from './region-cache.ts'
 import { Hold } from './operation-queue.ts'
 import { PageState, type RegionRecords } from './region-records.ts'
 import { Role } from './replica-state.ts'
@@ -25,9 +26,14 @@ abstract class VerifiedRead extends Operation {
   protected readPages(): void {
     const length = (this.lastPage - this.firstPage + 1) * PAGE_SIZE_BYTES
     this.buffer ??= this.store.pool.acquire(length)
-    const { file } = this.current
-    if (file === null) this.#onRead(null, 0)
-    else file.read(this.buffer, pagePosition(this.firstPage), this.#onRead)
+    const replica = this.current
+    try {
+      // Its records may be in memory although the file was closed for others meanwhile.
+      if (!this.store.cache.openFile(replica)) return this.#onRead(null, 0)
+    } catch (error) {
+      return this.#onRead(asDiskError(error), 0)
+    }
+    replica.file?.read(this.buffer, pagePosition(this.firstPage), this.#onRead)
   }
 
   readonly #onRead = (error: CairnError | null, bytesRead: number): void => {

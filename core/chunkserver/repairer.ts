@@ -201,7 +201,7 @@ export class Repairer {
       const index = page % PAGES_PER_REGION
       if (records.states[index] !== PageState.bad) return false
       const content = Buffer.alloc(PAGE_SIZE_BYTES)
-      await readData(replica, pagePosition(page), content)
+      await readData(this.#store, replica, pagePosition(page), content)
       records.set(index, PageState.data, replica.state.version, crc32c(content))
       this.#store.touch(replica, records)
       extendToContent(this.#store, replica, page, content)
@@ -218,7 +218,7 @@ export class Repairer {
       if (state === PageState.hole) return true
       if (state === PageState.lost) return false
       const content = Buffer.alloc(PAGE_SIZE_BYTES)
-      await readData(replica, pagePosition(page), content)
+      await readData(this.#store, replica, pagePosition(page), content)
       const verifies = crc32c(content) === records.contentChecksum(index)
       const verdict = verifies ? PageState.data : PageState.bad
       if (verdict !== state) {
