@@ -249,6 +249,10 @@ export class FileState implements WriterHost {
     this.#errorNumber++
   }
 
+  get hasUntoldError(): boolean {
+    return this.#errorNumber > this.#errorReported
+  }
+
   /** What a new open has seen: everything that somebody was told. */
   get errorsReported(): number {
     return this.#errorReported

@@ -9,11 +9,14 @@ import { FileHandle } from './file-handle.ts'
 import { FileState } from './file-state.ts'
 import { LEASE_IDLE_CLOSED_MS, LEASE_IDLE_MS, LEASE_RETURNS_IN_PARALLEL_MAX, LEASES_MAX } from './limits.ts'
 
+const UNTOLD_ERRORS_MAX = 1024
 const CLOSES_PER_CALL_MAX = 1024
 
 export class Files {
   readonly #engine: Engine
   readonly #files = new Map<number, FileState>()
+  /** Without a handle, and with an error that nobody was told. */
+  readonly #untold = new Set<FileState>()
   #closing: number[] = []
   #closeScheduled = false
   #returnsRunning = 0
@@ -100,8 +103,17 @@ export class Files {
 
   #maybeForget(file: FileState): void {
     if (file.handleCount > 0 || file.isBusy || file.lease.phase !== 'none') return
+    // As Linux does: what nobody was told waits for the next open (rule F5).
+    if (file.hasUntoldError && this.#keepUntold(file)) return
+    this.#untold.delete(file)
     file.readAhead.clear()
     if (this.#files.get(file.inode) === file) this.#files.delete(file.inode)
+  }
+
+  #keepUntold(file: FileState): boolean {
+    if (this.#untold.size >= UNTOLD_ERRORS_MAX && !this.#untold.has(file)) return false
+    this.#untold.add(file)
+    return true
   }
 
   /** For `session.resume`: one entry for each open. */
