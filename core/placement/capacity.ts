@@ -6,7 +6,8 @@ import { domainKeyOf, type FailureDomain, type PlacementServer } from './topolog
  * Groups larger than L are counted as L, so the largest are taken out one by one.
  */
 export function logicalCapacity(capacities: readonly number[], replicaCount: number): number {
-  const sorted = capacities.toSorted((a, b) => b - a)
+  // Whole bytes: with fractions the last step below compares a rounded rest with what it is made of.
+  const sorted = capacities.map(Math.floor).toSorted((a, b) => b - a)
   if (replicaCount <= 0 || sorted.length < replicaCount) return 0
   let rest = sorted.reduce((sum, capacity) => sum + capacity, 0)
   for (let taken = 0; taken < replicaCount; taken++) {

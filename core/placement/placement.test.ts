@@ -113,6 +113,12 @@ test('allocatable space as in the examples of the guide', () => {
   assert.equal(logicalCapacity(capacities, 4), 0)
 })
 
+test('allocatable space is exact for servers that differ by little, and for parts of bytes', () => {
+  const free = 71 * GIB - 252.4 * GIB * 0.05
+  const level = logicalCapacity([free + 0.3, free - 4096.1, free + 0.7], 3)
+  assert.equal(level, Math.floor(free - 4096.1))
+})
+
 function plan(chunk: Partial<ChunkSituation>, servers: PlacementServer[]): Plan {
   const situation: ChunkSituation = {
     members: [1, 2, 3].map((id) => ({ server: id, role: 'in-sync' })),
