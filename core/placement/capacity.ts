@@ -10,13 +10,14 @@ export function logicalCapacity(capacities: readonly number[], replicaCount: num
   const sorted = capacities.map(Math.floor).toSorted((a, b) => b - a)
   if (replicaCount <= 0 || sorted.length < replicaCount) return 0
   let rest = sorted.reduce((sum, capacity) => sum + capacity, 0)
-  for (let taken = 0; taken < replicaCount; taken++) {
+  for (let taken = 0; taken < replicaCount - 1; taken++) {
     const level = rest / (replicaCount - taken)
     const largest = sorted[taken] ?? 0
     if (largest <= level) return Math.floor(level)
     rest -= largest
   }
-  return 0
+  // No largest one can be above the rest it is part of.
+  return Math.floor(rest)
 }
 
 /** Bytes of each failure domain, by what `bytesOf` counts of a server. */

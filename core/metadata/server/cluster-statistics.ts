@@ -1,6 +1,6 @@
 /** `admin.stat` and `admin.services`: the keys of `cairn stat --json`, from soft state and the censuses. */
 import { domainCapacities, logicalCapacity } from '../../placement/capacity.ts'
-import { domainCount, type PlacementServer } from '../../placement/topology.ts'
+import { domainCount, type FailureDomain, type PlacementServer } from '../../placement/topology.ts'
 import { ROOT_INODE } from '../../wire/messages/common.ts'
 import { type Address, formatAddress } from '../../platform/network.ts'
 import type {
@@ -58,7 +58,7 @@ export class Statistics implements SpaceSource {
 
   stat(): ClusterStatistics {
     const { master, health, census, files, clusterName, clusterUuid } = this.#parts
-    const servers = this.#parts.view.forNewChunks()
+    const servers = this.#parts.view.forNewChunks().filter((server) => server.state === 'active')
     const placement = this.#rootPlacement()
     const uptimeMs = Math.round(master.clock.nowMs() - this.#startedMs)
     const { files: fileCount, fileMaps, bytes } = files.counts
@@ -131,11 +131,20 @@ export class Statistics implements SpaceSource {
     return entries
   }
 
+  /** As statfs(2): what is free and not available is the margin that new chunks leave. */
   fileSystemSpace(replicasNormal: number): { totalBytes: number; freeBytes: number; availableBytes: number } {
-    const servers = this.#parts.view.forNewChunks()
-    const placement = { ...this.#rootPlacement(), replicasNormal }
-    const { allocatable, allocatableTotal } = this.#space(servers, placement)
-    return { totalBytes: allocatableTotal, freeBytes: allocatable, availableBytes: allocatable }
+    const servers = this.#parts.view.forNewChunks().filter((server) => server.state === 'active')
+    const placement = this.#rootPlacement()
+    // Writing goes on with fewer replicas while they are enough for `min`: then there is room, too.
+    const domains = domainCount(servers, placement.failureDomain)
+    const count = Math.max(placement.replicasMinimum, Math.min(replicasNormal, domains))
+    const margin = this.#marginOf
+    const capacity = this.#capacityOf(servers, placement.failureDomain, count)
+    return {
+      totalBytes: capacity((server) => server.totalBytes),
+      freeBytes: capacity((server) => server.freeBytes),
+      availableBytes: capacity((server) => server.freeBytes - margin(server)),
+    }
   }
 
   #rootPlacement(): EffectivePlacement {
@@ -143,12 +152,19 @@ export class Statistics implements SpaceSource {
     return root === undefined ? defaultPlacement : effectivePlacement(root)
   }
 
-  #space(servers: readonly PlacementServer[], placement: EffectivePlacement) {
-    const marginPct = this.#parts.master.parameter('mds.alloc.fill_margin')
+  readonly #marginOf = (server: PlacementServer): number =>
+    (server.totalBytes * this.#parts.master.parameter('mds.alloc.fill_margin')) / 100
+
+  #capacityOf(servers: readonly PlacementServer[], domain: FailureDomain, replicas: number) {
     const active = servers.filter((server) => server.state === 'active')
-    const margin = (server: PlacementServer) => (server.totalBytes * marginPct) / 100
-    const capacity = (bytesOf: (server: PlacementServer) => number) =>
-      logicalCapacity(domainCapacities(active, placement.failureDomain, bytesOf), placement.replicasNormal)
+    return (bytesOf: (server: PlacementServer) => number) =>
+      logicalCapacity(domainCapacities(active, domain, bytesOf), replicas)
+  }
+
+  #space(servers: readonly PlacementServer[], placement: EffectivePlacement) {
+    const active = servers.filter((server) => server.state === 'active')
+    const margin = this.#marginOf
+    const capacity = this.#capacityOf(servers, placement.failureDomain, placement.replicasNormal)
     return {
       total: active.reduce((sum, server) => sum + server.totalBytes, 0),
       free: active.reduce((sum, server) => sum + Math.max(0, server.freeBytes), 0),

@@ -222,6 +222,21 @@ test('full servers are refused when the intent is granted, as ENOSPC (rule A2)',
   await assert.rejects(writtenFile(session), { code: 'ENOSPC' })
 })
 
+test('statfs: the margin is free and not available; with fewer servers than norm but enough there is room', async () => {
+  const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
+  for (const server of scene.chunkServers) server.freeBytes = 75_276_734_464
+  await scene.clock.advance(2000)
+  const session = await scene.session('client')
+  const status = await session.call('fs.statfs', {})
+  assert.equal(status.totalBytes, 100 * 2 ** 30)
+  assert.equal(status.freeBytes, 75_276_734_464)
+  assert.ok(Math.abs(status.freeBytes - status.availableBytes - 5 * 2 ** 30) <= 1)
+  scene.chunkServers[0]?.crash()
+  await scene.clock.advance(2000)
+  const there = await session.call('fs.statfs', {})
+  assert.equal(there.availableBytes, status.availableBytes, 'min is 2')
+})
+
 test('replicas of a deleted file are deleted by version after the grace, and confirmed (rule G1)', async () => {
   const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
   const session = await scene.session('client')
