@@ -12,11 +12,6 @@ export function assert(condition: boolean, message: string): asserts condition {
   if (!condition) throw new AssertionError(message)
 }
 
-/** Ends a `switch` over a union: the compiler proves that it is never reached. */
-export function unreachable(value: never): never {
-  throw new AssertionError(`unreachable: ${JSON.stringify(value)}`)
-}
-
 /** Narrows away undefined where an invariant guarantees a value. */
 export function present<T>(value: T | undefined | null, message: string): T {
   if (value === undefined || value === null) throw new AssertionError(message)

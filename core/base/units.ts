@@ -10,8 +10,8 @@ export const PAGE_SIZE_BYTES = 4 * KIB
 export const CHUNK_SIZE_BYTES = 64 * MIB
 export const PAGES_PER_CHUNK = CHUNK_SIZE_BYTES / PAGE_SIZE_BYTES
 /** Unit of the open list and of checksum blocks: 256 pages. */
-export const REGION_SIZE_BYTES = MIB
+export const REGION_SIZE_BYTES = PAGE_SIZE_BYTES * 256
 export const PAGES_PER_REGION = REGION_SIZE_BYTES / PAGE_SIZE_BYTES
 export const REGIONS_PER_CHUNK = CHUNK_SIZE_BYTES / REGION_SIZE_BYTES
 /** Largest payload of one data request or answer. */
-export const DATA_PAYLOAD_BYTES_MAX = MIB
+export const DATA_PAYLOAD_BYTES_MAX = 1024 * KIB

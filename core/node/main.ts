@@ -22,7 +22,9 @@ import { VERSION } from './version.ts'
 const VALUE_OPTIONS = new Set(['-c', '--cluster', '--etc', '--agent'])
 
 async function main(argv: readonly string[]): Promise<number> {
-  const { program, contextOf } = createProgram(VERSION)
+  const cairn = createProgram(VERSION)
+  const { program } = cairn
+  const contextOf: typeof cairn.contextOf = (cluster) => cairn.contextOf(cluster)
   registerUpCommands(program, contextOf)
   registerMakeCommands(program, contextOf)
   registerRoleCommands(program, contextOf)

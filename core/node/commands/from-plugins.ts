@@ -38,13 +38,12 @@ function addCommand(
     command.addOption(built)
   }
   for (const nested of definition.commands ?? []) addCommand(command, nested, contextOf)
-  const { run } = definition
-  if (run === undefined) return
+  if (definition.run === undefined) return
   command.action(async (...given: unknown[]) => {
     const { output } = contextOf()
     const interrupted = new AbortController()
     process.once('SIGINT', () => interrupted.abort())
-    const status = await run.call(definition, {
+    const status = await definition.run?.({
       arguments: given.slice(0, -2) as (string | readonly string[] | undefined)[],
       options: { ...command.parent?.opts(), ...command.opts() },
       signal: interrupted.signal,

@@ -39,7 +39,7 @@ export async function makeMetadataServer(options: MakeMetadataServer): Promise<v
   const draft = `${repository}.new`
   fs.rmSync(draft, { recursive: true, force: true })
   fs.mkdirSync(draft, { recursive: true, mode: 0o700 })
-  let fatal: Error | null = null
+  const fatal: { error: Error | null } = { error: null }
   await createCluster(
     {
       store: await SqliteStore.open(path.join(draft, METADATA_DATABASE)),
@@ -47,12 +47,12 @@ export async function makeMetadataServer(options: MakeMetadataServer): Promise<v
       random: nodeRandom,
       logger: silentLogger,
       onFatal: (error) => {
-        fatal = error
+        fatal.error = error
       },
     },
     { name: cluster, placement },
   )
-  if (fatal !== null) throw fatal
+  if (fatal.error !== null) throw fatal.error
   writeListenSetting(draft, options.address)
   if (fs.existsSync(repository)) fs.rmdirSync(repository)
   fs.renameSync(draft, repository)

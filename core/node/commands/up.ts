@@ -123,7 +123,7 @@ async function foreground(output: Output, raw: RawUpOptions): Promise<number> {
   } finally {
     started.catch(() => undefined)
     await up.stop()
-    logger.close()
+    await logger.close()
   }
 }
 

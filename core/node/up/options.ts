@@ -3,7 +3,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { CairnError } from '../../base/errors.ts'
 import { parseReplicas } from '../../cli/commands/attributes.ts'
-import { BASE_PORT_DEFAULT, checkClusterName } from '../../cli/etc.ts'
+import { checkClusterName } from '../../cli/etc.ts'
 import { UpLayout, type UpOptions } from './layout.ts'
 
 const CHUNK_SERVERS_MAX = 100
@@ -75,7 +75,12 @@ export function resolveUpOptions(raw: RawUpOptions): ResolvedUp {
 }
 
 function refuseContradictions(options: UpOptions, saved: Partial<UpOptions>): void {
-  const contradict = (what: string, was: unknown, is: unknown, next: string): void => {
+  const contradict = (
+    what: string,
+    was: string | number | undefined,
+    is: string | number,
+    next: string,
+  ): void => {
     if (was !== undefined && was !== is) {
       throw new CairnError(
         'REFUSED',
@@ -140,5 +145,3 @@ function count(
     next: `give a number from ${minimum} to ${maximum}`,
   })
 }
-
-export { BASE_PORT_DEFAULT }

@@ -187,4 +187,3 @@ export const chunkServerPortMethods = {
     }),
   ),
 } as const
-export type ChunkServerPortMethods = typeof chunkServerPortMethods

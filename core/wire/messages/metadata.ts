@@ -8,7 +8,6 @@ import {
   ChunkLocation,
   FileType,
   Mutation,
-  NAME_BYTES_MAX,
   PlacementAttributes,
   ServerAddress,
 } from './common.ts'
@@ -375,5 +374,3 @@ export const clientMethods = {
   ),
 } as const
 export type ClientMethods = typeof clientMethods
-
-export { NAME_BYTES_MAX }
