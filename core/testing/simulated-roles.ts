@@ -25,6 +25,8 @@ export interface ChunkView {
   readonly version: number
   /** In-sync servers of the active epoch. */
   readonly inSync: readonly number[]
+  /** A new epoch is under way. */
+  readonly isPending: boolean
   /** Nothing is on its way: no pending epoch, no joiner, no writer, no dead writer's mark. */
   readonly isSettled: boolean
 }
@@ -136,6 +138,7 @@ function chunksOf(server: MetadataServer): ChunkView[] {
       index: row.index,
       version: row.version,
       inSync,
+      isPending: row.pending !== null,
       isSettled:
         row.pending === null &&
         !row.dirtyDead &&

@@ -69,8 +69,8 @@ function mayLose(world: World, node: SimulatedNode): boolean {
   return world.cluster
     .chunks()
     .every(
-      ({ inSync, isSettled }) =>
-        !inSync.includes(node.server) || (isSettled && inSync.some((one) => alive.has(one))),
+      ({ inSync, isPending }) =>
+        !inSync.includes(node.server) || (!isPending && inSync.some((one) => alive.has(one))),
     )
 }
 
@@ -278,7 +278,7 @@ export const faultKinds = {
     if (file === null || extent === null || extent.end <= extent.begin) return null
     const index = Math.floor(extent.begin / CHUNK_BYTES)
     const chunk = world.cluster.chunks().find((one) => one.inode === file.inode && one.index === index)
-    if (chunk === undefined || !chunk.isSettled || chunk.inSync.length < 3) return null
+    if (chunk === undefined || chunk.isPending || chunk.inSync.length < 3) return null
     const path = `chunks/${(chunk.chunk % 256).toString(16).padStart(2, '0')}/${chunk.chunk}`
     if (!chunk.inSync.includes(server.server) || !server.simulatedDisk.exists(path)) return null
     const page = Math.floor((extent.begin % CHUNK_BYTES) / PAGE_BYTES)

@@ -9,6 +9,9 @@ import { type Fault, faultKinds, type FaultKind } from './faults.ts'
 import type { Links } from './links.ts'
 import type { Oracle } from './oracle.ts'
 
+/** Kinds tried when the first one does not suit the moment. */
+const ATTEMPTS = 4
+
 export interface ClientControl {
   readonly name: string
   readonly node: SimulatedNode
@@ -82,8 +85,12 @@ export class Nemesis {
   }
 
   #begin(): void {
-    const kind = this.#kinds[this.#random.below(this.#kinds.length)] as FaultKind
-    const fault = faultKinds[kind](this.#world)
+    let kind = this.#kinds[0] as FaultKind
+    let fault: Fault | null = null
+    for (let attempt = 0; fault === null && attempt < ATTEMPTS; attempt++) {
+      kind = this.#kinds[this.#random.below(this.#kinds.length)] as FaultKind
+      fault = faultKinds[kind](this.#world)
+    }
     if (fault === null) return
     this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1)
     this.#world.oracle.trace.line('nemesis', `${kind}: ${fault.description}`)

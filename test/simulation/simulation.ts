@@ -132,7 +132,7 @@ class Run {
       counts: new Map(),
       fileNames: FILE_NAMES,
       loopCount: 3,
-      thinkMs: 150 + random.below(200),
+      thinkMs: 100 + random.below(200),
       isStopping: false,
     }
   }
@@ -173,8 +173,8 @@ class Run {
     const kinds = this.#options.kinds ?? chooseKinds(random)
     this.trace.line('run', `faults: ${kinds.join(' ') || 'none'}`)
     this.nemesis = new Nemesis(world, kinds, {
-      pauseMs: durationMs / (8 + random.below(8)),
-      runningMax: 1 + random.below(3),
+      pauseMs: durationMs / (10 + random.below(12)),
+      runningMax: 1 + random.below(4),
     })
     this.nemesis.start()
   }
