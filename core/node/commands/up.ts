@@ -10,7 +10,7 @@ import { cairnCommand, pause } from '../self.ts'
 import { askUpStatus, askUpStop, type UpStatus } from '../up/control.ts'
 import { UpLayout } from '../up/layout.ts'
 import { type RawUpOptions, resolveUpOptions } from '../up/options.ts'
-import { describeUp, Up } from '../up/up.ts'
+import { describeUp, refuseSecond, Up } from '../up/up.ts'
 
 const DETACH_POLL_MS = 200
 
@@ -99,6 +99,7 @@ function printStatus(output: Output, status: UpStatus): void {
 
 async function foreground(output: Output, raw: RawUpOptions): Promise<number> {
   const { options, layout, notes } = resolveUpOptions(raw)
+  await refuseSecond(layout)
   const logger = createNodeLogger({ name: 'up', level: 'warn' })
   const up = new Up(options, layout, logger)
   const signalled = new Promise<void>((resolve) => {
@@ -130,12 +131,12 @@ async function foreground(output: Output, raw: RawUpOptions): Promise<number> {
 /** Starts the foreground form as a process of its own, waits until it is healthy, prints the endpoints. */
 async function detach(output: Output, raw: RawUpOptions & { detach?: boolean }): Promise<number> {
   const { layout, options, notes } = resolveUpOptions(raw)
+  await refuseSecond(layout)
   fs.mkdirSync(layout.logDirectory, { recursive: true })
   const log = fs.openSync(layout.logFile('up'), 'a')
   const [program = process.execPath, ...parameters] = cairnCommand(
     process.argv.slice(2).filter((text) => text !== '--detach'),
   )
-  const already = await askUpStatus(layout.controlSocket)
   const child = spawn(program, parameters, { detached: true, stdio: ['ignore', log, log] })
   fs.closeSync(log)
   let exited: number | null = null
@@ -144,7 +145,7 @@ async function detach(output: Output, raw: RawUpOptions & { detach?: boolean }):
   })
   for (const note of notes) output.line(`Note: ${note}`)
   for (;;) {
-    const status = already === null ? await askUpStatus(layout.controlSocket) : null
+    const status = await askUpStatus(layout.controlSocket)
     if (status?.phase === 'healthy') {
       child.unref()
       output.document(status)

@@ -4,6 +4,7 @@
  * where everything is, and stops it cleanly.
  */
 import fs from 'node:fs'
+import module from 'node:module'
 import net from 'node:net'
 import path from 'node:path'
 import { CairnError } from '../../base/errors.ts'
@@ -75,16 +76,7 @@ export class Up {
   /** Resolves when the cluster is healthy and mounted. Rejects with what went wrong and where to look. */
   async start(): Promise<ClusterStatistics> {
     fs.mkdirSync(this.#layout.logDirectory, { recursive: true })
-    const running = await askUpStatus(this.#layout.controlSocket)
-    if (running !== null) {
-      throw new CairnError(
-        'REFUSED',
-        `a cluster is already running in ${this.#layout.root} (process ${running.pid})`,
-        {
-          next: `see it with: cairn status --dir ${this.#layout.root}; stop it with: cairn down --dir ${this.#layout.root}`,
-        },
-      )
-    }
+    await refuseSecond(this.#layout)
     this.#control = await serveControl(this.#layout.controlSocket, {
       'up.status': () => this.status,
       'up.stop': async () => {
@@ -95,6 +87,7 @@ export class Up {
     })
     try {
       await this.#prepare()
+      await keepCompiledCode()
       this.#startServers()
       const statistics = await this.#waitUntilHealthy()
       if (this.#options.mountDirectory !== null) await this.#mount(this.#options.mountDirectory)
@@ -279,6 +272,22 @@ export class Up {
     await pause(POLL_MS)
     this.#control?.close()
   }
+}
+
+/** Compiles here what all servers need, so that not each of them does it (see scripts/cairn). */
+async function keepCompiledCode(): Promise<void> {
+  await import('../roles/metadata-server.ts')
+  await import('../roles/chunk-server.ts')
+  module.flushCompileCache()
+}
+
+/** Throws REFUSED when a supervisor is at work in this directory. */
+export async function refuseSecond(layout: UpLayout): Promise<void> {
+  const running = await askUpStatus(layout.controlSocket)
+  if (running === null) return
+  throw new CairnError('REFUSED', `a cluster is already running in ${layout.root} (process ${running.pid})`, {
+    next: `see it with: cairn status --dir ${layout.root}; stop it with: cairn down --dir ${layout.root}`,
+  })
 }
 
 /** The default ports when they are free, else the first free pair above 12510. */
