@@ -14,6 +14,7 @@ export type ExitStatus = (typeof ExitStatus)[keyof typeof ExitStatus]
 
 const statusByCode: Readonly<Record<string, ExitStatus>> = {
   USAGE: ExitStatus.usage,
+  EINVAL: ExitStatus.usage,
   BAD_CONFIG: ExitStatus.failed,
   ENOENT: ExitStatus.notFound,
   NOT_FOUND: ExitStatus.notFound,

@@ -33,7 +33,6 @@ export function createProgram(version: string): CairnProgram {
     .option('--json', 'one JSON document on standard output')
     .configureOutput({ outputError: () => {} })
     .exitOverride()
-    .showHelpAfterError('(see: cairn --help)')
   const contextOf = (cluster?: string): CommandContext =>
     createContext(program.opts<GlobalOptions>(), cluster)
   registerStatisticsCommands(program, contextOf)
@@ -81,6 +80,8 @@ export async function runProgram(program: Command, argv: readonly string[]): Pro
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return ExitStatus.done
+      // No command was given: the help that was printed says it all.
+      if (error.code === 'commander.help') return ExitStatus.usage
       process.stderr.write(`cairn: ${error.message.replace(/^error: /, '')}\ncairn: see: cairn --help\n`)
       return ExitStatus.usage
     }

@@ -83,6 +83,11 @@ function optionIn(words: readonly string[], option: string): string | undefined 
   return at < 0 ? undefined : words[at + 1]
 }
 
+// `cairn stat | head`: the reader has seen enough. A supervisor goes on without it.
+process.stdout.on('error', () => {
+  if (commandIn(process.argv.slice(2)) !== 'up') process.exit(0)
+})
+
 try {
   process.exit(await main(process.argv))
 } catch (error) {

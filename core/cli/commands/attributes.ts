@@ -5,7 +5,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { Command } from 'commander'
-import { CairnError } from '../../base/errors.ts'
+import { CairnError, codeOf } from '../../base/errors.ts'
 import type { PlacementAttributes } from '../../wire/messages/common.ts'
 import type { AdminConnection } from '../admin.ts'
 import type { CommandContext } from '../context.ts'
@@ -140,7 +140,11 @@ function locate(target: string, options: PathOptions): Located {
   if (options.p === true) return { path: target }
   const absolute = path.resolve(target)
   const status = fs.lstatSync(absolute, { throwIfNoEntry: false })
-  if (status === undefined) throw new CairnError('NOT_FOUND', `${target}: no such file or directory`)
+  if (status === undefined) {
+    throw new CairnError('NOT_FOUND', `${target}: no such file or directory`, {
+      next: 'name a file on a mount, or with -p a path inside the cluster',
+    })
+  }
   const cluster = clusterOfMount(fs.realpathSync(absolute), fs.readFileSync('/proc/self/mountinfo', 'utf8'))
   if (cluster === undefined) {
     throw new CairnError('USAGE', `${target} is not on a Cairn mount`, {
@@ -168,6 +172,14 @@ export function clusterOfMount(file: string, mountInfo: string): string | undefi
 
 async function inodeOf(admin: AdminConnection, located: Located): Promise<number> {
   if ('inode' in located) return located.inode
-  const { attributes } = await admin.metadata.call('fs.resolve', { path: located.path })
-  return attributes.inode
+  try {
+    const { attributes } = await admin.metadata.call('fs.resolve', { path: located.path })
+    return attributes.inode
+  } catch (error) {
+    if (codeOf(error) !== 'ENOENT') throw error
+    throw new CairnError('NOT_FOUND', `${located.path}: no such file or directory in the cluster`, {
+      next: 'with -p, name a path inside the cluster, for example: -p /',
+      cause: error,
+    })
+  }
 }

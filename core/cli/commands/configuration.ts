@@ -1,6 +1,7 @@
 /** `cairn get-config`, `set-config KEY=VALUE`: cluster parameters, kept by the quorum. Guide: mds.wd.*, mds.alloc.*. */
 import type { Command } from 'commander'
-import { CairnError } from '../../base/errors.ts'
+import { CairnError, codeOf } from '../../base/errors.ts'
+import type { AdminConnection } from '../admin.ts'
 import type { CommandContext } from '../context.ts'
 import { formatTable } from '../output.ts'
 
@@ -36,12 +37,25 @@ export function registerConfigurationCommands(program: Command, contextOf: () =>
       const pairs = assignments.map(parseAssignment)
       await context.withAdmin(async (admin) => {
         for (const [key, value] of pairs) {
-          await admin.metadata.call('admin.setConfig', { mutation: admin.mutation(), key, value })
+          await setParameter(admin, key, value)
           context.output.line(`${key} = ${value}`)
         }
         context.output.document({ values: Object.fromEntries(pairs) })
       })
     })
+}
+
+async function setParameter(admin: AdminConnection, key: string, value: string): Promise<void> {
+  try {
+    await admin.metadata.call('admin.setConfig', { mutation: admin.mutation(), key, value })
+  } catch (error) {
+    const code = codeOf(error)
+    if (code !== 'EINVAL' && code !== 'NOT_FOUND') throw error
+    throw new CairnError(code, (error as Error).message, {
+      next: 'see the parameters and their values with: cairn get-config',
+      cause: error,
+    })
+  }
 }
 
 /** KEY=VALUE, both not empty. Throws USAGE. */

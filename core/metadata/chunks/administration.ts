@@ -4,7 +4,7 @@ import { defaultPlacement, withMinimum } from '../namespace/placement.ts'
 import { internPlacement } from '../state/inode-codec.ts'
 import { refused } from '../state/result.ts'
 import type { ChunkHandlers } from './handlers.ts'
-import { parseParameter } from './parameters.ts'
+import { isParameter, parseParameter } from './parameters.ts'
 
 /** Kept beside the parameters; no parameter has such a name. */
 export const CLUSTER_NAME_KEY = 'cluster.name'
@@ -51,7 +51,7 @@ export const administrationHandlers: ChunkHandlers<
 
   'admin.setConfig'({ state }, { key, value }) {
     const parsed = parseParameter(key, value)
-    if ('error' in parsed) return refused('EINVAL', parsed.error)
+    if ('error' in parsed) return refused(isParameter(key) ? 'EINVAL' : 'NOT_FOUND', parsed.error)
     state.config.set(key, parsed.value)
     return { ok: {} }
   },

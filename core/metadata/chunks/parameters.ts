@@ -107,7 +107,7 @@ export function isParameter(key: string): key is ParameterName {
 
 /** The value inside, or why it is not one. */
 export function parseParameter(key: string, text: string): { value: number } | { error: string } {
-  if (!isParameter(key)) return { error: `unknown parameter ${key}; cairn get-config lists them` }
+  if (!isParameter(key)) return { error: `no parameter is called '${key}'` }
   const parameter: Parameter = parameters[key]
   const value = parseNumber(parameter.kind, text.trim())
   if (value === null) return { error: `${key}: '${text}' is no ${parameter.kind}` }

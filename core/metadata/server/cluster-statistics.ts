@@ -44,6 +44,8 @@ export interface StatisticsParts {
   readonly usage: () => ProcessUsage
 }
 
+/** Kind of session of the command line: no client that reads or writes. */
+const ADMINISTRATOR = 'admin'
 const METADATA_SERVER_ID = 1
 const METADATA_TERM = 1
 
@@ -118,6 +120,7 @@ export class Statistics implements SpaceSource {
       entries.push({ kind: 'cs', id, address: formatAddress(row), host, hostId, status })
     }
     for (const row of master.state.sessions.values()) {
+      if (row.kind === ADMINISTRATOR) continue
       const peer = sessions.get(row.session)?.peer ?? null
       entries.push({
         kind: 'client',
@@ -219,6 +222,7 @@ export class Statistics implements SpaceSource {
     const { master, sessions, openFiles } = this.#parts
     const clients: ClientStatistics[] = []
     for (const row of master.state.sessions.values()) {
+      if (row.kind === ADMINISTRATOR) continue
       const samples = sessions.get(row.session)?.samples
       clients.push({
         id: row.session,
