@@ -151,6 +151,8 @@ async function unmapWhole(file: FileState, begin: number, end: number): Promise<
   await file.lease.ensure()
   const zeroEnd = Math.min(end, file.size)
   if (zeroEnd <= begin) return []
+  // What is recovered after our death is the highest byte that was written: none is left of the tail (rule F8).
+  if (file.sizeChanged) await publishFile(file)
   const firstWhole = Math.ceil(begin / CHUNK_SIZE_BYTES)
   // The last chunk counts as whole when the range covers the file to its end.
   const behindWhole =
