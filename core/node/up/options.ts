@@ -90,6 +90,7 @@ function refuseContradictions(options: UpOptions, saved: Partial<UpOptions>): vo
     }
   }
   contradict('the name', saved.cluster, options.cluster, 'leave -c out, or choose another --dir')
+  contradict('--port', saved.basePort, options.basePort, 'leave --port out, or choose another --dir')
   contradict('--hosts', saved.hostCount, options.hostCount, 'leave --hosts out, or choose another --dir')
   contradict(
     '--replicas',

@@ -25,6 +25,8 @@ import { ServiceProcess } from './service-process.ts'
 
 const LOOPBACK = '127.0.0.1'
 const HEALTHY_DEADLINE_MS = 120_000
+/** Longer than a server takes to stop when its supervisor went away. */
+const PORTS_DEADLINE_MS = 20_000
 const POLL_MS = 100
 /** A process that died this often before the cluster was healthy will not come up by waiting. */
 const EARLY_RESTARTS_MAX = 3
@@ -101,7 +103,7 @@ export class Up {
 
   async #prepare(): Promise<void> {
     const { cluster, basePort } = this.#options
-    const port = basePort !== 0 ? basePort : await freeBasePort()
+    const port = basePort !== 0 ? await waitForPorts(basePort) : await freeBasePort()
     this.#base = { host: LOOPBACK, port }
     this.#layout.writeOptions({ ...this.#options, basePort: port })
     for (let host = 1; host <= this.#options.hostCount; host++) {
@@ -296,6 +298,23 @@ async function freeBasePort(): Promise<number> {
     if ((await isFree(port)) && (await isFree(port + 1))) return port
   }
   throw new CairnError('FAILED', 'no free pair of ports was found', { next: 'name one with --port BASE' })
+}
+
+/**
+ * Servers of an earlier run may need a moment to go. Somebody else's metadata server must not be taken for
+ * ours: it might even have a cluster of this name.
+ */
+async function waitForPorts(port: number): Promise<number> {
+  const deadlineMs = nodeClock.nowMs() + PORTS_DEADLINE_MS
+  while (!((await isFree(port)) && (await isFree(port + 1)))) {
+    if (nodeClock.nowMs() > deadlineMs) {
+      throw new CairnError('REFUSED', `port ${port} or ${port + 1} of ${LOOPBACK} is in use`, {
+        next: `see by whom with: ss -ltnp 'sport >= :${port} and sport <= :${port + 1}'; or name another with --port`,
+      })
+    }
+    await pause(POLL_MS)
+  }
+  return port
 }
 
 function isFree(port: number): Promise<boolean> {
