@@ -15,8 +15,8 @@ export async function publishFile(file: FileState): Promise<void> {
   while (file.sizeChanged || file.timesChanged) {
     const lease = file.leaseNumber
     if (lease === 0) throw leaseLost(file.inode)
-    const { changeNumber, inode } = file
-    const { size, modifySeconds, modifyNanoseconds } = file.attributes
+    const { changeNumber, inode, attributes: sent } = file
+    const { size, modifySeconds, modifyNanoseconds } = sent
     try {
       const answer = await file.engine.session.mutate('lease.update', {
         inode,
@@ -25,7 +25,7 @@ export async function publishFile(file: FileState): Promise<void> {
         ...(file.timesChanged ? { modifySeconds, modifyNanoseconds } : {}),
       })
       if (lease !== file.leaseNumber) throw leaseLost(inode)
-      file.published(changeNumber, answer.attributes)
+      file.published(changeNumber, sent, answer.attributes)
     } catch (error) {
       const { code } = asCairnError(error)
       if (lease === file.leaseNumber && (code === 'NO_LEASE' || code === 'ESTALE' || code === 'ENOENT'))
@@ -105,7 +105,7 @@ export class FlushOperation implements Operation, GateItem, Swept {
         writer.flusher.request(() => this.#partDone())
       }
     }
-    if (leaseNumber !== 0) {
+    if (leaseNumber !== 0 && (!this.#durable || file.isPublishDue)) {
       this.#pending++
       publishFile(file).then(
         () => this.#partDone(),

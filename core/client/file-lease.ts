@@ -183,6 +183,7 @@ export class FileLease {
     this.#number = 0
     file.bumpEra()
     file.zeroFrom = undefined
+    file.publishedElsewhere()
     file.dropChunks(() => true)
   }
 }

@@ -15,6 +15,7 @@ import { FileLease } from './file-lease.ts'
 import { Intents } from './intents.ts'
 import { LocationCache } from './location-cache.ts'
 import { ReadAhead } from './read-ahead.ts'
+import { TIMES_LAG_MS_MAX } from './limits.ts'
 import type { ReadOperation } from './read-operation.ts'
 import type { WriteOperation } from './write-operation.ts'
 
@@ -52,6 +53,8 @@ export class FileState implements WriterHost {
    */
   era = 0
 
+  /** Modification time of the last publish under this lease, in ms; NaN: none yet. */
+  #publishedModifyMs = Number.NaN
   #attributes: Attributes
   #error: CairnError | null = null
   #errorNumber = 0
@@ -126,8 +129,21 @@ export class FileState implements WriterHost {
     }
   }
 
-  /** The quorum has everything up to `changeNumber`. */
-  published(changeNumber: number, attributes: Attributes | null): void {
+  /**
+   * Must a flush bring size and times into the quorum? Not when only the times moved, and by less than
+   * TIMES_LAG_MS_MAX since the last publish (rule F8, at the granularity of time stamps): what is left is
+   * published by the close or the return of the lease.
+   */
+  get isPublishDue(): boolean {
+    if (this.sizeChanged) return true
+    if (!this.timesChanged) return false
+    const lagMs = modifyMsOf(this.#attributes) - this.#publishedModifyMs
+    return !(lagMs >= 0 && lagMs < TIMES_LAG_MS_MAX)
+  }
+
+  /** The quorum has everything up to `changeNumber`, and `sent` of ours. */
+  published(changeNumber: number, sent: Attributes, attributes: Attributes | null): void {
+    this.#publishedModifyMs = modifyMsOf(sent)
     if (changeNumber === this.changeNumber) {
       this.sizeChanged = false
       this.timesChanged = false
@@ -147,8 +163,14 @@ export class FileState implements WriterHost {
 
   /** Somebody set the modification time: it wins over that of our earlier writes. */
   forgetTimes(): void {
+    this.publishedElsewhere()
     this.timesChanged = false
     this.changeNumber++
+  }
+
+  /** The times in the quorum may be others than those we published. */
+  publishedElsewhere(): void {
+    this.#publishedModifyMs = Number.NaN
   }
 
   // --- chunks ---
@@ -277,6 +299,7 @@ export class FileState implements WriterHost {
     this.sizeChanged = false
     this.timesChanged = false
     this.zeroFrom = undefined
+    this.publishedElsewhere()
     this.lease.ended()
     if (hadUnflushed) this.latchError(dataLost(this.inode, `the lease ended before a flush (${reason})`))
     if (this.pinned) this.dead = true
@@ -287,4 +310,8 @@ export class FileState implements WriterHost {
     this.gate.maybeWakeIdle()
     this.gate.kick()
   }
+}
+
+function modifyMsOf(attributes: Attributes): number {
+  return attributes.modifySeconds * 1000 + attributes.modifyNanoseconds / 1e6
 }

@@ -155,6 +155,7 @@ export class Files {
   invalidated(all: boolean, inodes: readonly number[]): void {
     const files = all ? [...this.#files.values()] : inodes.map((inode) => this.#files.get(inode))
     for (const file of files) {
+      file?.publishedElsewhere()
       if (file === undefined || file.lease.hasNumber) continue
       file.locations.clear()
       file.readAhead.clear()

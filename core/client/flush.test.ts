@@ -121,6 +121,27 @@ test('a flush waits for the writes issued before it, not for later ones', async 
   assert.deepEqual(order, ['write', 'flush'])
 })
 
+test('a flush asks the quorum again only for a new size, or for times that moved by a tick (F8)', async () => {
+  const { cluster, file, clock } = await withFile()
+  const updates = (): number => cluster.master.log.filter((method) => method === 'lease.update').length
+  const writeAndFlush = async (offset: number): Promise<number> => {
+    const before = updates()
+    await clock.wait(writeOf(file, offset, Buffer.from('aaaa')))
+    await clock.wait(flushOf(file))
+    return updates() - before
+  }
+  const published = (): number => cluster.master.inodes.get(file.inode)?.attributes.modifySeconds ?? 0
+  assert.equal(await writeAndFlush(0), 1, 'the first')
+  assert.equal(await writeAndFlush(0), 0, 'nothing that the quorum has to know')
+  assert.equal(await writeAndFlush(4), 1, 'a larger file')
+  await clock.advance(1000)
+  assert.equal(await writeAndFlush(0), 1, 'another second: the clock of this test knows no shorter times')
+  assert.equal(published(), file.attributes().modifySeconds)
+  await clock.wait(writeOf(file, 0, Buffer.from('bbbb')))
+  await clock.until(() => cluster.master.inodes.get(file.inode)?.lease === 0, 10_000)
+  assert.equal(published(), file.attributes().modifySeconds, 'the return of the lease leaves nothing behind')
+})
+
 test('size and times are in the quorum when the flush is answered (F8)', async () => {
   const { cluster, file, clock } = await withFile()
   await clock.wait(writeOf(file, 0, Buffer.alloc(5000, 1)))

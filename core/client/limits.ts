@@ -63,6 +63,12 @@ export const LEASE_RETURNS_IN_PARALLEL_MAX = 16
 /** Leases held; above it idle ones are returned at once. */
 export const LEASES_MAX = 4096
 
+/**
+ * How far the modification time in the quorum may lag behind the last flushed write: a tick of the kernel's
+ * coarse clock, which is the granularity that local file systems give to time stamps.
+ */
+export const TIMES_LAG_MS_MAX = 10
+
 export const READ_AHEAD_BLOCK_BYTES = MIB
 export const READ_AHEAD_BLOCKS_PER_FILE_MAX = 8
 export const READ_AHEAD_BLOCKS_MAX = 128

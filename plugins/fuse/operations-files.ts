@@ -318,9 +318,8 @@ export function fsync(context: Context, request: Request): void {
     return
   }
   const pending = context.begin(unique)
-  open.state.unpublished = false
+  // `unpublished` stays: the times may lag until the close.
   pending.operation = open.file.flush((error) => {
-    if (error !== null) open.state.unpublished = true
     if (!context.finish(pending)) return
     if (error !== null) context.fail(unique, error)
     else context.ok(unique)
