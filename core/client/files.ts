@@ -2,6 +2,7 @@
  * All inodes that this client has open or holds a lease of; gives leases back that nobody uses, tells the
  * master what was closed, and passes on what the master says (recall, moved chunks, invalidation).
  */
+import { mark } from '../base/coverage.ts'
 import type { Attributes, ChunkLocation, ServerAddress } from '../wire/messages/common.ts'
 import type { Engine } from './engine.ts'
 import { heldTooLong } from './errors.ts'
@@ -112,6 +113,7 @@ export class Files {
 
   #keepUntold(file: FileState): boolean {
     if (this.#untold.size >= UNTOLD_ERRORS_MAX && !this.#untold.has(file)) return false
+    mark('a loss waits for the next open')
     this.#untold.add(file)
     return true
   }

@@ -28,7 +28,7 @@ export interface TestClusterOptions {
   readonly replicas?: { readonly normal: number; readonly minimum: number }
   /** As `cairn set-config KEY=VALUE`. */
   readonly parameters?: Readonly<Record<string, string>>
-  readonly logger?: (process: string) => Logger
+  readonly logger?: (name: string) => Logger
 }
 
 export interface TestCluster {

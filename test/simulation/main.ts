@@ -59,7 +59,7 @@ async function runSeed(seed: number, print: ((line: string) => void) | null): Pr
   strayRejection = null
   const result = await runSimulation({ seed, print, ...common })
   if (strayRejection === null || result.failure !== null) return result
-  const stack = strayRejection instanceof Error ? strayRejection.stack : String(strayRejection)
+  const stack = strayRejection instanceof Error ? strayRejection.stack : JSON.stringify(strayRejection)
   return { ...result, failure: `a promise was rejected and nobody looked: ${stack}` }
 }
 

@@ -27,11 +27,6 @@ export interface World {
   readonly clients: readonly ClientControl[]
 }
 
-/** Trouble that a client had, for judging its errors. */
-export interface TroubleLog {
-  note(who: string, what: string): void
-}
-
 export class Nemesis {
   readonly counts = new Map<FaultKind, number>()
   readonly #world: World

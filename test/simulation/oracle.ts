@@ -16,8 +16,6 @@ interface View {
   since: number
 }
 
-export type EndReason = 'answered' | 'failed' | 'crashed'
-
 export class Oracle {
   readonly trace: Trace
   readonly files = new Map<string, FileModel>()

@@ -4,6 +4,7 @@
  * it meant to remove; where nobody else can be taken the member is asked again until it answers. A new master
  * starts over for all pending epochs.
  */
+import { mark } from '../../base/coverage.ts'
 import type { ReplicaRole } from '../../wire/messages/chunk.ts'
 import type { ChunkMember } from '../state/rows.ts'
 import type { Master } from './master.ts'
@@ -126,6 +127,7 @@ export class EpochDriver {
       member.role === 'joining' ? 'joining' : drive.reconcile ? 'reconciling' : 'in-sync'
     if (role === 'in-sync' && this.#outcome.isUnclean(drive.chunk, member.server)) {
       // To persist the version would say that what it holds is good.
+      mark('a pending epoch waits for an unclean member')
       this.#retryLater(drive, member.server)
       return this.#outcome.memberUnclean(drive.chunk)
     }

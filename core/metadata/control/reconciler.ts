@@ -4,6 +4,7 @@
  * promoted, then the epoch becomes active. Any failure supersedes the epoch; another member may then be the
  * authority. Bounded in parallel; the rest waits.
  */
+import { mark } from '../../base/coverage.ts'
 import { CHUNK_SIZE_BYTES } from '../../base/units.ts'
 import { codeOf } from '../../base/errors.ts'
 import type { Drive, EpochDriver } from './epoch-driver.ts'
@@ -73,6 +74,9 @@ export class Reconciler {
     const { joins } = this.#parts
     const members = drive.members.filter((member) => member.role === 'in-sync').map((member) => member.server)
     const authority = this.#chooseAuthority(drive.chunk, members)
+    mark(
+      members.length > 1 ? 'members of a dirty chunk are made equal' : 'one member of a dirty chunk is left',
+    )
     if (!(await this.#heal(drive, authority, members))) return
     const others = members.filter((server) => server !== authority)
     const source = joins.addressOf(authority)
@@ -92,10 +96,16 @@ export class Reconciler {
     this.#parts.driver.activate(drive)
   }
 
-  /** Uncrashed first (rules J1, J3), then the lowest number, so that a repeated choice is the same. */
+  /**
+   * Uncrashed first (rules J1, J3): those that went on, then those whose process died, whose page cache has
+   * everything that was acknowledged, then the rest; then the lowest number, so that a repeated choice is the same.
+   */
   #chooseAuthority(chunk: number, members: readonly number[]): number {
-    const unclean = this.#parts.troubles.uncleanOf(chunk)
-    const order = members.toSorted((a, b) => Number(unclean.has(a)) - Number(unclean.has(b)) || a - b)
+    const { troubles } = this.#parts
+    const unclean = troubles.uncleanOf(chunk)
+    const crashed = troubles.crashedOf(chunk)
+    const rank = (server: number): number => Number(unclean.has(server)) + Number(crashed.has(server))
+    const order = members.toSorted((a, b) => rank(a) - rank(b) || a - b)
     return order[0] ?? 0
   }
 

@@ -3,6 +3,7 @@
  * command. A recall has a deadline, after which the asker hears EBUSY (rule L9); a dead holder ends by its
  * session. Requests are answered with TRY_AGAIN before their own time-out; the client repeats them.
  */
+import { mark } from '../../base/coverage.ts'
 import { CHUNK_SIZE_BYTES } from '../../base/units.ts'
 import type { Timer } from '../../platform/clock.ts'
 import type { leaseMethods } from '../../wire/messages/metadata.ts'
@@ -54,7 +55,10 @@ export class LeaseService implements LeasePublisher {
     if (file !== undefined) await this.#awaitSize(file)
     const result = await master.log.propose({ type: 'lease.acquire', session, ...params })
     // Two asked for a free lease at once, or one came while the recall was answered: the next try recalls it.
-    if ('error' in result && result.error === 'EBUSY') throw wireError('TRY_AGAIN', 'somebody else was first')
+    if ('error' in result && result.error === 'EBUSY') {
+      mark('two clients asked for a free lease at once')
+      throw wireError('TRY_AGAIN', 'somebody else was first')
+    }
     return valueOf(result)
   }
 
