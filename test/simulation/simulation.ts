@@ -246,12 +246,10 @@ export class ClientUnderLoad implements ClientControl {
     this.#directory = directory
     const { client } = this.node
     if (client === null) return
-    this.#workload = new ClientWorkload(
-      this.name,
-      client,
-      this.#random.fork(`life ${++this.#lives}`),
-      this.#shared,
-    )
+    this.#lives += 1
+    // to the oracle each life is another client: it knows nothing of what the one before was promised
+    const name = `${this.name}.${this.#lives}`
+    this.#workload = new ClientWorkload(name, client, this.#random.fork(`life ${this.#lives}`), this.#shared)
     this.#workload.start(directory)
   }
 
