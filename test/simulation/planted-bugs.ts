@@ -18,6 +18,8 @@ export interface PlantedBug {
   /** The rule that is taken out. */
   readonly rule: string
   readonly kinds: readonly FaultKind[]
+  /** Within how many seeds it must be found; many: not in every test run. */
+  readonly seedsToFind: number
   /** Plants it; `remove` takes it out again. */
   plant(): { readonly options: Pick<RunOptions, 'roles' | 'makeDisk'>; remove(): void }
 }
@@ -84,6 +86,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: 'a client acknowledges before all replicas have answered',
     rule: 'F3',
     kinds: ['cs-crash', 'cut-connections', 'partition-client-cs', 'slow-network'],
+    seedsToFind: 80,
     plant: () => ({
       options: {
         roles: {
@@ -98,6 +101,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: 'a chunk server does not check the version of an operation',
     rule: 'E3, E4',
     kinds: ['partition-client-cs', 'partition-cs-mds', 'isolate-cs', 'cs-crash', 'isolate-client'],
+    seedsToFind: 400,
     plant: () => ({
       options: {},
       remove: replaceMethod(
@@ -115,6 +119,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: 'the metadata server forgets that a chunk is dirty by a dead lease',
     rule: 'J5',
     kinds: ['client-crash', 'isolate-client', 'partition-client-cs', 'slow-network'],
+    seedsToFind: 12,
     plant: () => ({
       options: {},
       remove: replaceMethod(
@@ -131,6 +136,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: 'a flush syncs nothing',
     rule: 'F1, F7',
     kinds: ['all-power-loss', 'cs-power-loss'],
+    seedsToFind: 6,
     plant: () => ({
       options: { makeDisk: (seed, clock) => new LyingDisk({ seed, clock }) },
       remove: nothing,

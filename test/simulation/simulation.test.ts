@@ -8,8 +8,8 @@ import { counts } from './summary.ts'
 
 const SEED_COUNT = 24
 const FAULT_FREE_SEED_COUNT = 3
-/** A planted bug must be found within so many seeds. */
-const SEEDS_TO_FIND = 40
+/** Planted bugs that take more seeds are looked for outside of the tests. */
+const SEEDS_TO_FIND_MAX = 12
 
 function explain(result: RunResult): string {
   return `seed ${result.seed}: ${result.failure}\n${result.lastLines.join('\n')}\nreplay: npm run sim -- --seed ${result.seed} --trace`
@@ -45,17 +45,17 @@ test('the same seed gives the same run', async () => {
   }
 })
 
-for (const bug of plantedBugs) {
+for (const bug of plantedBugs.filter(({ seedsToFind }) => seedsToFind <= SEEDS_TO_FIND_MAX)) {
   test(`planted bug is found: ${bug.name} (rule ${bug.rule})`, async () => {
     const planted = bug.plant()
     try {
-      for (let seed = 1; seed <= SEEDS_TO_FIND; seed++) {
+      for (let seed = 1; seed <= bug.seedsToFind; seed++) {
         const result = await runSimulation({ seed, kinds: bug.kinds, ...planted.options })
         if (result.failure !== null) return
       }
     } finally {
       planted.remove()
     }
-    assert.fail(`${SEEDS_TO_FIND} seeds did not find it`)
+    assert.fail(`${bug.seedsToFind} seeds did not find it`)
   })
 }
