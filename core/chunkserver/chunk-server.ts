@@ -192,11 +192,13 @@ export class ChunkServer {
         },
         onReported: () => {
           port.serving = true
+          store.grown.reportAgain(store.replicas.values())
         },
         heartbeat: (counter) => {
           store.refreshSpace()
           const { space, flags, oldestIoAgeMs } = store
-          return { counter, space, flags, oldestIoAgeMs, counters: store.counters.snapshot() }
+          const grown = store.grown.take()
+          return { counter, space, flags, oldestIoAgeMs, counters: store.counters.snapshot(), grown }
         },
       },
     )

@@ -33,6 +33,18 @@ test('a new replica reads as zeros and keeps what is written, any offset and len
   assert.equal((await flush(rig)).code, '')
 })
 
+test('what takes new room is counted once (rule A2)', async () => {
+  const rig = await makeRig(1)
+  const chunk = 1
+  await createReplica(rig, chunk)
+  await write(rig, 4095, pattern(5, 4097))
+  await write(rig, 0, pattern(6, 4096))
+  assert.deepEqual(rig.store.grown.take(), [{ chunk, bytes: 2 * PAGE_SIZE_BYTES }])
+  assert.deepEqual(rig.store.grown.take(), [])
+  await write(rig, 8192, pattern(7, 1))
+  assert.deepEqual(rig.store.grown.take(), [{ chunk, bytes: 3 * PAGE_SIZE_BYTES }])
+})
+
 test('a read answer carries the checksum of every page piece', async () => {
   const rig = await makeRig(2)
   await createReplica(rig)

@@ -23,6 +23,7 @@ import { DigestOperation, PullOperation, ReadOperation } from './read-operations
 import { RegionCache, type RegionCacheEvents } from './region-cache.ts'
 import { PageState, type RegionRecords } from './region-records.ts'
 import type { ReplicaLog } from './replica-log.ts'
+import { GrownReplicas } from './grown-replicas.ts'
 import { Replica } from './replica.ts'
 import { StateFlag } from './replica-state.ts'
 import { type SyncHost, SyncScheduler, type SyncWaiter } from './replica-sync.ts'
@@ -77,6 +78,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   readonly syncs: SyncScheduler
   readonly writeBack: WriteBack
   readonly #space: StoreSpace
+  readonly grown = new GrownReplicas()
   readonly replicas: Map<number, Replica>
   readonly uncleanStop: UncleanStop
   superblock: Superblock

@@ -48,6 +48,8 @@ export class Replica {
   /** Joining: pages that are good under this join attempt (rules P4, J4); null when in sync. */
   good: Uint32Array | null = null
   baseWaiters: Set<BaseWaiter> | null = null
+  /** Barriers that wait or run: nothing may begin to wait for a page to be pulled. */
+  barrierCount = 0
   /** Has to join (or be healed) in this process before it may be promoted. */
   joinPending = false
   /**
@@ -56,6 +58,8 @@ export class Replica {
    */
   rewrite = false
   deleted = false
+  /** Bytes of pages that were written where nothing was, since the process started (rule A2). */
+  grownBytes = 0
 
   constructor(chunk: number) {
     this.chunk = chunk
@@ -109,6 +113,11 @@ export class Replica {
   markGood(page: number): void {
     const good = this.good
     if (good !== null) good[page >>> 5] = (good[page >>> 5] ?? 0) | (1 << (page & 31))
+  }
+
+  /** Everything that was applied is durable, or known to be unclean. */
+  get isSynced(): boolean {
+    return this.dirtyRegionCount === 0 && this.unflushedBytes === 0 && this.sync?.busy !== true
   }
 
   /** Nothing runs and nothing is unsynced: file and records may be dropped from memory. */

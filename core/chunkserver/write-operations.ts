@@ -156,6 +156,8 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
   /** Rule P4: a partial write to a page the joiner does not have pulls it first; later ones queue behind. */
   #pullBase(page: number): void {
     const replica = this.current
+    // rule E2: the barrier waits for this operation; the sources come, if at all, behind it
+    if (replica.barrierCount > 0) return this.answer('WRONG_VERSION')
     const turn = ++this.#turn
     replica.baseWaiters ??= new Set()
     replica.baseWaiters.add(this)
@@ -205,6 +207,9 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
 
   protected setPage(page: number, state: PageState, contentChecksum: number): void {
     const records = this.recordsOf(page)
+    if (state === PageState.data && records.states[page % PAGES_PER_REGION] === PageState.hole) {
+      this.store.grown.grew(this.current, PAGE_SIZE_BYTES)
+    }
     records.set(page % PAGES_PER_REGION, state, this.request.version, contentChecksum)
     this.store.touch(this.current, records)
     this.current.markGood(page)

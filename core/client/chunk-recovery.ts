@@ -4,6 +4,7 @@
  * One question to the master at a time.
  */
 import { codeOf } from '../base/errors.ts'
+import { CHUNK_SIZE_BYTES } from '../base/units.ts'
 import type { Timer } from '../platform/clock.ts'
 import type { ChunkLocation, ServerAddress } from '../wire/messages/common.ts'
 import type { ChunkWriter } from './chunk-writer.ts'
@@ -107,11 +108,18 @@ export class ChunkRecovery {
   }
 
   #grantAgain(): void {
-    const { host, index, sizeLimit } = this.#writer
+    const { host, index, limit } = this.#writer
+    const sizeLimit = index * CHUNK_SIZE_BYTES + limit.grantedEnd
     this.#ask(
       host.engine.session.call(
         'intent.grant',
-        { inode: host.inode, lease: host.leaseNumber, indexes: [index], sizeLimit },
+        {
+          inode: host.inode,
+          lease: host.leaseNumber,
+          indexes: [index],
+          sizeLimit,
+          limits: [limit.grantedEnd],
+        },
         { rejectTryAgain: true },
       ),
     )

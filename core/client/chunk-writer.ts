@@ -13,7 +13,6 @@
  */
 import { assert } from '../base/assert.ts'
 import { CairnError } from '../base/errors.ts'
-import { CHUNK_SIZE_BYTES } from '../base/units.ts'
 import type { DataAnswer } from '../wire/data.ts'
 import { DataOp } from '../wire/data.ts'
 import type { ChunkLocation, Member } from '../wire/messages/common.ts'
@@ -25,6 +24,7 @@ import { MemberMarks, sameServers } from './member-marks.ts'
 import { MemberRequest } from './member-request.ts'
 import type { Piece } from './piece.ts'
 import { PieceQueue } from './piece-queue.ts'
+import { WriteLimit } from './write-limit.ts'
 import type { WriterHost } from './writer-host.ts'
 
 export type WriterPhase = 'none' | 'granting' | 'active' | 'recovering' | 'surrendering'
@@ -35,6 +35,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   readonly marks = new MemberMarks()
   readonly flusher: ChunkFlusher
   readonly recovery: ChunkRecovery
+  readonly limit: WriteLimit
   phase: WriterPhase = 'none'
   chunk = 0
   version = 0
@@ -44,13 +45,13 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   /** At least one piece was sent, or it is kept on purpose (allocate). */
   wasUsed = false
   readonly #pieces = new PieceQueue()
-  #grantWaiters: ((error: CairnError | null) => void)[] = []
 
   constructor(host: WriterHost, index: number) {
     this.host = host
     this.index = index
     this.flusher = new ChunkFlusher(this)
     this.recovery = new ChunkRecovery(this)
+    this.limit = new WriteLimit(this, this.#pieces)
   }
 
   get hasIntent(): boolean {
@@ -68,28 +69,14 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   submit(piece: Piece): void {
     this.#pieces.add(piece)
     this.lastUsedMs = this.host.engine.clock.nowMs()
-    if (this.phase === 'none') this.wantIntent()
-    else this.pump()
+    this.wantIntent()
+    this.pump()
   }
 
   wantIntent(): void {
     if (this.phase !== 'none') return
     this.phase = 'granting'
     this.host.wantIntent(this)
-  }
-
-  /** Runs when the intent is there, or was refused. */
-  whenGranted(callback: (error: CairnError | null) => void): void {
-    if (this.hasIntent) return callback(null)
-    this.#grantWaiters.push(callback)
-    this.wantIntent()
-  }
-
-  #grantEnded(error: CairnError | null): void {
-    if (this.#grantWaiters.length === 0) return
-    const waiters = this.#grantWaiters
-    this.#grantWaiters = []
-    for (const waiter of waiters) waiter(error)
   }
 
   /** Rule E10: is there an unended piece over these bytes that was issued before? */
@@ -102,7 +89,8 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   /** Starts whatever may start, in order of issue except for pieces that share no page. */
   pump(): void {
     if (this.phase !== 'active' || !this.writable) return
-    this.#pieces.start(this.#mayStart, this.#startFirst)
+    this.#pieces.start(this.limit.grantedEnd, this.#mayStart, this.#startFirst)
+    this.limit.maybeAsk()
   }
 
   readonly #mayStart = (piece: Piece): boolean => {
@@ -112,6 +100,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
 
   readonly #startFirst = (piece: Piece): void => {
     this.host.engine.swept.add(this)
+    this.limit.started(piece.writtenEnd)
     this.#start(piece)
   }
 
@@ -284,7 +273,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
 
   #epochUsable(isNew: boolean): void {
     if (this.phase !== 'surrendering') this.phase = 'active'
-    this.#grantEnded(null)
+    this.limit.tell()
     if (!this.writable) return this.recovery.awaitWritable()
     this.recovery.settled()
     if (!isNew) this.resend()
@@ -340,9 +329,17 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   refused(error: CairnError): void {
     this.phase = 'none'
     for (const piece of this.#pieces.takeWaiting()) this.#settle(piece, error)
-    this.#grantEnded(error)
+    this.limit.refused(error)
     this.flusher.pump()
     this.host.writerProgress(this)
+  }
+
+  /** The intent does not reach further: what goes beyond was never sent. */
+  refusedMore(error: CairnError): void {
+    this.limit.refused(error)
+    for (const piece of this.#pieces.takeWaitingBehind(this.limit.grantedEnd)) this.#settle(piece, error)
+    this.host.writerProgress(this)
+    this.pump()
   }
 
   /** Rule L7: the intent is not used any more from now on; pieces that come meanwhile wait. */
@@ -355,6 +352,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   surrendered(): void {
     this.recovery.stop()
     this.phase = 'none'
+    this.limit.reset()
     this.marks.clear()
     this.flusher.end(null)
     this.host.writerSurrendered(this)
@@ -381,11 +379,6 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     return this.#pieces.isWaiting(piece)
   }
 
-  /** Upper size that a grant of this chunk stands for (rule F8). */
-  get sizeLimit(): number {
-    return (this.index + 1) * CHUNK_SIZE_BYTES
-  }
-
   /** Rule E3: the lease is gone; nothing is sent again. */
   end(error: CairnError): void {
     this.recovery.stop()
@@ -395,6 +388,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     this.marks.clear()
     for (const piece of pieces) if (!piece.ended) this.#settle(piece, error)
     this.flusher.end(error)
-    this.#grantEnded(error)
+    this.limit.refused(error)
+    this.limit.reset()
   }
 }

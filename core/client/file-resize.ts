@@ -109,6 +109,7 @@ async function resize(file: FileState, size: number): Promise<Attributes> {
   // The quorum must know the size that it cuts, or it would not mark the tail.
   if (file.sizeChanged) await publishFile(file)
   const { inode } = file
+  await file.intents.quiet()
   const answer = await underLease(file, (lease) =>
     file.engine.session.mutate('lease.truncate', { inode, lease, size }),
   )
@@ -194,6 +195,7 @@ async function zeroEdge(file: FileState, begin: number, end: number): Promise<vo
 async function unmap(file: FileState, firstIndex: number, behindIndex: number): Promise<void> {
   await file.lease.ensure()
   const { inode } = file
+  await file.intents.quiet()
   for (let at = firstIndex; at < behindIndex; at += INTENTS_PER_CLEAR_MAX) {
     const indexes: number[] = []
     for (let i = at; i < Math.min(behindIndex, at + INTENTS_PER_CLEAR_MAX); i++) indexes.push(i)
@@ -213,20 +215,23 @@ export async function allocateFile(
   checkRange(offset, length)
   const last = Math.floor((offset + length - 1) / CHUNK_SIZE_BYTES)
   for (let at = Math.floor(offset / CHUNK_SIZE_BYTES); at <= last; at += INDEXES_PER_CALL_MAX) {
-    await file.gate.exclusive(() => reserve(file, at, Math.min(last, at + INDEXES_PER_CALL_MAX - 1)))
+    const behind = Math.min(last + 1, at + INDEXES_PER_CALL_MAX)
+    await file.gate.exclusive(() => reserve(file, at, behind, offset + length))
   }
   if (!keepSize && offset + length > file.size) await truncateFile(file, offset + length)
 }
 
-async function reserve(file: FileState, first: number, last: number): Promise<void> {
+/** Rule A2. The room is kept while the intents are: writing that begins soon finds it. */
+async function reserve(file: FileState, first: number, behind: number, end: number): Promise<void> {
   await file.lease.ensure()
   const granted: Promise<void>[] = []
-  for (let index = first; index <= last; index++) {
+  for (let index = first; index < behind; index++) {
     const writer = file.writerOf(index)
     writer.wasUsed = true
+    const endInChunk = Math.min(CHUNK_SIZE_BYTES, end - index * CHUNK_SIZE_BYTES)
     granted.push(
       new Promise((resolve, reject) =>
-        writer.whenGranted((error) => (error === null ? resolve() : reject(error))),
+        writer.limit.reserve(endInChunk, (error) => (error === null ? resolve() : reject(error))),
       ),
     )
   }

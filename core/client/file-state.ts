@@ -40,6 +40,9 @@ export class FileState implements WriterHost {
   dead = false
   lastWriteMs = 0
   lastWriteEnd = 0
+  /** Bytes by which writes moved the end of what was written: how far ahead room is asked for. */
+  streamBytes = 0
+  #streamEnd = 0
   /** Tail to be zeroed before the size grows past it (rule T1). */
   zeroFrom: number | undefined
   /** Newer than the quorum's. */
@@ -186,6 +189,16 @@ export class FileState implements WriterHost {
 
   wantIntent(writer: ChunkWriter): void {
     this.intents.want(writer)
+  }
+
+  wantMore(writer: ChunkWriter): void {
+    this.intents.want(writer)
+  }
+
+  streamed(begin: number, end: number): void {
+    if (end <= this.#streamEnd) return
+    this.streamBytes += Math.min(end - begin, end - this.#streamEnd)
+    this.#streamEnd = end
   }
 
   /** Location for reading: that of the intent, or what was fetched under this open or lease. */

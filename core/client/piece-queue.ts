@@ -9,6 +9,7 @@ export class PieceQueue {
   #waiting: Piece[] = []
   #inFlight: Piece[] = []
   #starting = false
+  #limited = false
 
   get waitingCount(): number {
     return this.#waiting.length
@@ -16,6 +17,11 @@ export class PieceQueue {
 
   get inFlightCount(): number {
     return this.#inFlight.length
+  }
+
+  /** Something was left waiting behind the limit. */
+  get isLimited(): boolean {
+    return this.#limited
   }
 
   /** A copy: pieces end while one goes through it. */
@@ -34,11 +40,14 @@ export class PieceQueue {
   }
 
   /**
-   * Puts in flight whatever shares no page with an earlier piece; `mayStart` false stops (no budget).
+   * Puts in flight whatever shares no page with an earlier piece and writes nothing behind `limitEnd`;
+   * `mayStart` false stops (no budget).
    * `start` runs once the piece counts as in flight; nothing here runs inside itself.
    */
-  start(mayStart: (piece: Piece) => boolean, start: (piece: Piece) => void): void {
-    if (this.#starting || this.#waiting.length === 0) return
+  start(limitEnd: number, mayStart: (piece: Piece) => boolean, start: (piece: Piece) => void): void {
+    if (this.#starting) return
+    this.#limited = false
+    if (this.#waiting.length === 0) return
     this.#starting = true
     const waiting = this.#waiting
     let kept = 0
@@ -46,7 +55,9 @@ export class PieceQueue {
     for (let i = 0; i < waiting.length; i++) {
       const piece = waiting[i] as Piece
       if (i >= SCAN_COUNT_MAX || this.#inFlight.length >= IN_FLIGHT_PER_CHUNK_MAX) stopped = true
-      if (stopped || this.#isBlocked(piece, waiting, kept)) {
+      const isBehind = piece.writtenEnd > limitEnd
+      if (isBehind) this.#limited = true
+      if (stopped || isBehind || this.#isBlocked(piece, waiting, kept)) {
         waiting[kept++] = piece
       } else if (!mayStart(piece)) {
         stopped = true
@@ -85,6 +96,17 @@ export class PieceQueue {
     if (at < 0) return false
     this.#waiting.splice(at, 1)
     return true
+  }
+
+  /** The highest end of what waits. */
+  get waitingEnd(): number {
+    return this.#waiting.reduce((end, piece) => Math.max(end, piece.writtenEnd), 0)
+  }
+
+  takeWaitingBehind(limitEnd: number): Piece[] {
+    const taken = this.#waiting.filter((piece) => piece.writtenEnd > limitEnd)
+    this.#waiting = this.#waiting.filter((piece) => piece.writtenEnd <= limitEnd)
+    return taken
   }
 
   takeWaiting(): Piece[] {

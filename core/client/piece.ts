@@ -24,6 +24,8 @@ export class Piece implements MemberRequestOwner {
   /** Offsets in the chunk. */
   readonly begin: number
   readonly end: number
+  /** Zeroing takes no room and makes no size. */
+  readonly writtenEnd: number
   /** Null: zeroing. Borrowed from the caller until the piece has ended, or a copy after a cancel (rule E11). */
   data: Buffer | null
   #table: Uint32Array | null = null
@@ -58,6 +60,7 @@ export class Piece implements MemberRequestOwner {
     this.begin = begin
     this.end = end
     this.data = data
+    this.writtenEnd = data === null ? 0 : end
   }
 
   get payloadBytes(): number {

@@ -46,6 +46,7 @@ export class WriteOperation implements Operation, PieceOwner, GateItem {
   begin(): void {
     this.#begun = true
     this.file.unfinishedWrites.add(this)
+    if (this.#data !== null) this.file.streamed(this.offset, this.end)
     let at = this.offset
     while (at < this.end) {
       const index = Math.floor(at / CHUNK_SIZE_BYTES)

@@ -8,8 +8,12 @@ export interface WriterHost {
   readonly engine: Engine
   readonly inode: number
   readonly leaseNumber: number
+  /** How much was written forward, one behind the other. */
+  readonly streamBytes: number
   /** An intent, please: ends in `writer.located` or `writer.refused`. */
   wantIntent(writer: ChunkWriter): void
+  /** The intent shall reach further (`writer.limit`); ends in `limit.granted` or `writer.refusedMore`. */
+  wantMore(writer: ChunkWriter): void
   /** Rule E3: the lease has ended, whoever said so. */
   leaseEnded(reason: string): void
   /** Something ended: waiting reads and flushes look again. */

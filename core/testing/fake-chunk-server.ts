@@ -61,10 +61,13 @@ export class FakeChunkServer {
   server = 0
   registration = 0
   freeBytes: number
+  /** Told with every heartbeat: bytes by chunk (rule A2). */
+  readonly grown = new Map<number, number>()
   isRegistered = false
   readonly #options: FakeChunkServerOptions
   #incarnation = 0
   #crashes = 0
+  #isHostCrash = false
   #storeUuid: string
   #dialer: Dialer | null = null
   #clock: ClockView | null = null
@@ -114,6 +117,7 @@ export class FakeChunkServer {
 
   /** kill -9. */
   crash(): void {
+    this.#isHostCrash = false
     this.#clock?.stop()
     this.#timer?.cancel()
     this.#host?.stop()
@@ -126,6 +130,7 @@ export class FakeChunkServer {
   losePower(): void {
     this.#crashes += 1
     this.crash()
+    this.#isHostCrash = true
   }
 
   /** The store is restored from a copy taken at this registration number. */
@@ -177,7 +182,7 @@ export class FakeChunkServer {
     this.server = answer.server
     this.registration = answer.registration
     const replicas = [...this.replicas].map(([chunk, { version, role, lease, unclean, damaged }]) => {
-      return { chunk, version, role, lease, unclean, damaged }
+      return { chunk, version, role, lease, unclean, crashed: unclean && this.#isHostCrash, damaged }
     })
     await up.call('cs.report', { replicas, last: true })
     this.isRegistered = true
@@ -199,6 +204,7 @@ export class FakeChunkServer {
       flags: 'C',
       oldestIoAgeMs: 0,
       counters: {},
+      grown: [...this.grown].map(([chunk, bytes]) => ({ chunk, bytes })),
     })
     if (!sent) {
       this.isRegistered = false

@@ -24,6 +24,7 @@ import type { ServerConnection } from './server-connection.ts'
 import { ServerOrders } from './server-orders.ts'
 import { ServerRegistry } from './server-registry.ts'
 import { ServersView } from './servers-view.ts'
+import { SpacePromises } from './space-promises.ts'
 import { Troubles } from './troubles.ts'
 
 /** What the requests' side wants to know, and answers. */
@@ -43,6 +44,7 @@ export class ReplicationControl {
   readonly health: ClusterHealth
   readonly connections = new Map<number, ServerConnection>()
   readonly view: ServersView
+  readonly promises: SpacePromises
   readonly waiters: ChunkWaiters
   readonly orders: ServerOrders
   readonly joins: Joins
@@ -60,6 +62,7 @@ export class ReplicationControl {
     const events = (this.events = new EventRecorder(master))
     this.health = new ClusterHealth(master, events)
     const view = (this.view = new ServersView(master, this.connections))
+    const promises = (this.promises = new SpacePromises(view))
     const waiters = (this.waiters = new ChunkWaiters(master))
     const orders = (this.orders = new ServerOrders(master, connectionOf))
     const troubles = new Troubles(master.clock)
@@ -105,6 +108,7 @@ export class ReplicationControl {
       troubles,
       health: this.health,
       events,
+      promises,
       onReady: (connection) => this.#serverReady(connection),
       onLost: (server) => joins.serverLost(server),
       onStateChanged: (server) => this.#serverChanged(server),

@@ -13,6 +13,7 @@ import type { EventRecorder } from './event-recorder.ts'
 import type { Master } from './master.ts'
 import type { ReportProcessing } from './report-processing.ts'
 import { ServerConnection } from './server-connection.ts'
+import type { SpacePromises } from './space-promises.ts'
 import type { Troubles } from './troubles.ts'
 
 const TICK_MS = 250
@@ -32,6 +33,7 @@ export interface RegistryParts {
   readonly onReady: (connection: ServerConnection) => void
   readonly onLost: (server: number) => void
   readonly onStateChanged: (server: number) => void
+  readonly promises: SpacePromises
 }
 
 export class ServerRegistry {
@@ -105,6 +107,7 @@ export class ServerRegistry {
 
   heartbeat(params: ParamsOf<Up, 'cs.heartbeat'>, peer: Peer): Record<string, never> {
     const connection = this.connectionFor(peer)
+    const { promises } = this.#parts
     // Rule B3: a counter that does not rise comes from a copy of the process.
     if (params.counter <= connection.heartbeatCounter) {
       peer.close('the heartbeat counter went back')
@@ -115,6 +118,8 @@ export class ServerRegistry {
     connection.lastHeartbeatMs = nowMs
     connection.totalBytes = params.space.totalBytes
     connection.freeBytes = params.space.freeBytes
+    for (const { chunk, bytes } of params.grown ?? []) promises.grew(connection.server, chunk, bytes)
+    promises.heartbeat(connection.server)
     connection.oldestIoAgeMs = params.oldestIoAgeMs
     connection.samples.add(nowMs, params.counters)
     if (params.flags !== connection.flags) this.#flagsChanged(connection, params.flags)
@@ -171,6 +176,7 @@ export class ServerRegistry {
     if (master.isStopped) return
     // Counted from what was heard last, not from when the loss was noticed.
     this.#silentSinceMs.set(connection.server, connection.lastHeartbeatMs)
+    this.#parts.promises.serverLost(connection.server)
     this.#parts.onLost(connection.server)
   }
 

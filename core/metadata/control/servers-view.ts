@@ -59,6 +59,13 @@ export class ServersView {
     else this.#joinCounts.set(server, count)
   }
 
+  /** Not promised to anybody; without a connection nobody knows. */
+  freeBytesOf(server: number): number {
+    const connection = this.#connections.get(server)
+    if (connection === undefined) return Number.POSITIVE_INFINITY
+    return connection.freeBytes - (this.#promisedBytes.get(server) ?? 0)
+  }
+
   promise(server: number, bytes: number): void {
     const promised = (this.#promisedBytes.get(server) ?? 0) + bytes
     if (promised <= 0) this.#promisedBytes.delete(server)

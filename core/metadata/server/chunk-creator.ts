@@ -6,11 +6,11 @@
  */
 import { chooseServers } from '../../placement/selection.ts'
 import { domainCount } from '../../placement/topology.ts'
-import { CHUNK_SIZE_BYTES, MIB } from '../../base/units.ts'
 import type { EventRecorder } from '../control/event-recorder.ts'
 import type { Master } from '../control/master.ts'
 import type { ServerOrders } from '../control/server-orders.ts'
 import type { ServersView } from '../control/servers-view.ts'
+import type { SpacePromises } from '../control/space-promises.ts'
 import { wireError } from '../errors.ts'
 import { type EffectivePlacement, effectivePlacement } from '../namespace/placement.ts'
 import { valueOf } from '../state/result.ts'
@@ -19,7 +19,7 @@ import type { InodeRow } from '../state/rows.ts'
 const RESERVE_COUNT = 1024
 const ROUND_COUNT_MAX = 3
 /** The least a new chunk is expected to need. */
-const CHUNK_BYTES_MIN = MIB
+const CHUNK_BYTES_MIN = 64 * 1024
 const CREATING_COUNT_MAX = 65_536
 
 interface NewChunk {
@@ -37,13 +37,12 @@ export interface CreatorParts {
   readonly view: ServersView
   readonly orders: ServerOrders
   readonly events: EventRecorder
+  readonly promises: SpacePromises
 }
 
 export class ChunkCreator {
   readonly #parts: CreatorParts
   readonly #creating = new Set<number>()
-  /** Space promised to chunks under an intent (rule A2). */
-  readonly #promised = new Map<number, { readonly servers: readonly number[]; readonly bytes: number }>()
   #nextId = 0
   #endId = 0
   #reserving: Promise<void> | null = null
@@ -56,12 +55,15 @@ export class ChunkCreator {
     return this.#creating.has(chunk)
   }
 
-  /** Ids of the chunks at `indexes`, which did not exist; created in the name of `lease`. */
+  /**
+   * Ids of the chunks at `indexes`, which did not exist; created in the name of `lease`. `limitOf`: how much
+   * room is promised to the chunk at an index (rule A2).
+   */
   async create(
     file: InodeRow,
     lease: number,
     indexes: readonly number[],
-    sizeLimit: number,
+    limitOf: (index: number) => number,
   ): Promise<number[]> {
     const { master } = this.#parts
     if (this.#creating.size + indexes.length > CREATING_COUNT_MAX) {
@@ -69,7 +71,7 @@ export class ChunkCreator {
     }
     await this.#reserve(indexes.length)
     const placement = effectivePlacement(file)
-    const wanted = indexes.map((index) => this.#newChunk(index, sizeLimit))
+    const wanted = indexes.map((index) => this.#newChunk(index, limitOf(index)))
     for (const { chunk } of wanted) this.#creating.add(chunk)
     try {
       await this.#place(file, placement, lease, wanted)
@@ -84,19 +86,6 @@ export class ChunkCreator {
     } finally {
       for (const { chunk } of wanted) this.#creating.delete(chunk)
     }
-  }
-
-  /** The intent is gone: by now what was written shows in the free space that servers report. */
-  intentEnded(chunk: number): void {
-    const promised = this.#promised.get(chunk)
-    if (promised === undefined) return
-    this.#promised.delete(chunk)
-    for (const server of promised.servers) this.#parts.view.promise(server, -promised.bytes)
-  }
-
-  /** Chunks with promises; the sweep ends those whose intent ended otherwise. */
-  promisedChunks(): number[] {
-    return [...this.#promised.keys()]
   }
 
   async #reserve(count: number): Promise<void> {
@@ -116,11 +105,10 @@ export class ChunkCreator {
     }
   }
 
-  #newChunk(index: number, sizeLimit: number): NewChunk {
+  #newChunk(index: number, limitBytes: number): NewChunk {
     const chunk = this.#nextId
     this.#nextId += 1
-    const expected = Math.min(CHUNK_SIZE_BYTES, sizeLimit - index * CHUNK_SIZE_BYTES)
-    const bytes = Math.max(CHUNK_BYTES_MIN, expected)
+    const bytes = Math.max(CHUNK_BYTES_MIN, limitBytes)
     return { chunk, index, bytes, members: [], doubtful: new Set(), excluded: new Set() }
   }
 
@@ -158,7 +146,8 @@ export class ChunkCreator {
       ({ server }) =>
         new Promise((resolve) => {
           chunk.doubtful.add(server)
-          this.#promise(chunk, server)
+          const servers = [...chunk.doubtful]
+          this.#parts.promises.promise({ chunk: chunk.chunk, servers, limitBytes: chunk.bytes, baseBytes: 0 })
           const order = { chunk: chunk.chunk, version: 1, role: 'in-sync' as const, lease }
           orders.create(server, order, (code) => {
             if (code === '') chunk.members.push(server)
@@ -167,12 +156,6 @@ export class ChunkCreator {
           })
         }),
     )
-  }
-
-  #promise(chunk: NewChunk, server: number): void {
-    const before = this.#promised.get(chunk.chunk)?.servers ?? []
-    this.#promised.set(chunk.chunk, { servers: [...before, server], bytes: chunk.bytes })
-    this.#parts.view.promise(server, chunk.bytes)
   }
 
   #refuse(file: InodeRow, placement: EffectivePlacement, chunk: NewChunk): never {
@@ -200,7 +183,7 @@ export class ChunkCreator {
     const former: { chunk: number; server: number; version: number; exists: boolean }[] = []
     const condemned: { chunk: number; server: number; versionMax: number }[] = []
     for (const { chunk, members, doubtful } of wanted) {
-      if (!created.has(chunk)) this.intentEnded(chunk)
+      if (!created.has(chunk)) this.#parts.promises.ended(chunk, false)
       for (const server of doubtful) {
         if (!created.has(chunk)) condemned.push({ chunk, server, versionMax: 1 })
         else if (!members.includes(server)) former.push({ chunk, server, version: 1, exists: true })

@@ -60,10 +60,10 @@ export class ControlPlane {
       onMoved: (chunk) => this.#moved(chunk),
       onLeasesEnded: () => this.leases.leasesEnded(),
       onSessionEnded: (session) => this.sessions.ended(session),
-      onIntentEnded: (chunk) => this.#creator.intentEnded(chunk),
+      onIntentEnded: (chunk) => this.replication.promises.ended(chunk, true),
     })
     this.replication = replication
-    const { events, health, view, waiters, orders, joins, recovery, connectionOf } = replication
+    const { events, health, view, waiters, orders, joins, recovery, connectionOf, promises } = replication
     const invalidator: CacheInvalidator = new CacheInvalidator(master.clock, {
       connectedSessions: () => this.sessions.connectedSessions(),
       invalidate: (session, params) => this.sessions.invalidate(session, params),
@@ -83,8 +83,8 @@ export class ControlPlane {
     const leases = new LeaseService({ master, sessions, waiters, lookFirst })
     this.leases = leases
     const locations = (this.#locations = new Locations(master.state, view))
-    const creator = (this.#creator = new ChunkCreator({ master, view, orders, events }))
-    const intents = new IntentService({ master, view, waiters, recovery, creator, locations })
+    const creator = (this.#creator = new ChunkCreator({ master, view, orders, events, promises }))
+    const intents = new IntentService({ master, view, waiters, recovery, creator, locations, promises })
     this.intents = intents
     const answers = (server: number) => replication.registry.answers(server)
     const reportParts = { master, recovery, joins, events, intents, locations, connectionOf, answers }
@@ -118,6 +118,7 @@ export class ControlPlane {
   start(): void {
     const orphans = new OrphanCollector(this.#master.state, this.#master.log, this.#openFiles)
     this.replication.start()
+    this.intents.takeOver()
     this.#files.start()
     this.#master.every(ORPHAN_INTERVAL_MS, () => {
       orphans.run().catch((error: unknown) => {
@@ -161,10 +162,11 @@ export class ControlPlane {
 
   /** Intents that ended with their chunk or lease. */
   #sweepPromises(): void {
-    for (const chunk of this.#creator.promisedChunks()) {
+    const { promises } = this.replication
+    for (const chunk of promises.chunks()) {
       const row = this.#master.state.chunks.get(chunk)
       const isEnded = row === undefined || row.intentLease === 0
-      if (isEnded && !this.#creator.isCreating(chunk)) this.#creator.intentEnded(chunk)
+      if (isEnded && !this.#creator.isCreating(chunk)) promises.ended(chunk, row !== undefined)
     }
   }
 }

@@ -11,6 +11,7 @@ import { type ChunkWaiters, isSettled } from '../control/chunk-waiters.ts'
 import type { Master } from '../control/master.ts'
 import type { Recovery } from '../control/recovery.ts'
 import type { ServersView } from '../control/servers-view.ts'
+import type { SpacePromises, SpaceRequest } from '../control/space-promises.ts'
 import { wireError } from '../errors.ts'
 import { FILE_SIZE_BYTES_MAX } from '../namespace/limits.ts'
 import { valueOf } from '../state/result.ts'
@@ -24,6 +25,20 @@ type Params<N extends keyof LeaseMethods> = ParamsOf<LeaseMethods, N>
 const INDEX_MAX = FILE_SIZE_BYTES_MAX / CHUNK_SIZE_BYTES
 const PREPARE_ROUND_COUNT_MAX = 4
 
+export type Granted = Located & { limits: number[] }
+type LimitOf = (index: number) => number
+
+/** Bytes of the chunk at `index` that lie below `size`. */
+function endInChunk(size: number, index: number): number {
+  return Math.min(CHUNK_SIZE_BYTES, Math.max(0, size - index * CHUNK_SIZE_BYTES))
+}
+
+function limitsOf({ indexes, sizeLimit, limits }: Params<'intent.grant'>): LimitOf {
+  const asked = new Map(indexes.map((index, at) => [index, limits?.[at] ?? CHUNK_SIZE_BYTES]))
+  // Nothing may be written behind what the quorum knows as the upper size (rule F8).
+  return (index) => Math.min(asked.get(index) ?? 0, endInChunk(sizeLimit, index))
+}
+
 export interface IntentParts {
   readonly master: Master
   readonly view: ServersView
@@ -31,6 +46,7 @@ export interface IntentParts {
   readonly recovery: Recovery
   readonly creator: ChunkCreator
   readonly locations: Locations
+  readonly promises: SpacePromises
 }
 
 export class IntentService {
@@ -42,22 +58,65 @@ export class IntentService {
     this.#parts = parts
   }
 
-  async grant(session: number, params: Params<'intent.grant'>): Promise<Located> {
+  /** This member became master: what intents stand for is promised again (rule A2). */
+  takeOver(): void {
+    const { state } = this.#parts.master
+    for (const { lease, inode } of state.leases.values()) {
+      const file = state.inodes.get(inode)
+      if (file === undefined) continue
+      const limitOf = (index: number) => endInChunk(file.sizeLimit ?? file.size, index)
+      for (const chunk of state.chunks.chunksWithIntent(lease)) this.#promise(file, chunk, limitOf)
+    }
+  }
+
+  async grant(session: number, params: Params<'intent.grant'>): Promise<Granted> {
     const { master, locations } = this.#parts
     const { inode, lease, sizeLimit } = params
     this.#checkLease(session, lease, inode)
     const file = locations.file(inode)
     const indexes = [...new Set(params.indexes)].toSorted((a, b) => a - b)
     if (indexes.some((index) => index >= INDEX_MAX)) throw wireError('EFBIG', 'beyond the largest file')
+    const limitOf = limitsOf(params)
     await this.#prepare(locations.chunksAt(file, indexes))
-    await this.#createMissing(file, lease, indexes, sizeLimit)
+    this.#reserve(file, locations.chunksAt(file, indexes), limitOf)
+    await this.#createMissing(file, lease, indexes, limitOf)
     const chunks = locations.chunksAt(file, indexes)
     const command = { type: 'intent.grant' as const, lease, inode, chunks, sizeLimit }
     const { granted } = valueOf(await master.log.propose(command))
     if (granted.length < chunks.length || chunks.length < indexes.length) {
       this.#refuseRest(lease, inode, new Set(granted), chunks)
     }
-    return locations.located(inode, granted)
+    // Again: the sweep may have taken the promise for that of an intent that has ended.
+    for (const chunk of granted) this.#promise(file, chunk, limitOf)
+    const located = locations.located(inode, granted)
+    const limits = located.locations.map(({ chunk, index }) => {
+      return Math.max(limitOf(index), this.#parts.promises.baseBytesOf(chunk) ?? 0)
+    })
+    return { ...located, limits }
+  }
+
+  /** Rule A2: the members of chunks that exist have the room, or the answer is ENOSPC. */
+  #reserve(file: InodeRow, chunks: readonly number[], limitOf: LimitOf): void {
+    for (const chunk of chunks) {
+      const request = this.#requestOf(file, chunk, limitOf)
+      const full = request === null ? null : this.#parts.promises.serverWithoutRoom(request)
+      if (full !== null) throw wireError('ENOSPC', `CS#${full} has no room for more of chunk ${chunk}`)
+      if (request !== null) this.#parts.promises.promise(request)
+    }
+  }
+
+  #promise(file: InodeRow, chunk: number, limitOf: LimitOf): void {
+    const request = this.#requestOf(file, chunk, limitOf)
+    if (request !== null) this.#parts.promises.promise(request)
+  }
+
+  #requestOf(file: InodeRow, chunk: number, limitOf: LimitOf): SpaceRequest | null {
+    const row = this.#parts.master.state.chunks.get(chunk)
+    if (row === undefined || row.inode !== file.inode) return null
+    const servers = row.members.map((member) => member.server)
+    const baseBytes = this.#parts.promises.baseBytesOf(chunk) ?? endInChunk(file.size, row.index)
+    // The bytes that the replicas have may be written again, whatever was asked for.
+    return { chunk, servers, limitBytes: Math.max(limitOf(row.index), baseBytes), baseBytes }
   }
 
   async clear(session: number, params: Params<'intent.clear'>): Promise<Record<string, never>> {
@@ -121,7 +180,7 @@ export class IntentService {
     file: InodeRow,
     lease: number,
     indexes: readonly number[],
-    sizeLimit: number,
+    limitOf: LimitOf,
   ): Promise<void> {
     const { master, creator } = this.#parts
     const missing = indexes.filter((index) => file.chunks?.has(index) !== true)
@@ -130,12 +189,12 @@ export class IntentService {
     const running = keys.map((key) => this.#creating.get(key)).filter((entry) => entry !== undefined)
     if (running.length > 0) {
       await Promise.allSettled(running)
-      return await this.#createMissing(file, lease, indexes, sizeLimit)
+      return await this.#createMissing(file, lease, indexes, limitOf)
     }
     if (master.state.chunks.intentCount(lease) + missing.length > LEASE_INTENT_COUNT_MAX) {
       throw wireError('OVERLOADED', 'the lease has too many intents: give some back first')
     }
-    const creating = creator.create(file, lease, missing, sizeLimit)
+    const creating = creator.create(file, lease, missing, limitOf)
     for (const key of keys) this.#creating.set(key, creating)
     try {
       await creating

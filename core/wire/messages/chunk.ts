@@ -21,6 +21,8 @@ export const ReplicaReport = Type.Object({
   lease: UInt,
   /** On the open list when the server stopped uncleanly: contents unverified until the quorum decides (B1). */
   unclean: Type.Boolean(),
+  /** Unclean, and acknowledged writes may be missing: its host crashed, or its disk failed (rule J3). */
+  crashed: Type.Optional(Type.Boolean()),
   /** The state could not be read: counts as void. */
   damaged: Type.Boolean(),
 })
@@ -72,6 +74,8 @@ export const chunkServerUpMethods = {
       flags: Type.String({ maxLength: 16 }),
       oldestIoAgeMs: Type.Number(),
       counters: Type.Record(Type.String({ maxLength: 64 }), Type.Number()),
+      /** Replicas that took new room, and how much since the server started (rule A2). */
+      grown: Type.Optional(Type.Array(Type.Object({ chunk: UInt, bytes: UInt }), { maxItems: 4096 })),
     }),
     Nothing,
   ),

@@ -209,11 +209,12 @@ export const namespaceMethods = {
 } as const
 
 /** Location of chunks plus the addresses of every server named in them. */
-const Located = Type.Object({
+const locatedFields = {
   locations: Type.Array(ChunkLocation),
   servers: Type.Array(ServerAddress),
   generation: UInt,
-})
+}
+const Located = Type.Object(locatedFields)
 
 export const leaseMethods = {
   /**
@@ -254,6 +255,9 @@ export const leaseMethods = {
   /**
    * Write intents for chunks of a file (created when missing). Reserves space: ENOSPC is said here
    * (rule A2). `sizeLimit` is the provisional upper size (rule F8). Waits for running reconfigurations.
+   * `limits`: for each index the end, within the chunk, up to which room is asked for; the whole chunk up to
+   * `sizeLimit` when it is missing. The answer says for each location up to where may be written: more than
+   * was asked for where the file has these bytes already. Asked again with more while writing goes on.
    */
   'intent.grant': method(
     Type.Object({
@@ -261,8 +265,9 @@ export const leaseMethods = {
       lease: UInt,
       indexes: Type.Array(UInt, { minItems: 1, maxItems: 64 }),
       sizeLimit: UInt,
+      limits: Type.Optional(Type.Array(UInt, { maxItems: 64 })),
     }),
-    Located,
+    Type.Object({ ...locatedFields, limits: Type.Optional(Type.Array(UInt)) }),
   ),
   /** After flush; the client stopped using them before it asks (rule L7). */
   'intent.clear': method(
