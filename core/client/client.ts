@@ -105,6 +105,7 @@ export class CairnClient implements Client {
       swept: new Set<Swept>(),
       readAhead: { blockCount: 0 },
       eras: { last: 0 },
+      returnIdleLeases: () => this.files.returnIdle(),
       nextSequence: () => ++sequence,
       takeCancelledBytes: (sizeBytes) => {
         if (cancelledBytes + sizeBytes > CANCELLED_BYTES_MAX) return false

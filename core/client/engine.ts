@@ -71,6 +71,8 @@ export interface Engine {
   readonly readAhead: { blockCount: number }
   /** See FileState.era. */
   readonly eras: { last: number }
+  /** Begins to give back leases that nobody uses; false: there are none, nor any on their way. */
+  returnIdleLeases(): boolean
   /** Operations are numbered in the order of their issue. */
   nextSequence(): number
   /** Copies for cancelled writes (bounded); false: no room, the cancel waits. */

@@ -21,6 +21,8 @@ export class Files {
   #closing: number[] = []
   #closeScheduled = false
   #returnsRunning = 0
+  /** Leases that are due to be given back, longest idle first. */
+  #dueReturns: FileState[] = []
 
   constructor(engine: Engine) {
     this.#engine = engine
@@ -195,11 +197,25 @@ export class Files {
   tend(nowMs: number): void {
     let leases = 0
     for (const file of this.#files.values()) if (file.lease.isHeld) leases++
+    const due: FileState[] = []
     for (const file of [...this.#files.values()]) {
       if (this.#engine.holdTimeoutMs > 0) this.#giveUpHeld(file, nowMs)
       if (!file.lease.isHeld) this.#maybeForget(file)
-      else if (!file.lease.isReturning) this.#maybeReturn(file, nowMs, leases > LEASES_MAX)
+      else if (isIdle(file, nowMs, leases > LEASES_MAX)) due.push(file)
     }
+    this.#dueReturns = due
+    this.#startReturns()
+  }
+
+  /** Space is short: every lease without an open handle goes back now, with the space promised to it. */
+  returnIdle(): boolean {
+    if (this.#dueReturns.length === 0) {
+      const isClosed = (file: FileState): boolean =>
+        file.lease.isHeld && !file.lease.isReturning && file.handleCount === 0 && !file.isBusy
+      this.#dueReturns = [...this.#files.values()].filter(isClosed)
+      this.#startReturns()
+    }
+    return this.#returnsRunning > 0
   }
 
   #giveUpHeld(file: FileState, nowMs: number): void {
@@ -210,17 +226,19 @@ export class Files {
     }
   }
 
-  #maybeReturn(file: FileState, nowMs: number, crowded: boolean): void {
-    if (this.#returnsRunning >= LEASE_RETURNS_IN_PARALLEL_MAX || file.isBusy) return
-    const idleMs = file.handleCount === 0 || crowded ? LEASE_IDLE_CLOSED_MS : LEASE_IDLE_MS
-    if (nowMs - file.lastWriteMs < idleMs) return
-    if (file.pinned) {
+  #startReturns(): void {
+    while (this.#returnsRunning < LEASE_RETURNS_IN_PARALLEL_MAX) {
+      const file = this.#dueReturns.shift()
+      if (file === undefined) return
+      if (file.isBusy || !file.lease.isHeld || file.lease.isReturning) continue
+      if (!file.pinned) {
+        this.#run(file, file.lease.giveBack())
+        continue
+      }
       // The lease stays; its intents need not (they make a take-over expensive).
       const idle = [...file.writers.values()].filter((writer) => writer.phase === 'active' && !writer.isBusy)
       if (idle.length > 0) this.#run(file, file.intents.surrender(idle))
-      return
     }
-    this.#run(file, file.lease.giveBack())
   }
 
   #run(file: FileState, task: Promise<void>): void {
@@ -233,6 +251,7 @@ export class Files {
       .finally(() => {
         this.#returnsRunning--
         this.#maybeForget(file)
+        this.#startReturns()
       })
   }
 
@@ -251,4 +270,10 @@ export class Files {
     this.#sendCloses()
     if (errors.length > 0) throw errors[0]
   }
+}
+
+function isIdle(file: FileState, nowMs: number, crowded: boolean): boolean {
+  if (file.isBusy || file.lease.isReturning) return false
+  const idleMs = file.handleCount === 0 || crowded ? LEASE_IDLE_CLOSED_MS : LEASE_IDLE_MS
+  return nowMs - file.lastWriteMs >= idleMs
 }

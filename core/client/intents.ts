@@ -143,6 +143,8 @@ export class Intents {
     if (error.retryable || error.code === 'TRY_AGAIN') return this.#again(batch)
     const wanted = batch.filter((writer) => this.#isWanted(writer))
     const only = wanted.length === 1 ? wanted[0] : undefined
+    // Space that is promised to files nobody writes any more comes back first.
+    if (error.code === 'ENOSPC' && this.#host.engine.returnIdleLeases()) return this.#again(batch)
     // Rule A2: refusal is said here. One chunk too many must not fail the others, nor what is asked for ahead
     // the writes that would fit.
     if (only === undefined) for (const writer of wanted) this.#grant([writer])

@@ -59,7 +59,8 @@ export const LOCATIONS_PER_FILE_MAX = 16_384
 export const LEASE_IDLE_MS = 5000
 /** The same when no handle is open any more. */
 export const LEASE_IDLE_CLOSED_MS = 1000
-export const LEASE_RETURNS_IN_PARALLEL_MAX = 16
+/** Each costs syncs on all members and three commits; together they share the commits. */
+export const LEASE_RETURNS_IN_PARALLEL_MAX = 64
 /** Leases held; above it idle ones are returned at once. */
 export const LEASES_MAX = 4096
 
