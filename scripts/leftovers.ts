@@ -68,18 +68,12 @@ export async function collectProcesses(marker: string): Promise<Leftover[]> {
   return leftovers
 }
 
-/** The directories on which something is mounted now, innermost last. */
-export function mountPoints(): string[] {
-  return readFileSync('/proc/self/mounts', 'utf8')
+/** Unmounts whatever is mounted below `directory`, and returns it. Mounts of others are none of its business. */
+export function collectMounts(directory: string): string[] {
+  const mounts = readFileSync('/proc/self/mounts', 'utf8')
     .split('\n')
-    .filter((line) => line !== '')
     .map((line) => (line.split(' ')[1] ?? '').replaceAll('\\040', ' '))
-}
-
-/** Unmounts whatever was mounted since `before` was taken, and returns it. */
-export function collectMounts(before: string[]): string[] {
-  const known = new Set(before)
-  const added = mountPoints().filter((directory) => !known.has(directory))
-  for (const directory of added.toReversed()) spawnSync('umount', ['-l', directory])
-  return added
+    .filter((mountPoint) => mountPoint.startsWith(`${directory}/`))
+  for (const mountPoint of mounts.toReversed()) spawnSync('umount', ['-l', mountPoint])
+  return mounts
 }

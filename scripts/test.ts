@@ -10,18 +10,11 @@
 
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { globSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
-import { resolve } from 'node:path'
+import { globSync, mkdtempSync, rmSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
 import { performance } from 'node:perf_hooks'
-import {
-  collectMounts,
-  collectProcesses,
-  killProcesses,
-  type Leftover,
-  markerVariable,
-  mountPoints,
-} from './leftovers.ts'
+import { collectMounts, collectProcesses, killProcesses, type Leftover, markerVariable } from './leftovers.ts'
 
 interface FileResult {
   path: string
@@ -79,12 +72,13 @@ interface FileEnd {
 }
 
 /** Runs one file to its end or its time-out, which goes to `complaints`. */
-function spawnFile(path: string, timeoutMs: number, marker: string, complaints: string[]) {
+function spawnFile(path: string, timeoutMs: number, marker: string, temporary: string, complaints: string[]) {
   const environment: NodeJS.ProcessEnv = {
     ...process.env,
     // mkfs, ip and nft live in the latter two, which not every root shell searches.
     PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`,
     [markerVariable]: marker,
+    TMPDIR: temporary,
   }
   // Set by a surrounding test runner, it would turn the output into that runner's protocol.
   delete environment['NODE_TEST_CONTEXT']
@@ -121,19 +115,20 @@ function spawnFile(path: string, timeoutMs: number, marker: string, complaints: 
   })
 }
 
-async function runFile(path: string, timeoutMs: number, isAlone: boolean): Promise<FileResult> {
+async function runFile(path: string, timeoutMs: number): Promise<FileResult> {
   const fileStartedMs = performance.now()
   const marker = randomUUID()
   const complaints: string[] = []
-  const mountsBefore = mountPoints()
-  const { output, exitCode, leftovers } = await spawnFile(path, timeoutMs, marker, complaints)
+  // What it mounts lies below, so that it can be told from the mounts of everybody else.
+  const temporary = mkdtempSync(join(tmpdir(), 'cairn-test-file-'))
+  const { output, exitCode, leftovers } = await spawnFile(path, timeoutMs, marker, temporary, complaints)
   if (leftovers.length > 0) {
     const commands = leftovers.map((leftover) => leftover.command).join(', ')
     complaints.push(`left processes running, now killed: ${commands}`)
   }
-  // Files that run side by side cannot be told apart by the mount table.
-  const mounts = isAlone ? collectMounts(mountsBefore) : []
+  const mounts = collectMounts(temporary)
   if (mounts.length > 0) complaints.push(`left mounts, now unmounted: ${mounts.join(', ')}`)
+  rmSync(temporary, { recursive: true, force: true })
   return { ...judge(path, output, exitCode, complaints), durationMs: performance.now() - fileStartedMs }
 }
 
@@ -158,7 +153,7 @@ async function runFiles(paths: string[], concurrency: number, timeoutMs: number)
       const complaint = `not run: the limit of ${runLimitMs / 60_000} minutes for all tests was reached`
       const result =
         remainingMs > 0
-          ? await runFile(path, Math.min(timeoutMs, Math.max(remainingMs, 1000)), concurrency === 1)
+          ? await runFile(path, Math.min(timeoutMs, Math.max(remainingMs, 1000)))
           : { path, passed: 0, failed: 1, durationMs: 0, complaints: [complaint], output: '' }
       report(result)
       results.push(result)
