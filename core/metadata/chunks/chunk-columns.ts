@@ -147,6 +147,14 @@ export class ChunkColumns {
     return members
   }
 
+  hasMember(slot: number, server: number): boolean {
+    if (this.chunkAt(slot) === 0) return false
+    const count = Math.min(this.#memberCount[slot] ?? 0, INLINE_MEMBER_COUNT)
+    const first = slot * INLINE_MEMBER_COUNT
+    for (let node = first; node < first + count; node++) if (this.#memberServer[node] === server) return true
+    return this.#overflowSlots.get(server)?.has(slot) === true
+  }
+
   setMembers(slot: number, members: readonly ChunkMember[]): void {
     const before = Math.min(this.#memberCount[slot] ?? 0, INLINE_MEMBER_COUNT)
     for (let k = 0; k < before; k++) this.#unlink(slot * INLINE_MEMBER_COUNT + k)

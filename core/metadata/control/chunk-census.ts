@@ -39,7 +39,7 @@ export interface CensusParts {
   readonly joins: Joins
   readonly waiters: ChunkWaiters
   /** Replicas whose state could not be read. */
-  readonly isVoid: (chunk: number) => boolean
+  readonly isVoid: (row: ChunkRow) => boolean
   readonly look: (chunk: number) => void
 }
 
@@ -137,7 +137,7 @@ export class ChunkCensus {
       else if (state === 'inactive') silent += 1
     }
     if (active === 0) return 'offline'
-    if (this.#parts.isVoid(row.chunk)) return 'void'
+    if (this.#parts.isVoid(row)) return 'void'
     if (active < replicasMinimum) return 'blocked'
     if (active >= replicasNormal) return 'healthy'
     if (active + silent >= replicasNormal) return 'standby'

@@ -1,6 +1,6 @@
 /**
  * Replicas whose state a server cannot read. They cannot re-join: they are condemned and an empty replica takes
- * their place. Soft and bounded; a new master learns of them when they fail again.
+ * their place. Soft and bounded; a new master learns of them from the reports.
  */
 import { condemnedKey } from '../state/state.ts'
 
@@ -8,6 +8,10 @@ const COUNT_MAX = 100_000
 
 export class DamagedReplicas {
   readonly #keys = new Set<string>()
+
+  get isEmpty(): boolean {
+    return this.#keys.size === 0
+  }
 
   add(chunk: number, server: number): void {
     if (this.#keys.size < COUNT_MAX) this.#keys.add(condemnedKey(chunk, server))

@@ -14,6 +14,7 @@ import type { EpochDriver } from './epoch-driver.ts'
 import type { EventRecorder } from './event-recorder.ts'
 import type { Joins } from './joins.ts'
 import type { Master } from './master.ts'
+import { ServerScans } from './server-scans.ts'
 import type { ServersView } from './servers-view.ts'
 import type { Troubles } from './troubles.ts'
 
@@ -22,6 +23,8 @@ export type Urgency = 'first' | 'urgent' | 'later'
 
 const CHUNKS_PER_TURN_MAX = 64
 const QUEUED_COUNT_MAX = 200_000
+/** A scan of a server goes on when fewer wait. */
+const SCANNED_COUNT_MAX = 50_000
 const DELAYED_COUNT_MAX = 100_000
 const TICK_MS = 250
 /** Room a joiner must find: chunks are sparse, so this is no more than a plausible minimum. */
@@ -41,6 +44,7 @@ export interface RecoveryParts {
 
 export class Recovery {
   readonly #parts: RecoveryParts
+  readonly #scans: ServerScans
   readonly #queues: Record<Urgency, Set<number>> = { first: new Set(), urgent: new Set(), later: new Set() }
   /** Chunks whose pending epoch must be replaced if it can be. */
   readonly #supersede = new Set<number>()
@@ -57,7 +61,15 @@ export class Recovery {
 
   constructor(parts: RecoveryParts) {
     this.#parts = parts
-    parts.master.every(TICK_MS, () => this.#tick())
+    const { master } = parts
+    this.#scans = new ServerScans({
+      chunks: master.state.chunks,
+      leases: () => [...master.state.leases.keys()],
+      defer: (callback) => master.defer(callback),
+      isFull: () => this.#queues.later.size > SCANNED_COUNT_MAX,
+      look: (chunk, urgency) => void this.look(chunk, urgency),
+    })
+    master.every(TICK_MS, () => this.#tick())
   }
 
   /** Chunks that wait for a decision or for room to be copied. */
@@ -115,16 +127,7 @@ export class Recovery {
 
   /** A server came, went or changed. Writers first. */
   serverChanged(server: number): void {
-    const { state } = this.#parts.master
-    for (const lease of state.leases.keys()) {
-      for (const chunk of state.chunks.chunksWithIntent(lease)) {
-        const row = state.chunks.get(chunk)
-        if (row?.members.some((member) => member.server === server) === true) this.look(chunk, 'urgent')
-      }
-    }
-    for (const chunk of state.chunks.dirtyDeadChunks()) this.look(chunk, 'urgent')
-    for (const chunk of state.chunks.pendingChunks()) this.look(chunk, 'urgent')
-    for (const chunk of state.chunks.chunksOn(server)) if (!this.look(chunk, 'later')) return
+    this.#scans.start(server)
   }
 
   /** A join ended: another chunk may have its place. */
@@ -142,8 +145,9 @@ export class Recovery {
       this.#delayed.delete(chunk)
       this.look(chunk, 'later')
     }
+    this.#scans.resume()
     if (this.#starved.size > 0) this.roomForJoins()
-    else if (this.queuedCount === 0) this.#parts.joins.maybeComplete()
+    else if (this.queuedCount === 0 && !this.#scans.isRunning) this.#parts.joins.maybeComplete()
   }
 
   #schedule(): void {

@@ -98,7 +98,7 @@ export class ReplicationControl {
       view,
       joins,
       waiters,
-      isVoid: (chunk) => reports.isVoid(chunk),
+      isVoid: (row) => reports.isVoid(row),
       look: (chunk) => void recovery.look(chunk, 'later'),
     })
     this.registry = new ServerRegistry({

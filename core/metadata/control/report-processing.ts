@@ -41,12 +41,11 @@ export class ReportProcessing {
     this.#parts = parts
   }
 
-  isVoid(chunk: number): boolean {
+  /** A replica that the quorum counts on is missing or cannot be read. */
+  isVoid(row: ChunkRow): boolean {
     const { troubles, damaged } = this.#parts
-    for (const [server, kind] of troubles.failedOf(chunk)) {
-      if (kind === 'lost' || damaged.has(chunk, server)) return true
-    }
-    return false
+    for (const kind of troubles.failedOf(row.chunk).values()) if (kind === 'lost') return true
+    return !damaged.isEmpty && row.members.some(({ server }) => damaged.has(row.chunk, server))
   }
 
   /** One page of the report. Answers with the replicas that need a promotion once orders may be sent. */
@@ -111,6 +110,9 @@ export class ReportProcessing {
     const { server } = connection
     // Rule G1: newer than anything committed: never touched.
     if (replica.version > committedVersion(row)) return garbage.alarm(server, chunk, replica.version)
+    // A former replica, too: it cannot re-join, and its place is needed (void, until it is made anew).
+    if (replica.damaged) damaged.add(chunk, server)
+    else damaged.delete(chunk, server)
     if (!isMember(row, server)) {
       const isCondemned = master.state.condemned.has(condemnedKey(chunk, server))
       const isListed = row.former.some((entry) => entry.server === server)
@@ -118,11 +120,7 @@ export class ReportProcessing {
       recovery.look(chunk, row.intentLease === 0 ? 'later' : 'urgent')
       return
     }
-    if (!replica.damaged) damaged.delete(chunk, server)
-    else {
-      damaged.add(chunk, server)
-      return recovery.memberFailed(chunk, server, 'exists', 'urgent')
-    }
+    if (replica.damaged) return recovery.memberFailed(chunk, server, 'exists', 'urgent')
     if (replica.unclean) {
       troubles.addUnclean(chunk, server)
       return recovery.memberUnclean(chunk)

@@ -337,6 +337,43 @@ test('a replica that cannot be read is deleted and made anew on the same server,
   assert.notEqual(server.replicas.get(chunk), replica)
 })
 
+test('a void replica is known after a restart of the metadata server: the report says so', async () => {
+  const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
+  const session = await scene.session('client')
+  const { inode, lease, chunk } = await writtenFile(session)
+  await session.call('intent.clear', { inode, lease, chunks: [chunk] })
+  await session.mutate('lease.release', { inode, lease })
+  const [server, second, third] = scene.chunkServers
+  assert.ok(server !== undefined)
+  // It leaves the chunk while it is away, and comes back unreadable, to a master that knows nothing.
+  server.crash()
+  const again = await session.lease(inode)
+  await session.insist(() =>
+    session.call('intent.grant', { inode, lease: again, indexes: [0], sizeLimit: MIB }),
+  )
+  await scene.until(() => scene.inSync(chunk).length === 2)
+  scene.crashMetadataServer()
+  const replica = server.replicas.get(chunk)
+  assert.ok(replica !== undefined)
+  replica.damaged = true
+  const persisted = server.ordersOf('replica.persist').length
+  await scene.startMetadataServer()
+  server.start()
+  await scene.until(() => scene.inSync(chunk).length === 3)
+  assert.notEqual(server.replicas.get(chunk), replica, 'condemned and made anew, not asked in vain')
+  assert.equal(server.ordersOf('replica.persist').length, persisted)
+  // The last in-sync member: nothing can be done, and it stays said.
+  second?.crash()
+  third?.crash()
+  const left = server.replicas.get(chunk)
+  assert.ok(left !== undefined)
+  scene.crashMetadataServer()
+  left.damaged = true
+  await scene.startMetadataServer()
+  await scene.clock.advance(10_000)
+  assert.equal(scene.mds.control.census.counts.void, 1)
+})
+
 test('bad pages are repaired from the others; the replica stays (rule R1)', async () => {
   const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
   const session = await scene.session('client')
