@@ -4,7 +4,7 @@
  */
 import type { CairnError } from '../base/errors.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION } from '../base/units.ts'
-import { crc32c, fillPageChecksums } from '../wire/checksum.ts'
+import { crc32c } from '../wire/checksum.ts'
 import type { WireCode } from '../wire/codes.ts'
 import { DataFlag, PAGE_RECORD_BYTES } from '../wire/data.ts'
 import { pagePosition } from './chunk-layout.ts'
@@ -132,12 +132,29 @@ export class ReadOperation extends VerifiedRead {
     }
     const begin = offset - this.firstPage * PAGE_SIZE_BYTES
     const payload = buffer.length === length ? buffer : buffer.subarray(begin, begin + length)
-    const count = fillPageChecksums(payload, offset, this.#table)
+    const count = this.#fillTable(payload)
     this.buffer = null
     this.store.counters.readOperations++
     this.store.counters.readBytes += length
     const table = count === TABLE_COUNT_MAX ? this.#table : this.#table.subarray(0, count)
     this.answerWith('', 0, offset, length, table, payload)
+  }
+
+  /** A page that leaves whole was verified against its record just now: the record's checksum is that of the bytes. */
+  #fillTable(payload: Buffer): number {
+    const { offset, length } = this.request
+    for (let page = this.firstPage; page <= this.lastPage; page++) {
+      const records = this.recordsOf(page)
+      const index = page % PAGES_PER_REGION
+      const begin = Math.max(offset, page * PAGE_SIZE_BYTES)
+      const end = Math.min(offset + length, (page + 1) * PAGE_SIZE_BYTES)
+      const isVerified = this.store.checksums && records.states[index] === PageState.data
+      this.#table[page - this.firstPage] =
+        isVerified && end - begin === PAGE_SIZE_BYTES
+          ? records.contentChecksum(index)
+          : crc32c(payload.subarray(begin - offset, end - offset))
+    }
+    return this.lastPage - this.firstPage + 1
   }
 
   protected recycle(): void {
