@@ -64,6 +64,7 @@ export class ChunkCreator {
     lease: number,
     indexes: readonly number[],
     limitOf: (index: number) => number,
+    onProposed: (chunks: readonly number[]) => void,
   ): Promise<number[]> {
     const { master } = this.#parts
     if (this.#creating.size + indexes.length > CREATING_COUNT_MAX) {
@@ -77,7 +78,9 @@ export class ChunkCreator {
       await this.#place(file, placement, lease, wanted)
       const chunks = wanted.map(({ chunk, index, members }) => ({ chunk, index, members }))
       const command = { type: 'chunk.create' as const, lease, inode: file.inode, chunks }
-      const { created } = valueOf(await master.log.propose(command)) as { created: number[] }
+      const proposed = master.log.propose(command)
+      onProposed(chunks.map(({ chunk }) => chunk))
+      const { created } = valueOf(await proposed) as { created: number[] }
       this.#settle(wanted, new Set(created))
       return created
     } catch (error) {

@@ -79,10 +79,15 @@ export class IntentService {
     const limitOf = limitsOf(params)
     await this.#prepare(locations.chunksAt(file, indexes))
     this.#reserve(file, locations.chunksAt(file, indexes), limitOf)
-    await this.#createMissing(file, lease, indexes, limitOf)
+    const propose = (chunks: number[]) =>
+      master.log.propose({ type: 'intent.grant', lease, inode, chunks, sizeLimit })
+    let proposed: ReturnType<typeof propose> | null = null
+    await this.#createMissing(file, lease, indexes, limitOf, (created) => {
+      // Right behind the creation, so that one commit carries both; it is applied to what exists then.
+      proposed = propose([...locations.chunksAt(file, indexes), ...created])
+    })
     const chunks = locations.chunksAt(file, indexes)
-    const command = { type: 'intent.grant' as const, lease, inode, chunks, sizeLimit }
-    const { granted } = valueOf(await master.log.propose(command))
+    const { granted } = valueOf(await (proposed ?? propose(chunks)))
     if (granted.length < chunks.length || chunks.length < indexes.length) {
       this.#refuseRest(lease, inode, new Set(granted), chunks)
     }
@@ -181,6 +186,7 @@ export class IntentService {
     lease: number,
     indexes: readonly number[],
     limitOf: LimitOf,
+    onProposed: (chunks: readonly number[]) => void,
   ): Promise<void> {
     const { master, creator } = this.#parts
     const missing = indexes.filter((index) => file.chunks?.has(index) !== true)
@@ -189,12 +195,12 @@ export class IntentService {
     const running = keys.map((key) => this.#creating.get(key)).filter((entry) => entry !== undefined)
     if (running.length > 0) {
       await Promise.allSettled(running)
-      return await this.#createMissing(file, lease, indexes, limitOf)
+      return await this.#createMissing(file, lease, indexes, limitOf, onProposed)
     }
     if (master.state.chunks.intentCount(lease) + missing.length > LEASE_INTENT_COUNT_MAX) {
       throw wireError('OVERLOADED', 'the lease has too many intents: give some back first')
     }
-    const creating = creator.create(file, lease, missing, limitOf)
+    const creating = creator.create(file, lease, missing, limitOf, onProposed)
     for (const key of keys) this.#creating.set(key, creating)
     try {
       await creating
