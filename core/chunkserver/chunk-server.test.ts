@@ -235,7 +235,7 @@ test('register, create, write, flush, join over sockets, report, restart', async
   const again = await startAt(disk.root, port)
   await until('registered again', () => master.servers.get(firstId)?.reported === true)
   assert.deepEqual(master.known(firstId).replicas, [
-    { chunk: 9, version: 1, role: 'in-sync', lease: 5, unclean: false, damaged: false },
+    { chunk: 9, version: 1, role: 'in-sync', lease: 5, unclean: false, crashed: false, damaged: false },
   ])
   assert.equal(master.known(firstId).registration.uncleanStop, 'none')
   assert.ok((again.store?.incarnation ?? 0) > incarnation)

@@ -141,7 +141,7 @@ export class Joiner {
       await syncReplica(this.#store, replica)
       if (join.aborted) return
       await commitState(this.#store, replica, (state) => {
-        state.flags &= ~(StateFlag.unclean | StateFlag.failed)
+        state.flags &= ~(StateFlag.unclean | StateFlag.crashed | StateFlag.failed)
       })
       if (join.aborted) return
       replica.joinPending = false
@@ -200,8 +200,10 @@ export class Joiner {
       if (replica.isGood(page)) continue
       const state = records.states[index]
       // rule P3: equal stamp and CRC. Bad pages are never equal.
+      // A source whose page has gone bad still says what it was: a copy of that must not be given up (J2, J7).
+      const sameState = state === theirs.state || (state === PageState.data && theirs.state === PageState.bad)
       const same =
-        state === theirs.state &&
+        sameState &&
         state !== PageState.bad &&
         records.stamps[index] === theirs.stamp &&
         (state !== PageState.data || records.contentChecksum(index) === theirs.checksum)

@@ -156,6 +156,7 @@ export async function applyPages(
   const last = images.at(-1)
   if (first === undefined || last === undefined) return 0
   return withPages(replica, Hold.write, first.page, last.page, async () => {
+    if (store.closing) throw new CairnError('STARTING', 'the store is being closed', { retryable: true })
     // rule A2: the reserve is not for this
     if (store.isFull) throw new CairnError('DISK_FULL', 'the disk is full')
     await markOpen(store, replica, first.page, last.page)

@@ -23,7 +23,7 @@ import {
 } from './page-tasks.ts'
 import { encodePageRecord } from './read-operations.ts'
 import { PageState } from './region-records.ts'
-import { commitState } from './replica-control.ts'
+import { commitState, exclusively } from './replica-control.ts'
 import type { Replica } from './replica.ts'
 import { StateFlag } from './replica-state.ts'
 
@@ -58,26 +58,24 @@ export class Repairer {
     peers: readonly SourceAddress[],
   ): Promise<{ writtenEnd: number; adoptedPages: number }> {
     const replica = this.#replica(chunk, version)
+    const dead = new Set<SourceAddress>()
     let adoptedPages = 0
     for (let region = 0; region < REGIONS_PER_CHUNK; region++) {
       if (!hasRegionBit(replica.state.openLow, replica.state.openHigh, region)) continue
       for (const page of await this.#badPages(replica, region)) {
-        const found = await this.#find(chunk, version, page, peers)
+        const found = await this.#find(chunk, version, page, peers, dead)
         try {
-          if (found.image !== null) await applyPages(this.#store, replica, [found.image], isStillBad)
-          else if (await this.#adopt(replica, page)) adoptedPages++
+          if (found.image !== null) await this.#apply(replica, version, found.image)
+          // rule P1: adopted only when no member has it; one that did not answer may (its good copy would go)
+          else if (!found.definite) throw wireError('TRY_AGAIN', 'a member that may have the page is silent')
+          else if (await this.#adopt(replica, version, page)) adoptedPages++
         } finally {
           found.release()
         }
       }
     }
     await syncReplica(this.#store, replica)
-    await commitState(this.#store, replica, (state) => {
-      state.flags &= ~(StateFlag.unclean | StateFlag.failed)
-    })
-    replica.joinPending = false
-    replica.rewrite = false
-    replica.good = null
+    await this.#healed(replica, version)
     if (adoptedPages > 0) this.#store.logger.warn('adopted pages after a crash', { chunk, adoptedPages })
     return { writtenEnd: await this.#writtenEnd(replica), adoptedPages }
   }
@@ -90,6 +88,7 @@ export class Repairer {
     sources: readonly SourceAddress[],
   ): Promise<{ repaired: number; lost: number }> {
     const replica = this.#replica(chunk, version)
+    const dead = new Set<SourceAddress>()
     let repaired = 0
     let lost = 0
     for (const page of pages) {
@@ -98,10 +97,10 @@ export class Repairer {
         repaired++
         continue
       }
-      const found = await this.#find(chunk, version, page, sources)
+      const found = await this.#find(chunk, version, page, sources, dead)
       try {
         const image = found.image ?? (found.definite ? lostPage(page, version) : null)
-        if (image === null || (await applyPages(this.#store, replica, [image], isStillBad)) === 0) continue
+        if (image === null || (await this.#apply(replica, version, image)) === 0) continue
         if (image.state === PageState.lost) lost++
         else repaired++
       } finally {
@@ -155,6 +154,32 @@ export class Repairer {
     return replica
   }
 
+  /** Rule E6: what was fetched for one epoch is dropped when another has begun: its pages may be older. */
+  #apply(replica: Replica, version: number, image: PageImage): Promise<number> {
+    return applyPages(
+      this.#store,
+      replica,
+      [image],
+      (page, records, index) => replica.state.version === version && isStillBad(page, records, index),
+    )
+  }
+
+  /**
+   * Alone on the replica: a heal that took so long that the epoch was superseded must not end the join that
+   * the next epoch began (rules E6, J4).
+   */
+  #healed(replica: Replica, version: number): Promise<void> {
+    return exclusively(replica, async () => {
+      if (replica.state.version !== version) throw wireError('WRONG_VERSION', 'the epoch has changed')
+      await commitState(this.#store, replica, (state) => {
+        state.flags &= ~(StateFlag.unclean | StateFlag.crashed | StateFlag.failed)
+      })
+      replica.joinPending = false
+      replica.rewrite = false
+      replica.good = null
+    })
+  }
+
   #badPages(replica: Replica, region: number): Promise<number[]> {
     const first = region * PAGES_PER_REGION
     return withPages(replica, Hold.read, first, first + PAGES_PER_REGION - 1, async () => {
@@ -173,10 +198,16 @@ export class Repairer {
     version: number,
     page: number,
     sources: readonly SourceAddress[],
+    /** Did not answer for an earlier page of the same order: not waited for again. */
+    dead: Set<SourceAddress>,
   ): Promise<Found> {
     let best: PulledPages | null = null
     let definite = true
     for (const address of sources) {
+      if (dead.has(address)) {
+        definite = false
+        continue
+      }
       try {
         const source = await this.#open(address)
         const pulled = await source.pull(chunk, version, page, 1)
@@ -189,17 +220,19 @@ export class Repairer {
         } else pulled.release()
       } catch {
         definite = false
+        dead.add(address)
       }
     }
     return { image: best?.images[0] ?? null, definite, release: () => best?.release() }
   }
 
   /** Rule P1: what the disk holds becomes the content, under a new stamp. */
-  #adopt(replica: Replica, page: number): Promise<boolean> {
+  #adopt(replica: Replica, version: number, page: number): Promise<boolean> {
     return withPages(replica, Hold.write, page, page, async () => {
       const records = await loadRegion(this.#store, replica, Math.floor(page / PAGES_PER_REGION))
       const index = page % PAGES_PER_REGION
-      if (records.states[index] !== PageState.bad) return false
+      if (replica.state.version !== version || records.states[index] !== PageState.bad) return false
+      if (this.#store.closing) throw wireError('STARTING', 'the store is being closed')
       const content = Buffer.alloc(PAGE_SIZE_BYTES)
       await readData(this.#store, replica, pagePosition(page), content)
       records.set(index, PageState.data, replica.state.version, crc32c(content))

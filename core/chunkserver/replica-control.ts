@@ -35,9 +35,13 @@ export function exclusively<T>(replica: Replica, work: () => Promise<T>): Promis
     const operation = new Exclusive(() => {
       void work()
         .then(resolve, reject)
-        .finally(() => replica.queue.finish(operation))
+        .finally(() => {
+          replica.barrierCount--
+          replica.queue.finish(operation)
+        })
     })
-    // those that wait for a page to be pulled would be waited for in vain
+    // those that wait for a page to be pulled would be waited for in vain; so would those that begin to
+    replica.barrierCount++
     for (const waiter of [...(replica.baseWaiters ?? [])]) waiter.discard()
     replica.queue.submit(operation)
   })
@@ -140,6 +144,10 @@ export class ReplicaControl {
     if ((replica.failure !== null || replica.rewrite) && order.role === Roles.inSync) {
       return { version: replica.state.version, code: 'DISK_FAILED' }
     }
+    // rule B1: nobody has looked at it since it stopped: only a join or a heal says that it is good
+    if (replica.isUnclean && order.role === Roles.inSync) {
+      return { version: replica.state.version, code: 'NOT_IN_SYNC' }
+    }
     if (rises) this.onEpochChange(replica)
     const isVoid = replica.damage !== ''
     if (isVoid && !rises) return { version: replica.state.version, code: 'DISK_FAILED' }
@@ -155,8 +163,6 @@ export class ReplicaControl {
       }
       if (rises) state.role = order.role
       state.lease = Math.max(state.lease, order.lease)
-      // the quorum looked at the unclean report and keeps the replica in sync: pages are verified on use
-      if (order.role === Roles.inSync && state.role === Roles.inSync) state.flags &= ~StateFlag.unclean
     })
     if (rises || (replica.state.role === Roles.inSync && !replica.isUnclean)) {
       replica.joinPending = replica.state.role !== Roles.inSync
@@ -265,6 +271,7 @@ export function reportOf(replica: Replica): ReplicaReport {
     role: roleName(replica.state.role),
     lease: replica.state.lease,
     unclean: replica.isUnclean || replica.failure !== null,
+    crashed: (replica.state.flags & (StateFlag.crashed | StateFlag.failed)) !== 0,
     damaged: replica.damage !== '',
   }
 }

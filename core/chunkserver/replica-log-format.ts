@@ -115,11 +115,12 @@ export function readLog(bytes: Buffer): LogReading {
   const begin = bytes.length >= LOG_RECORD_BYTES ? decodeLogRecord(bytes, 0, 0) : null
   if (begin === null || begin.type !== LogRecord.begin) return reading
   reading.generation = begin.generation
+  reading.lastSequence = begin.sequence
   let last = begin
   let firstBadAt = Number.POSITIVE_INFINITY
   for (let at = LOG_RECORD_BYTES; at + LOG_RECORD_BYTES <= bytes.length; at += LOG_RECORD_BYTES) {
     const record = decodeLogRecord(bytes, at, at)
-    if (record !== null && record.generation === begin.generation) last = record
+    if (record !== null && follows(record, last)) last = record
     else if (firstBadAt === Number.POSITIVE_INFINITY) firstBadAt = at
   }
   const lastBatchAt = last.address - LOG_RECORD_BYTES * ((last.sequence - last.batch) % 0x100000000)
@@ -127,12 +128,20 @@ export function readLog(bytes: Buffer): LogReading {
   const end = reading.damaged
     ? last.address + LOG_RECORD_BYTES
     : Math.min(firstBadAt, last.address + LOG_RECORD_BYTES)
-  for (let at = 0; at < end; at += LOG_RECORD_BYTES) {
+  let applied = begin
+  for (let at = LOG_RECORD_BYTES; at < end; at += LOG_RECORD_BYTES) {
     const record = decodeLogRecord(bytes, at, at)
-    if (record !== null && record.generation === begin.generation) applyRecord(reading, record)
+    if (record === null || !follows(record, applied)) continue
+    applied = record
+    applyRecord(reading, record)
   }
   reading.end = end
   return reading
+}
+
+/** Behind the last record lies what a batch left that failed on a full disk: its numbers are lower. */
+function follows(record: DecodedRecord, before: DecodedRecord): boolean {
+  return record.generation === before.generation && record.sequence > before.sequence
 }
 
 function applyRecord(reading: LogReading, record: DecodedRecord): void {

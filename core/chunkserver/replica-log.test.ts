@@ -158,3 +158,20 @@ test('a full disk fails the batch and later ones succeed; an I/O error ends the 
   assert.deepEqual([loaded.states.get(1)?.version, loaded.states.get(2)?.version], [1, 2])
   assert.equal(loaded.states.has(4), false)
 })
+
+test('what a batch that failed on a full disk left behind the next one is not read (rule E2)', async () => {
+  const rig = await makeLog(7)
+  await rig.clock.settled(append(rig, 1, stateOf(5)))
+  const name = currentFile(rig.disk)
+  const good = rig.disk.contents(name).length
+  // the whole batch is in the file, its sync says that there was no room
+  rig.disk.faults.failSyncsFull = 1
+  const failed = [append(rig, 2, stateOf(1)), append(rig, 1, stateOf(6)), append(rig, 1, stateOf(7))]
+  assert.deepEqual(await rig.clock.settled(Promise.all(failed)), [false, false, false])
+  assert.equal(await rig.clock.settled(append(rig, 1, stateOf(9))), true)
+  assert.ok(rig.disk.contents(name).length > good + LOG_RECORD_BYTES, 'something is left behind it')
+  rig.disk.crashProcess()
+  const loaded = await new ReplicaLog(rig.disk, rig.clock).load()
+  assert.equal(loaded.states.get(1)?.version, 9)
+  assert.equal(loaded.damaged, false)
+})

@@ -152,6 +152,7 @@ export class ReplicaLog {
   }
 
   close(): void {
+    this.#failure ??= new CairnError('DISK_FAILED', 'the store is closed')
     this.#file?.close()
     this.#file = null
   }
@@ -254,9 +255,13 @@ export class ReplicaLog {
       if (writer.full) await writer.flush()
     }
     writer.add(LogRecord.end, count, null)
-    await writer.flush()
-    await syncFile(file)
-    await syncDirectory(this.#disk, '.')
+    try {
+      await writer.flush()
+      await syncFile(file)
+      await syncDirectory(this.#disk, '.')
+    } catch (error) {
+      await this.#discard(file, error)
+    }
     this.#file = file
     this.#fileIndex = target
     this.#generation++
@@ -265,6 +270,20 @@ export class ReplicaLog {
     this.#sequence = writer.sequence
     old?.close()
     await this.#empty(LOG_NAMES[1 - target] ?? '')
+  }
+
+  /** A snapshot that is complete by accident must not be found beside the file that goes on. */
+  async #discard(file: DiskFile, cause: unknown): Promise<never> {
+    try {
+      file.truncate(0)
+      await syncFile(file)
+      file.close()
+    } catch (error) {
+      throw new CairnError('DISK_IO', 'a failed snapshot of the replica log cannot be emptied', {
+        cause: error,
+      })
+    }
+    throw cause
   }
 
   async #empty(name: string): Promise<void> {

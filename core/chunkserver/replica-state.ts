@@ -21,6 +21,8 @@ export const StateFlag = {
   unclean: 2,
   /** A write or sync failed: what reads back may never have reached the disk (rule F7). */
   failed: 4,
+  /** Unclean since a host crash: acknowledged writes may be missing, which no checksum shows (rule J3). */
+  crashed: 8,
 } as const
 
 export class ReplicaState {

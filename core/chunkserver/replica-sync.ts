@@ -9,7 +9,7 @@ import { CairnError } from '../base/errors.ts'
 import type { BufferPool } from '../base/buffer-pool.ts'
 import { REGIONS_PER_CHUNK } from '../base/units.ts'
 import type { Disk } from '../platform/disk.ts'
-import { chunkDirectory, encodeHeader, regionSlotPosition, SLOT_BYTES } from './chunk-layout.ts'
+import { chunkDirectory, encodeHeader, hasRegionBit, regionSlotPosition, SLOT_BYTES } from './chunk-layout.ts'
 import type { StoreCounters } from './counters.ts'
 import type { LogWaiter, ReplicaLog } from './replica-log.ts'
 import type { Replica } from './replica.ts'
@@ -174,10 +174,12 @@ export class ReplicaSync implements LogWaiter {
       replica.dirtyRegionCount--
       this.#host.onCleaned(0, 1)
       const bit = 1 << (this.#region & 31)
-      if (this.#region < 32) replica.header.presentLow |= bit
-      else replica.header.presentHigh |= bit
+      const { header } = replica
+      // after a crash the records may be there without their bit
+      if (!hasRegionBit(header.presentLow, header.presentHigh, this.#region)) this.#headerChanged = true
+      if (this.#region < 32) header.presentLow |= bit
+      else header.presentHigh |= bit
       const position = regionSlotPosition(this.#region, records.sequence % 2)
-      if (records.sequence === 1) this.#headerChanged = true
       this.#region++
       replica.file?.write(this.#vector, position, this.#writeNext)
       return

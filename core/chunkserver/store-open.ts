@@ -113,7 +113,9 @@ export async function openStore(options: OpenStoreOptions): Promise<ChunkStore> 
     },
     *states() {
       for (const replica of replicas.values()) {
-        if (replica.state.version > 0 && !replica.deleted) yield [replica.chunk, replica.logged] as const
+        // `logged`, not `state`: the record of a creation may be durable in the file that is left behind here
+        // while nobody was told yet
+        if (replica.logged.version > 0 && !replica.deleted) yield [replica.chunk, replica.logged] as const
       }
     },
   })
@@ -194,6 +196,7 @@ function markUnclean(replicas: Map<number, Replica>, files: Set<number>, kind: U
     // a replica made ahead that was never written has nothing that a dead process could have lost
     const untouched = kind === 'process' && !replica.isWritten && !files.has(replica.chunk)
     if (kind !== 'none' && state.isOpen && !untouched) state.flags |= StateFlag.unclean
+    if (kind === 'host' && state.isOpen) state.flags |= StateFlag.crashed
     if (!replica.isUnclean) continue
     replica.unverifiedLow = state.openLow
     replica.unverifiedHigh = state.openHigh
@@ -226,7 +229,7 @@ function handleOrphans(
   }
 }
 
-/** Stops cleanly: everything synced, and the superblock says so. Replicas that fail stay unclean. */
+/** Stops cleanly: everything synced, and only then the superblock says so. Replicas that fail stay unclean. */
 export async function closeStore(store: ChunkStore): Promise<void> {
   store.writeBack.stop()
   store.closing = true
@@ -237,8 +240,11 @@ export async function closeStore(store: ChunkStore): Promise<void> {
       (replica) => new Promise<void>((resolve) => store.sync(replica, { onSynced: () => resolve() })),
     ),
   )
+  // a sync that began in the background is in no list any more, and may still fail
+  await Promise.all([...store.replicas.values()].map((replica) => store.syncs.idle(replica)))
   await store.log.drained()
-  if (store.failure === null && store.log.failure === null && store.writeBack.dirtyReplicas.length === 0) {
+  const isSynced = [...store.replicas.values()].every((replica) => replica.isSynced)
+  if (store.failure === null && store.log.failure === null && isSynced) {
     const stopped = { ...store.superblock, cleanStop: true, logSequence: store.log.lastSequence }
     await saveSuperblock(store.disk, stopped, store.superblockSequence + 1)
     store.superblock = stopped

@@ -40,6 +40,8 @@ export interface DiskFaults {
   failReads: number
   failWrites: number
   failSyncs: number
+  /** The next so many syncs find no room for what was written (delayed allocation). */
+  failSyncsFull: number
   /** The next so many writes are acknowledged and forgotten, or land one page further. */
   loseWrites: number
   misdirectWrites: number
@@ -63,6 +65,7 @@ export class SimulatedDisk implements Disk {
     failReads: 0,
     failWrites: 0,
     failSyncs: 0,
+    failSyncsFull: 0,
     loseWrites: 0,
     misdirectWrites: 0,
     delayMs: 0,
@@ -304,6 +307,10 @@ export class SimulatedDisk implements Disk {
     if (kind === 'sync' && faults.failSyncs > 0) {
       faults.failSyncs--
       return diskError('DISK_IO', 'sync error')
+    }
+    if (kind === 'sync' && faults.failSyncsFull > 0) {
+      faults.failSyncsFull--
+      return diskError('DISK_NO_SPACE', 'no room for what was written')
     }
     return null
   }
