@@ -105,7 +105,7 @@ export class ReportProcessing {
   }
 
   #known(connection: ServerConnection, row: ChunkRow, replica: ReplicaReport, former: FormerChange[]): void {
-    const { recovery, troubles, garbage, master, damaged } = this.#parts
+    const { recovery, troubles, garbage, master, damaged, events } = this.#parts
     const { chunk } = row
     const { server } = connection
     // Rule G1: newer than anything committed: never touched.
@@ -120,7 +120,11 @@ export class ReportProcessing {
       recovery.look(chunk, row.intentLease === 0 ? 'later' : 'urgent')
       return
     }
-    if (replica.damaged) return recovery.memberFailed(chunk, server, 'exists', 'urgent')
+    if (replica.damaged) {
+      const message = `CS#${server} has reported hard error on chunk ${chunk} of inode ${row.inode}: its file is gone or its state is unreadable`
+      events.record('CS', 'warn', 'REPLICA_DAMAGED', message, `${server} damaged`)
+      return recovery.memberFailed(chunk, server, 'exists', 'urgent')
+    }
     if (replica.unclean) {
       troubles.addUnclean(chunk, server)
       return recovery.memberUnclean(chunk)
