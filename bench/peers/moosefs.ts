@@ -45,8 +45,9 @@ export class MooseFsPeer implements Peer {
       const list = await this.#inside('mfscli', ['-H', ADDRESS, '-P', '19421', '-SCS', '-s,'])
       return list.split('\n').filter((line) => line.includes(`${ADDRESS},`)).length >= CHUNK_SERVERS
     })
-    await run('mfssetgoal', ['-r', '3', mount])
-    await run('mfssettrashtime', ['-r', '0', mount])
+    // Its tools talk to the master themselves.
+    await this.#inside('mfssetgoal', ['-r', '3', mount])
+    await this.#inside('mfssettrashtime', ['-r', '0', mount])
     await pause(2000)
     return mount
   }
