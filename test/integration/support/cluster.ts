@@ -7,6 +7,8 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { type AdminConnection, connectAdmin } from '../../../core/cli/admin.ts'
+import { EtcDirectory, formatBase, parseAddress } from '../../../core/cli/etc.ts'
 import type { ClusterStatistics } from '../../../core/wire/messages/statistics.ts'
 import type { UpStatus } from '../../../core/node/up/control.ts'
 
@@ -99,6 +101,13 @@ export interface ClusterOptions {
   readonly config?: Readonly<Record<string, string>>
 }
 
+export interface ClusterEvent {
+  readonly id: number
+  readonly code: string
+  readonly message: string
+  readonly severity: string
+}
+
 export class TestCluster {
   readonly directory: string
   readonly #upArguments: string[]
@@ -162,14 +171,38 @@ export class TestCluster {
     })
   }
 
-  async statistics(): Promise<ClusterStatistics> {
-    return JSON.parse(await this.cairn('stat', '--json')) as ClusterStatistics
+  /** As `cairn stat --json`, without starting a program: tests ask often. */
+  statistics(): Promise<ClusterStatistics> {
+    return this.#ask(async (admin) => (await admin.metadata.call('admin.stat', {})) as ClusterStatistics)
   }
 
-  async events(): Promise<{ id: number; code: string; message: string; severity: string }[]> {
-    const text = await this.cairn('get-event', '-n', '10000', '--json')
-    return (JSON.parse(text) as { events: { id: number; code: string; message: string; severity: string }[] })
-      .events
+  /** The last thousand. */
+  events(): Promise<ClusterEvent[]> {
+    return this.#ask(
+      async (admin) => (await admin.metadata.call('admin.events', { after: 0, limit: 1000 })).events,
+    )
+  }
+
+  get metadataServers(): string[] {
+    return new EtcDirectory(path.join(this.directory, 'etc')).bootstrapList('demo').map(formatBase)
+  }
+
+  async #ask<T>(question: (admin: AdminConnection) => Promise<T>): Promise<T> {
+    const admin = await connectAdmin(
+      'demo',
+      this.metadataServers.map((text) => parseAddress(text)),
+    )
+    try {
+      return await question(admin)
+    } finally {
+      await admin.close()
+    }
+  }
+
+  /** The id under which the cluster knows chunk server `number`: it stands in its superblock, once it has one. */
+  serverId(number: number): number {
+    const text = fs.readFileSync(path.join(this.directory, `cs${number}`, 'superblock'), 'latin1')
+    return Math.max(0, ...[...text.matchAll(/"server":(\d+)/g)].map((match) => Number(match[1])))
   }
 
   async processes(): Promise<UpStatus['processes']> {
@@ -185,21 +218,43 @@ export class TestCluster {
     return pid
   }
 
-  /** Names of the chunk servers that hold replicas, those with the most first. */
-  chunkServersWithData(): string[] {
-    const count = (name: string): number => {
-      const top = path.join(this.directory, name, 'chunks')
-      return fs
-        .readdirSync(top)
-        .reduce((sum, directory) => sum + fs.readdirSync(path.join(top, directory)).length, 0)
-    }
-    return fs
-      .readdirSync(this.directory)
-      .filter((name) => /^cs\d+$/.test(name) && count(name) > 0)
-      .sort((a, b) => count(b) - count(a))
+  /** Numbers of the chunk servers, that with the most replicas first. */
+  async chunkServersByReplicas(): Promise<{ number: number; replicas: number }[]> {
+    const { cs } = await this.statistics()
+    return this.#chunkServerNumbers()
+      .map((number) => {
+        const id = this.serverId(number)
+        return { number, replicas: cs.find((server) => server.id === id)?.replicas ?? 0 }
+      })
+      .sort((a, b) => b.replicas - a.replicas)
   }
 
-  /** Starts a role by hand, as an administrator would (for --no-restart clusters). Ends with the test. */
+  #chunkServerNumbers(): number[] {
+    return fs
+      .readdirSync(this.directory)
+      .flatMap((name) => (/^cs\d+$/.test(name) ? [Number(name.slice(2))] : []))
+  }
+
+  /** kill -9, and the process is gone when this resolves (for --no-restart clusters). */
+  killChunkServer(number: number): Promise<void> {
+    return this.#endChunkServer(number, 'SIGKILL')
+  }
+
+  /** The same in order, with everything written. */
+  stopChunkServer(number: number): Promise<void> {
+    return this.#endChunkServer(number, 'SIGTERM')
+  }
+
+  async #endChunkServer(number: number, signal: NodeJS.Signals): Promise<void> {
+    const byHand = this.#byHand.get(number)
+    const pid = byHand ?? (await this.processes()).find((service) => service.id === `cs${number}`)?.pid
+    if (pid === undefined || pid === null) throw new Error(`cs${number} is not running`)
+    process.kill(pid, signal)
+    await until(`cs${number} is gone`, () => !isAlive(pid))
+    this.#byHand.delete(number)
+  }
+
+  /** Starts one by hand, as an administrator would (for --no-restart clusters). Ends with the test. */
   startChunkServer(number: number): void {
     const child = spawn(
       CAIRN,
@@ -216,10 +271,11 @@ export class TestCluster {
       ],
       { stdio: 'ignore', detached: true },
     )
-    if (child.pid !== undefined) this.#startedByHand.push(child.pid)
+    if (child.pid !== undefined) this.#byHand.set(number, child.pid)
     child.unref()
   }
-  readonly #startedByHand: number[] = []
+  /** Number to process id. */
+  readonly #byHand = new Map<number, number>()
 
   async allHealthy(timeoutMs = HEALTHY_TIMEOUT_MS): Promise<void> {
     await until(
@@ -249,14 +305,18 @@ export class TestCluster {
   async killEverything(): Promise<void> {
     const text = await must(CAIRN, ['status', '--dir', this.directory, '--json'])
     const status = JSON.parse(text) as UpStatus
-    const pids = [status.pid, ...status.processes.map((service) => service.pid)].filter((pid) => pid !== null)
+    const pids = [
+      status.pid,
+      ...status.processes.map((service) => service.pid),
+      ...this.#byHand.values(),
+    ].filter((pid) => pid !== null)
     for (const pid of pids) process.kill(pid, 'SIGKILL')
     await until('everything gone', () => pids.every((pid) => !isAlive(pid)))
     await runProgram('umount', ['-l', this.mount])
   }
 
   async destroy(): Promise<void> {
-    for (const pid of this.#startedByHand) if (isAlive(pid)) process.kill(pid, 'SIGKILL')
+    for (const pid of this.#byHand.values()) if (isAlive(pid)) process.kill(pid, 'SIGKILL')
     const down = await runProgram(CAIRN, ['down', '--dir', this.directory])
     if (down.status !== 0 && down.status !== 3) process.stderr.write(`${down.stderr}\n`)
     await runProgram('umount', ['-l', this.mount])
