@@ -38,6 +38,8 @@ export class Up {
   readonly #layout: UpLayout
   readonly #logger: Logger
   readonly #services: ServiceProcess[] = []
+  /** Those of earlier runs. */
+  #knownChunkServerCount = 0
   #phase: UpStatus['phase'] = 'starting'
   #failure: string | null = null
   #base: Address = { host: LOOPBACK, port: BASE_PORT_DEFAULT }
@@ -105,6 +107,7 @@ export class Up {
     const { cluster, basePort } = this.#options
     const port = basePort !== 0 ? await waitForPorts(basePort) : await freeBasePort()
     this.#base = { host: LOOPBACK, port }
+    this.#knownChunkServerCount = this.#layout.readOptions()?.chunkServerCount ?? 0
     this.#layout.writeOptions({ ...this.#options, basePort: port })
     for (let host = 1; host <= this.#options.hostCount; host++) {
       const etc = new EtcDirectory(this.#layout.etc(host))
@@ -216,7 +219,9 @@ export class Up {
     for (let number = 1; number <= this.#options.chunkServerCount; number++) {
       const host = ((number - 1) % this.#options.hostCount) + 1
       const repository = this.#layout.chunkRepository(number)
-      if (!fs.existsSync(repository)) {
+      // A disk may be mounted there already. An empty directory where data was is a disk that is not mounted.
+      const isNew = number > this.#knownChunkServerCount && isEmptyDirectory(repository)
+      if (isNew || !fs.existsSync(repository)) {
         await makeChunkServer({
           cluster: this.#options.cluster,
           metadataServers: [this.#base],
@@ -274,6 +279,10 @@ export class Up {
     await pause(POLL_MS)
     this.#control?.close()
   }
+}
+
+function isEmptyDirectory(directory: string): boolean {
+  return fs.existsSync(directory) && fs.readdirSync(directory).every((name) => name === 'lost+found')
 }
 
 /** Compiles here what all servers need, so that not each of them does it (see scripts/cairn). */
