@@ -24,6 +24,8 @@ import type { Replica } from './replica.ts'
 import { Role, StateFlag } from './replica-state.ts'
 import type { PulledBase } from './write-operations.ts'
 
+/** Of a region where nothing was ever written. */
+const blankDigest = Buffer.alloc(PAGES_PER_REGION * PAGE_RECORD_BYTES)
 /** Joins under way; others wait in order. */
 const RUNNING_COUNT_MAX = 4
 const WAITING_COUNT_MAX = 100_000
@@ -193,6 +195,12 @@ export class Joiner {
     const records = await loadRegion(this.#store, replica, region)
     const runs: Run[] = []
     const direct: PageImage[] = []
+    // most of a chunk that holds little
+    if (records.isBlank && digest.equals(blankDigest)) {
+      for (let index = 0; index < PAGES_PER_REGION; index++)
+        replica.markGood(region * PAGES_PER_REGION + index)
+      return { runs, direct }
+    }
     for (let index = 0; index < PAGES_PER_REGION; index++) {
       const page = region * PAGES_PER_REGION + index
       const theirs = decodePageRecord(digest, index * PAGE_RECORD_BYTES)

@@ -188,10 +188,12 @@ export class DigestOperation extends Operation {
   protected onRegionsReady(): void {
     const count = this.lastPage - this.firstPage + 1
     const payload = this.store.pool.acquire(count * PAGE_RECORD_BYTES)
-    for (let index = 0; index < count; index++) {
-      const page = this.firstPage + index
+    for (let page = this.firstPage; page <= this.lastPage; ) {
       const records = this.store.loadedRegion(this.current, Math.floor(page / PAGES_PER_REGION))
-      encodePageRecord(payload, index * PAGE_RECORD_BYTES, records, page % PAGES_PER_REGION)
+      const last = Math.min(this.lastPage, page - (page % PAGES_PER_REGION) + PAGES_PER_REGION - 1)
+      const at = (page - this.firstPage) * PAGE_RECORD_BYTES
+      encodePageRecords(payload, at, records, page % PAGES_PER_REGION, last - page + 1)
+      page = last + 1
     }
     const { offset } = this.request
     this.answerWith('', 0, offset, payload.length, null, payload)
@@ -200,6 +202,22 @@ export class DigestOperation extends Operation {
   protected recycle(): void {
     this.store.digests.give(this)
   }
+}
+
+/** Of `count` pages of one region, one behind the other. */
+export function encodePageRecords(
+  target: Buffer,
+  at: number,
+  records: RegionRecords,
+  firstIndex: number,
+  count: number,
+): void {
+  if (records.isBlank) {
+    target.fill(0, at, at + count * PAGE_RECORD_BYTES)
+    return
+  }
+  for (let done = 0; done < count; done++)
+    encodePageRecord(target, at + done * PAGE_RECORD_BYTES, records, firstIndex + done)
 }
 
 /** stamp u32, content CRC u32, state u8, 3 reserved. Holes and lost pages have CRC 0. */

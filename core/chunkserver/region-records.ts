@@ -18,6 +18,8 @@ const STAMPS_AT = 64
 const SUMS_AT = STAMPS_AT + 4 * PAGES_PER_REGION
 const STATES_AT = SUMS_AT + 4 * PAGES_PER_REGION
 const STATES_END = STATES_AT + PAGES_PER_REGION
+const TABLE_BYTES = STATES_END - STAMPS_AT
+const blankTable = Buffer.alloc(TABLE_BYTES)
 
 /** Bijective in `page` for a fixed chunk and stamp: swapped pages of a chunk never verify. */
 export function identityMix(chunk: number, page: number, stamp: number): number {
@@ -32,9 +34,11 @@ export function identityMix(chunk: number, page: number, stamp: number): number 
 export class RegionRecords {
   readonly chunk: number
   readonly region: number
-  readonly stamps = new Uint32Array(PAGES_PER_REGION)
-  readonly sums = new Uint32Array(PAGES_PER_REGION)
-  readonly states = new Uint8Array(PAGES_PER_REGION)
+  readonly stamps: Uint32Array
+  readonly sums: Uint32Array
+  readonly states: Uint8Array
+  /** Stamps, sums and states as they lie in an image (little-endian, as every platform we run on). */
+  readonly #bytes: Buffer
   /** Highest written byte in the region, exclusive (rule F8). */
   writtenEnd = 0
   /** Of the image last written to disk; slot = sequence % 2. 0: none yet. */
@@ -47,6 +51,16 @@ export class RegionRecords {
   constructor(chunk: number, region: number) {
     this.chunk = chunk
     this.region = region
+    const memory = new ArrayBuffer(TABLE_BYTES)
+    this.#bytes = Buffer.from(memory)
+    this.stamps = new Uint32Array(memory, 0, PAGES_PER_REGION)
+    this.sums = new Uint32Array(memory, SUMS_AT - STAMPS_AT, PAGES_PER_REGION)
+    this.states = new Uint8Array(memory, STATES_AT - STAMPS_AT, PAGES_PER_REGION)
+  }
+
+  /** Nothing was ever written there: every page is a hole without a stamp. */
+  get isBlank(): boolean {
+    return this.#bytes.equals(blankTable)
   }
 
   /** Content CRC as recorded; `index` counts pages within the region. */
@@ -83,11 +97,7 @@ export class RegionRecords {
     writeUInt64(target, this.chunk, 16)
     writeUInt64(target, this.sequence, 24)
     target.writeUInt32LE(this.writtenEnd, 32)
-    for (let index = 0; index < PAGES_PER_REGION; index++) {
-      target.writeUInt32LE(this.stamps[index] ?? 0, STAMPS_AT + index * 4)
-      target.writeUInt32LE(this.sums[index] ?? 0, SUMS_AT + index * 4)
-      target[STATES_AT + index] = this.states[index] ?? 0
-    }
+    this.#bytes.copy(target, STAMPS_AT)
     target.fill(0, STATES_END, SLOT_BYTES)
     target.writeUInt32LE(crc32c(target.subarray(8, SLOT_BYTES)), 4)
   }
@@ -106,10 +116,10 @@ export class RegionRecords {
   decode(image: Buffer): void {
     this.sequence = readUInt64(image, 24)
     this.writtenEnd = image.readUInt32LE(32)
+    image.copy(this.#bytes, 0, STAMPS_AT, STATES_END)
+    const { states } = this
     for (let index = 0; index < PAGES_PER_REGION; index++) {
-      this.stamps[index] = image.readUInt32LE(STAMPS_AT + index * 4)
-      this.sums[index] = image.readUInt32LE(SUMS_AT + index * 4)
-      this.states[index] = Math.min(image[STATES_AT + index] ?? 0, PageState.lost)
+      if ((states[index] ?? 0) > PageState.lost) states[index] = PageState.lost
     }
   }
 }

@@ -21,7 +21,7 @@ import {
   syncReplica,
   withPages,
 } from './page-tasks.ts'
-import { encodePageRecord } from './read-operations.ts'
+import { encodePageRecords } from './read-operations.ts'
 import { PageState } from './region-records.ts'
 import { commitState, exclusively } from './replica-control.ts'
 import type { Replica } from './replica.ts'
@@ -123,7 +123,8 @@ export class Repairer {
         const hasData = records.states.includes(PageState.data)
         const data = hasData ? await readRegion(this.#store, replica, region) : null
         const bad: number[] = []
-        for (let index = 0; index < PAGES_PER_REGION; index++) {
+        const pagesToJudge = records.isBlank ? 0 : PAGES_PER_REGION
+        for (let index = 0; index < pagesToJudge; index++) {
           const state = records.states[index]
           if (state === PageState.lost) result.lostPages.push(first + index)
           if (state === PageState.bad) result.badPages.push(first + index)
@@ -137,9 +138,7 @@ export class Repairer {
           this.#store.markBad(replica, bad, 'page does not verify')
           result.badPages.push(...bad)
         }
-        for (let index = 0; index < PAGES_PER_REGION; index++) {
-          encodePageRecord(table, index * PAGE_RECORD_BYTES, records, index)
-        }
+        encodePageRecords(table, 0, records, 0, PAGES_PER_REGION)
         result.digests.push(crc32c(table))
       })
     }

@@ -5,7 +5,7 @@
  * fast or slow, jump, and be stopped for good (a killed process's timers never fire).
  */
 import type { Clock, Timer, WallTime } from '../platform/clock.ts'
-import { NodeClock } from '../platform/node/clock.ts'
+import { afterEverything, afterPromises } from '../platform/node/turns.ts'
 import { type SimulatedTimer, TimerHeap } from './timer-heap.ts'
 
 export interface ClockSkew {
@@ -17,15 +17,17 @@ export interface ClockSkew {
 
 /** Steps without time passing: more is an endless loop of the code under test. */
 const STEPS_AT_ONE_TIME_MAX = 1_000_000
+/** Turns that only promises get until sockets and the rest of the real process get one. */
+const PROMISE_TURNS_MAX = 500
 const WALL_START_SECONDS = 1_700_000_000
 
 export class SimulatedClock implements Clock {
-  readonly #turns = new NodeClock()
   readonly #timers = new TimerHeap()
   #deferred: (() => void)[] = []
   #nowMs = 0
   #order = 0
   #stepsAtThisTime = 0
+  #turnCount = 0
 
   nowMs(): number {
     return this.#nowMs
@@ -63,32 +65,29 @@ export class SimulatedClock implements Clock {
 
   /** Runs everything that is due now, until nothing is left to do without time passing. */
   async settle(): Promise<void> {
-    for (;;) {
-      await this.#letPromisesSettle()
-      if (!this.#step(this.#nowMs)) return
-    }
+    await this.#turn(afterEverything)
+    while (this.#step(this.#nowMs)) await this.#letPromisesSettle()
   }
 
   /** Lets `durationMs` of time pass. */
   async advance(durationMs: number): Promise<void> {
     const untilMs = this.#nowMs + durationMs
-    for (;;) {
-      await this.#letPromisesSettle()
-      if (!this.#step(untilMs)) break
-    }
+    await this.#turn(afterEverything)
+    while (this.#step(untilMs)) await this.#letPromisesSettle()
     this.#nowMs = untilMs
   }
 
   /** Lets time pass until `condition` holds; false when `limitMs` have passed before. */
   async runUntil(condition: () => boolean, limitMs: number): Promise<boolean> {
     const untilMs = this.#nowMs + limitMs
+    await this.#turn(afterEverything)
     for (;;) {
-      await this.#letPromisesSettle()
       if (condition()) return true
       if (!this.#step(untilMs)) {
         this.#nowMs = untilMs
         return false
       }
+      await this.#letPromisesSettle()
     }
   }
 
@@ -104,9 +103,13 @@ export class SimulatedClock implements Clock {
     return await marked
   }
 
-  /** One turn of the real event loop: every promise that can settle has settled. */
+  /** Every promise that can settle has settled. Costs a fraction of a whole turn, which comes now and then. */
   #letPromisesSettle(): Promise<void> {
-    return new Promise((resolve) => this.#turns.defer(resolve))
+    return this.#turn(++this.#turnCount % PROMISE_TURNS_MAX === 0 ? afterEverything : afterPromises)
+  }
+
+  #turn(schedule: (callback: () => void) => void): Promise<void> {
+    return new Promise((resolve) => schedule(resolve))
   }
 
   /** All that was deferred, or the next timer up to `untilMs`. False: nothing left. */

@@ -37,13 +37,14 @@ export class SimulatedFile implements DiskFile {
       (error) => callback(error, count),
       () => {
         count = Math.max(0, Math.min(borrowedBuffer.length, this.#inode.size - position))
+        // most of a chunk is holes
+        borrowedBuffer.fill(0, 0, count)
         for (let done = 0; done < count; ) {
           const page = Math.floor((position + done) / PAGE_SIZE_BYTES)
           const at = (position + done) % PAGE_SIZE_BYTES
           const length = Math.min(count - done, PAGE_SIZE_BYTES - at)
           const content = this.#inode.cached.get(page)
-          if (content === undefined) borrowedBuffer.fill(0, done, done + length)
-          else content.copy(borrowedBuffer, done, at, at + length)
+          if (content !== undefined) content.copy(borrowedBuffer, done, at, at + length)
           done += length
         }
         return null

@@ -69,17 +69,19 @@ export class SimulatedNetwork {
   }
 
   isBlocked(from: string, to: string): boolean {
-    return from !== to && this.#blocked.has(`${from}>${to}`)
+    return this.#blocked.size > 0 && from !== to && this.#blocked.has(`${from}>${to}`)
   }
 
   /** Adds to the latency of everything sent from `from` to `to`. */
   setDelay(from: string, to: string, delayMs: number): void {
-    this.#delaysMs.set(`${from}>${to}`, delayMs)
+    if (delayMs === 0) this.#delaysMs.delete(`${from}>${to}`)
+    else this.#delaysMs.set(`${from}>${to}`, delayMs)
   }
 
   latencyMs(from: string, to: string): number {
     const { latencyMinMs, latencyMaxMs } = this.tuning
     const base = latencyMinMs + this.random.float() * (latencyMaxMs - latencyMinMs)
+    if (this.#delaysMs.size === 0) return base
     return base + (this.#delaysMs.get(`${from}>${to}`) ?? 0)
   }
 

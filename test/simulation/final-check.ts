@@ -11,6 +11,8 @@ import type { ClientUnderLoad } from './simulation.ts'
 import type { SharedState } from './workload.ts'
 
 const HEALTHY_LIMIT_MS = 180_000
+/** Looking at every chunk after every event would take longer than the events. */
+const LOOK_INTERVAL_MS = 20
 const CHECK_LIMIT_MS = 60_000
 const READ_BYTES = 64 * 1024
 const EDGE_BYTES = 8192
@@ -42,10 +44,16 @@ export async function checkAtEnd(
 
 async function waitUntilHealthy(cluster: SimulatedCluster, shared: SharedState): Promise<void> {
   const { normal } = cluster.options.replicas
-  const isHealthy = (): boolean =>
-    cluster.isServing &&
-    cluster.chunks().every((chunk) => chunk.isSettled && chunk.inSync.length === normal) &&
-    strays(cluster).length === 0
+  let nextLookMs = 0
+  const isHealthy = (): boolean => {
+    if (cluster.clock.nowMs() < nextLookMs) return false
+    nextLookMs = cluster.clock.nowMs() + LOOK_INTERVAL_MS
+    return (
+      cluster.isServing &&
+      cluster.chunks().every((chunk) => chunk.isSettled && chunk.inSync.length === normal) &&
+      strays(cluster).length === 0
+    )
+  }
   if (await cluster.clock.runUntil(isHealthy, HEALTHY_LIMIT_MS)) return
   const sick = cluster.chunks().filter((chunk) => !chunk.isSettled || chunk.inSync.length !== normal)
   shared.oracle.fail(
