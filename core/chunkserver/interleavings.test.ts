@@ -103,7 +103,10 @@ test('a creation in the batch that calls for a snapshot of the log is in the sna
   await write(rig, 0, pattern(1, 100))
   rig.disk.crashProcess()
   const reopened = await openRig(rig.disk, rig.clock)
-  assert.deepEqual([...reopened.store.replicas.keys()].toSorted((a, b) => a - b), [1, 2])
+  assert.deepEqual(
+    [...reopened.store.replicas.keys()].toSorted((a, b) => a - b),
+    [1, 2],
+  )
 })
 
 test('a heal that outlives its epoch does not end the join of the next one (rules E6, J4)', async () => {

@@ -103,6 +103,30 @@ test('an empty replica joins, is equal, survives power loss after it said so (ru
   assert.deepEqual(await read(again, 5000, 300_000, { version: 3 }), pattern(1, 300_000))
 })
 
+test('a promotion is followed while the same join runs once more; after an unclean stop it is not (rule F1)', async () => {
+  const source = await makeRig(1)
+  await createReplica(source)
+  await write(source, 0, pattern(1, 300_000))
+  await persist(source, 2, Role.inSync)
+  const rig = await makeRig(2)
+  await createReplica(rig, 1, Role.joining, 2)
+  assert.equal((await join(rig, source, 2)).failed, null)
+  // The master lost the connection for a moment and orders the join again, while its completion is committed.
+  const silent: PageSource = { ...sourceOf(source, rig), digest: () => new Promise(() => undefined) }
+  const { joiner, outcome } = makeJoiner(rig, new Map([[1, silent]]))
+  joiner.join({ chunk: 1, version: 2, attempt: 2, sources: [address(1)] })
+  await rig.clock.settled(rig.control.promote(1, 2))
+  assert.deepEqual([joiner.joinCount, outcome.joined], [0, null])
+  assert.deepEqual(await read(rig, 0, 300_000, { version: 2 }), pattern(1, 300_000))
+
+  const other = await makeRig(3)
+  await createReplica(other, 1, Role.joining, 2)
+  assert.equal((await join(other, source, 2)).failed, null)
+  other.disk.losePower(0)
+  const again = await openRig(other.disk)
+  await assert.rejects(again.clock.settled(again.control.promote(1, 2)), { code: 'REFUSED' })
+})
+
 test('a stale replica copies only what differs', async () => {
   const source = await makeRig(3)
   const rig = await makeRig(4)

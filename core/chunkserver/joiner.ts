@@ -149,6 +149,7 @@ export class Joiner {
       replica.joinPending = false
       replica.rewrite = false
       replica.good = null
+      replica.joinedVersion = order.version
       this.#joins.delete(replica)
       this.#events.onJoined(order, join.bytesPulled, join.lostPages)
     } catch (error) {

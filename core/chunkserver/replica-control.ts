@@ -184,14 +184,21 @@ export class ReplicaControl {
     replica.damage = ''
   }
 
-  /** Joining to in sync without a bump (rule E7). */
+  /**
+   * Joining to in sync without a bump (rule E7). The quorum has decided: the replica had synced everything at
+   * this version before it reported (rule F1), and took all writes since. So a join that was ordered again
+   * meanwhile ends here; only an unclean stop after the report takes the decision back.
+   */
   async promote(chunk: number, version: number): Promise<void> {
     const replica = this.#store.replicas.get(chunk)
     if (replica === undefined) throw wireError('NO_REPLICA', `no replica of chunk ${chunk}`)
     await exclusively(replica, async () => {
       if (replica.state.version !== version) throw wireError('WRONG_VERSION', 'the epoch has changed')
       if (replica.state.role === Roles.inSync) return
-      if (replica.joinPending || replica.isUnclean) throw wireError('REFUSED', 'the join is not complete')
+      const isJoined = !replica.joinPending || replica.joinedVersion === version
+      if (!isJoined || replica.isUnclean) throw wireError('REFUSED', 'the join is not complete')
+      this.onEpochChange(replica)
+      replica.joinPending = false
       await commitState(this.#store, replica, (state) => {
         state.role = Roles.inSync
       })

@@ -52,6 +52,8 @@ export class Replica {
   barrierCount = 0
   /** Has to join (or be healed) in this process before it may be promoted. */
   joinPending = false
+  /** The version at which a join was completed and reported by this process (rule F1). */
+  joinedVersion = 0
   /**
    * After a failed sync the page cache shows content that is on no disk and counts as clean: regions are
    * written again as they are verified (rule F7).

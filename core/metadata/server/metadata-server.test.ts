@@ -374,6 +374,27 @@ test('a void replica is known after a restart of the metadata server: the report
   assert.equal(scene.mds.control.census.counts.void, 1)
 })
 
+test('the last in-sync member refused its promotion: it is asked again until it follows', async () => {
+  const placement = { replicasNormal: 2, replicasMinimum: 1, failureDomain: 'host' } as const
+  const scene = await MetadataScene.open({ chunkServerCount: 1, placement })
+  const session = await scene.session('client')
+  const { inode, lease, chunk } = await writtenFile(session)
+  await session.call('intent.clear', { inode, lease, chunks: [chunk] })
+  const [first] = scene.chunkServers
+  const second = scene.addChunkServer('cs2')
+  second.refuse.set('replica.promote', 'REFUSED')
+  second.start()
+  await scene.until(() => second.ordersOf('replica.promote').length > 0)
+  // Nobody else is there who could go on without it, and nothing changes the epoch.
+  first?.crash()
+  await scene.clock.advance(5000)
+  const { version } = scene.chunk(chunk)
+  assert.ok(scene.inSync(chunk).includes(second.server))
+  second.refuse.clear()
+  await scene.until(() => second.replicas.get(chunk)?.role === 'in-sync')
+  assert.equal(scene.chunk(chunk).version, version)
+})
+
 test('bad pages are repaired from the others; the replica stays (rule R1)', async () => {
   const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
   const session = await scene.session('client')
