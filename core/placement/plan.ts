@@ -128,7 +128,8 @@ function stayingInSync(context: Context, inSync: readonly number[], dropsSilent:
   const reachable = good.filter(active)
   const unclean = inSync.filter((server) => chunk.unclean.has(server) && !chunk.failed.has(server))
   if (reachable.length === 0) {
-    const mayReturn = good.some((server) => stateOf(context, server) === 'inactive')
+    // Also one that restarted uncleanly and went away again: it may be the one that has everything.
+    const mayReturn = [...good, ...unclean].some((server) => stateOf(context, server) === 'inactive')
     const restarted = unclean.filter(active)
     // Rule J3: only crashed members are here; an uncrashed one may still come back.
     if (restarted.length === 0 || mayReturn) return { kind: 'wait' }

@@ -101,13 +101,24 @@ export class Changes {
   #activated(chunks: readonly number[]): void {
     const { driver, joins, recovery, troubles, waiters, onMoved } = this.#parts
     for (const chunk of chunks) {
+      const isHealed = driver.driveOf(chunk)?.reconcile !== false
       driver.ended(chunk)
-      troubles.settle(chunk)
+      troubles.settle(chunk, isHealed ? [] : this.#uncleanMembers(chunk))
       joins.follow(chunk, recovery.queuedCount + 1)
       waiters.wake(chunk)
       recovery.look(chunk, 'later')
       onMoved(chunk)
     }
+  }
+
+  /** An unclean member is never asked to persist a plain epoch: it became so after its answer. */
+  #uncleanMembers(chunk: number): number[] {
+    const { master, troubles } = this.#parts
+    const unclean = troubles.uncleanOf(chunk)
+    const members = master.state.chunks.get(chunk)?.members ?? []
+    return members
+      .filter(({ server, role }) => role === 'in-sync' && unclean.has(server))
+      .map(({ server }) => server)
   }
 
   #joined(completed: readonly { chunk: number; server: number; version: number }[]): void {

@@ -96,10 +96,16 @@ export class Reconciler {
     this.#parts.driver.activate(drive)
   }
 
-  /** Uncrashed first (rules J1, J3), then the lowest number, so that a repeated choice is the same. */
+  /**
+   * Uncrashed first (rules J1, J3): those that went on, then those whose process died, whose page cache has
+   * everything that was acknowledged, then the rest; then the lowest number, so that a repeated choice is the same.
+   */
   #chooseAuthority(chunk: number, members: readonly number[]): number {
-    const unclean = this.#parts.troubles.uncleanOf(chunk)
-    const order = members.toSorted((a, b) => Number(unclean.has(a)) - Number(unclean.has(b)) || a - b)
+    const { troubles } = this.#parts
+    const unclean = troubles.uncleanOf(chunk)
+    const crashed = troubles.crashedOf(chunk)
+    const rank = (server: number): number => Number(unclean.has(server)) + Number(crashed.has(server))
+    const order = members.toSorted((a, b) => rank(a) - rank(b) || a - b)
     return order[0] ?? 0
   }
 

@@ -126,7 +126,7 @@ export class ReportProcessing {
       return recovery.memberFailed(chunk, server, 'exists', 'urgent')
     }
     if (replica.unclean) {
-      troubles.addUnclean(chunk, server)
+      troubles.addUnclean(chunk, server, replica.crashed !== false)
       return recovery.memberUnclean(chunk)
     }
     this.#compare(connection, row, replica)

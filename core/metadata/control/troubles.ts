@@ -10,6 +10,8 @@ export type FailureKind = 'exists' | 'lost'
 interface ChunkTroubles {
   readonly failed: Map<number, FailureKind>
   readonly unclean: Set<number>
+  /** Of these: acknowledged writes may be missing. */
+  readonly crashed: Set<number>
 }
 
 interface Bar {
@@ -44,6 +46,11 @@ export class Troubles {
     return this.#chunks.get(chunk)?.unclean ?? nobody
   }
 
+  /** Unclean members whose host crashed or whose disk failed: the last choice for an authority (rule J3). */
+  crashedOf(chunk: number): ReadonlySet<number> {
+    return this.#chunks.get(chunk)?.crashed ?? nobody
+  }
+
   /** False: the bound is reached; the caller tries again when the chunk is looked at next. */
   addFailed(chunk: number, server: number, kind: FailureKind): boolean {
     const troubles = this.#of(chunk)
@@ -51,9 +58,10 @@ export class Troubles {
     return troubles !== null
   }
 
-  addUnclean(chunk: number, server: number): boolean {
+  addUnclean(chunk: number, server: number, isCrashed: boolean): boolean {
     const troubles = this.#of(chunk)
     troubles?.unclean.add(server)
+    if (isCrashed) troubles?.crashed.add(server)
     return troubles !== null
   }
 
@@ -65,9 +73,14 @@ export class Troubles {
     this.#dropEmpty(chunk, troubles)
   }
 
-  /** An epoch became active: who left is no trouble any more, and whoever stayed was persisted or healed. */
-  settle(chunk: number): void {
+  /**
+   * An epoch became active: who left is no trouble any more, and whoever stayed was persisted or healed.
+   * `stillUnclean`: restarted after it had persisted an epoch that did not heal anybody.
+   */
+  settle(chunk: number, stillUnclean: readonly number[] = []): void {
+    const before = this.#chunks.get(chunk)
     this.#chunks.delete(chunk)
+    for (const server of stillUnclean) this.addUnclean(chunk, server, before?.crashed.has(server) === true)
   }
 
   /** It registered again: its new report says what is wrong with it. */
@@ -75,6 +88,7 @@ export class Troubles {
     for (const [chunk, troubles] of this.#chunks) {
       troubles.failed.delete(server)
       troubles.unclean.delete(server)
+      troubles.crashed.delete(server)
       this.#dropEmpty(chunk, troubles)
     }
   }
@@ -121,7 +135,7 @@ export class Troubles {
     let troubles = this.#chunks.get(chunk)
     if (troubles !== undefined) return troubles
     if (this.#chunks.size >= CHUNK_COUNT_MAX) return null
-    troubles = { failed: new Map(), unclean: new Set() }
+    troubles = { failed: new Map(), unclean: new Set(), crashed: new Set() }
     this.#chunks.set(chunk, troubles)
     return troubles
   }

@@ -157,7 +157,11 @@ export class MemberReports {
     const what = `${pages.length} pages of chunk ${chunk} of inode ${row.inode}`
     const found = `CS#${server} has reported hard error on ${what}: ${reason}`
     events.record('CS', 'warn', 'BAD_PAGES', found, `${server} ${chunk}`)
-    const sources = joins.sourcesFor(row, server)
+    // silent ones too: while one of them may have the page it is bad, not lost (rule J7)
+    const sources = row.members
+      .filter((member) => member.role === 'in-sync' && member.server !== server)
+      .map((member) => joins.addressOf(member.server))
+      .filter((source) => source !== null)
     connection.orders
       .call(
         'replica.repair',

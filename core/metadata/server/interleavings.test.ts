@@ -1,0 +1,90 @@
+/** Situations that a hostile reading of the data-safety rules came up with, on the side that decides. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { CHUNK_SIZE_BYTES, MIB } from '../../base/units.ts'
+import { MetadataScene, type SceneSession } from '../../testing/metadata-scene.ts'
+
+const three = { replicasNormal: 3, replicasMinimum: 2, failureDomain: 'host' } as const
+
+async function granted(session: SceneSession, indexes: number[]) {
+  const inode = await session.createFile('file')
+  const lease = await session.lease(inode)
+  const sizeLimit = indexes.length * CHUNK_SIZE_BYTES
+  const { locations } = await session.insist(() =>
+    session.call('intent.grant', { inode, lease, indexes, sizeLimit }),
+  )
+  return { inode, lease, chunks: locations.map((location) => location.chunk), locations }
+}
+
+test('of members that all restarted uncleanly the one whose host stayed up is the authority (rule J3)', async () => {
+  const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
+  const session = await scene.session('client')
+  const { chunks } = await granted(session, [0])
+  const [chunk = 0] = chunks
+  const [first, second, third] = scene.chunkServers
+  assert.ok(first !== undefined && second !== undefined && third !== undefined)
+  // only the page cache of the second has everything that was acknowledged
+  first.losePower()
+  second.crash()
+  third.losePower()
+  await scene.clock.advance(1000)
+  for (const server of scene.chunkServers) server.start([chunk])
+  await scene.until(() => scene.chunk(chunk).version > 1 && scene.chunk(chunk).pending === null)
+  const healed = scene.chunkServers.filter((server) => server.ordersOf('replica.heal').length > 0)
+  assert.deepEqual(
+    healed.map((server) => server.name),
+    [second.name],
+  )
+})
+
+test('a new holder is told what a dead one left dirty in front of the end of the file (rule F4)', async () => {
+  const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
+  const first = await scene.session('first')
+  const second = await scene.session('second')
+  const { inode, lease, chunks } = await granted(first, [0, 1])
+  await first.mutate('lease.update', { inode, lease, size: CHUNK_SIZE_BYTES + 10 })
+  await first.call('intent.clear', { inode, lease, chunks: chunks.slice(1) })
+  for (const server of scene.chunkServers) server.joinsHang = true
+  first.crash()
+  const answer = await second.insist(() => second.mutate('lease.acquire', { inode, pinned: false }))
+  assert.deepEqual(answer.dirty, [0])
+  await assert.rejects(second.call('chunk.locate', { inode, indexes: [0] }), { code: 'TRY_AGAIN' })
+})
+
+test('a bad page is not declared lost behind the back of a silent member (rule J7)', async () => {
+  const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
+  const session = await scene.session('client')
+  const { inode, lease, chunks, locations } = await granted(session, [0])
+  const [chunk = 0] = chunks
+  await session.call('intent.clear', { inode, lease, chunks })
+  const [bad = 0, silent = 0] = locations[0]?.members.map((member) => member.server) ?? []
+  scene.server(silent).crash()
+  await scene.until(() => scene.mds.state.servers.get(silent)?.state === 'inactive')
+  assert.ok(scene.inSync(chunk).includes(silent), 'nothing is being written that it could miss')
+  scene.server(bad).report('cs.badPages', { chunk, version: 1, pages: [7], reason: 'does not verify' })
+  await scene.until(() => scene.server(bad).ordersOf('replica.repair').length > 0)
+  const [order] = scene.server(bad).ordersOf('replica.repair') as { sources: { server: number }[] }[]
+  assert.ok(order?.sources.some((source) => source.server === silent))
+})
+
+test('a session number without its secret opens nothing; a connection without a session gets nothing', async () => {
+  const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
+  const first = await scene.session('first')
+  const second = await scene.session('second')
+  const { inode, lease, chunks } = await granted(first, [0])
+  const session = scene.mds.state.leases.get(lease)?.session ?? 0
+  await assert.rejects(second.call('session.resume', { session, secret: 'guessed', openInodes: [] }), {
+    code: 'NO_SESSION',
+  })
+  // a lease is known by its number, which is easy to guess: it works in its own session only
+  await assert.rejects(second.call('intent.clear', { inode, lease, chunks }), { code: 'NO_LEASE' })
+  const grant = { inode, lease, indexes: [1], sizeLimit: MIB }
+  await assert.rejects(second.call('intent.grant', grant), { code: 'NO_LEASE' })
+  for (const method of ['lease.update', 'lease.release'] as const) {
+    await assert.rejects(second.mutate(method, { inode, lease, size: 1 }), { code: 'NO_LEASE' })
+  }
+  await assert.rejects(second.mutate('lease.truncate', { inode, lease, size: 0 }), { code: 'NO_LEASE' })
+  await assert.rejects(second.mutate('lease.unmap', { inode, lease, indexes: [0] }), { code: 'NO_LEASE' })
+  assert.ok(scene.mds.state.leases.has(lease))
+  assert.equal(scene.chunk(chunks[0] ?? 0).intentLease, lease)
+})
