@@ -9,6 +9,7 @@ import type { Swept } from './engine.ts'
 import { asCairnError, cancelled, heldTooLong, leaseLost } from './errors.ts'
 import type { GateItem } from './file-gate.ts'
 import type { FileState } from './file-state.ts'
+import { INDEXES_PER_CALL_MAX } from './limits.ts'
 
 /** Size and times to the quorum. Rejects when the lease is gone. */
 export async function publishFile(file: FileState): Promise<void> {
@@ -34,6 +35,21 @@ export async function publishFile(file: FileState): Promise<void> {
     }
     // What was written meanwhile belongs to the next flush.
     if (changeNumber !== file.changeNumber) return
+  }
+}
+
+/**
+ * Rule F4: what a dead holder had acknowledged belongs to this flush, too. The master answers for a chunk when
+ * its members are equal and have synced it. Rejects when that does not come about.
+ */
+async function awaitReconciled(file: FileState): Promise<void> {
+  while (file.deadIndexes.length > 0) {
+    const { leaseNumber, inode } = file
+    const indexes = file.deadIndexes.slice(0, INDEXES_PER_CALL_MAX)
+    await file.engine.session.call('chunk.locate', { inode, indexes })
+    // Whoever ended the lease tells it.
+    if (leaseNumber !== file.leaseNumber) return
+    file.deadIndexes = file.deadIndexes.filter((index) => !indexes.includes(index))
   }
 }
 
@@ -105,18 +121,23 @@ export class FlushOperation implements Operation, GateItem, Swept {
         writer.flusher.request(() => this.#partDone())
       }
     }
+    if (this.#durable && file.deadIndexes.length > 0) this.#await(awaitReconciled(file), leaseNumber)
     if (leaseNumber !== 0 && (!this.#durable || file.isPublishDue)) {
-      this.#pending++
-      publishFile(file).then(
-        () => this.#partDone(),
-        (error: unknown) => {
-          // When the lease ended the latched error says it; anything else is this flush's own.
-          if (leaseNumber === file.leaseNumber) this.#error ??= asCairnError(error)
-          this.#partDone()
-        },
-      )
+      this.#await(publishFile(file), leaseNumber)
     }
     this.#partDone()
+  }
+
+  #await(part: Promise<void>, leaseNumber: number): void {
+    this.#pending++
+    part.then(
+      () => this.#partDone(),
+      (error: unknown) => {
+        // When the lease ended the latched error says it; anything else is this flush's own.
+        if (leaseNumber === this.#file.leaseNumber) this.#error ??= asCairnError(error)
+        this.#partDone()
+      },
+    )
   }
 
   #partDone(): void {

@@ -91,6 +91,7 @@ export class FileLease {
       file.readAhead.clear()
       file.learned(answer.attributes)
       file.zeroFrom = answer.zeroFrom
+      file.deadIndexes = answer.dirty ?? []
       const waiters = this.#waiters
       this.#waiters = []
       for (const waiter of waiters) waiter.resolve()

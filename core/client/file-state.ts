@@ -45,6 +45,8 @@ export class FileState implements WriterHost {
   #streamEnd = 0
   /** Tail to be zeroed before the size grows past it (rule T1). */
   zeroFrom: number | undefined
+  /** Chunks that a dead holder left dirty when the lease began: a flush waits for them (rule F4). */
+  deadIndexes: readonly number[] = []
   /** Newer than the quorum's. */
   sizeChanged = false
   timesChanged = false
@@ -312,6 +314,7 @@ export class FileState implements WriterHost {
     this.sizeChanged = false
     this.timesChanged = false
     this.zeroFrom = undefined
+    this.deadIndexes = []
     this.publishedElsewhere()
     this.lease.ended()
     if (hadUnflushed) this.latchError(dataLost(this.inode, `the lease ended before a flush (${reason})`))

@@ -1,6 +1,8 @@
 /** What fsync promises: rules F1 to F8, as far as the client keeps them. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { CairnError } from '../base/errors.ts'
+import { CHUNK_SIZE_BYTES } from '../base/units.ts'
 import type { File } from './api.ts'
 import { FakeCluster, flushOf, writeOf } from './testing/fake-cluster.ts'
 
@@ -190,5 +192,26 @@ test('an epoch that is not writable yet when it comes: the flush that runs goes 
   // In sync again at the same version: not below min any more.
   cluster.master.promote(chunk, 3)
   await clock.until(() => code !== '', 30_000)
+  assert.equal(code, 'ok')
+})
+
+test('a flush under a new lease waits for what a dead holder left dirty (F4)', async () => {
+  const { cluster, file, clock } = await withFile()
+  const node = cluster.master.inodes.get(file.inode)
+  assert.ok(node !== undefined)
+  node.dirty = [0, 3]
+  let isReconciled = false
+  cluster.master.intercept = (method) => {
+    if (method !== 'chunk.locate' || isReconciled) return undefined
+    throw new CairnError('TRY_AGAIN', 'chunks are being reconciled', { retryable: true })
+  }
+  // it writes elsewhere: nothing of its own touches the dirty chunks
+  await clock.wait(writeOf(file, 5 * CHUNK_SIZE_BYTES, Buffer.from('aaaa')))
+  let code = 'pending'
+  file.flush((error) => (code = error?.code ?? 'ok'))
+  await clock.advance(10_000)
+  assert.equal(code, 'pending')
+  isReconciled = true
+  await clock.until(() => code !== 'pending')
   assert.equal(code, 'ok')
 })

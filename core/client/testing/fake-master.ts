@@ -24,6 +24,8 @@ export interface FakeInode {
   lease: number
   leaseSession: number
   zeroFrom: number | undefined
+  /** Chunk indexes that a dead holder left. */
+  dirty?: number[]
   readonly chunks: Map<number, FakeChunk>
 }
 
@@ -126,8 +128,13 @@ export class FakeMaster {
       const node = this.#node(inode)
       node.lease = this.#nextLease++
       node.leaseSession = this.#session
-      const { lease, attributes, zeroFrom } = node
-      return { lease, attributes, ...(zeroFrom === undefined ? {} : { zeroFrom }) }
+      const { lease, attributes, zeroFrom, dirty } = node
+      return {
+        lease,
+        attributes,
+        ...(zeroFrom === undefined ? {} : { zeroFrom }),
+        ...(dirty === undefined ? {} : { dirty }),
+      }
     },
     'lease.update': (params: { inode: number; lease: number; size?: number; modifySeconds?: number }) => {
       const node = this.#held(params)

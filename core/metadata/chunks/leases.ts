@@ -38,11 +38,13 @@ export const leaseHandlers: ChunkHandlers<LeaseCommandType> = {
     const file = state.inodes.get(inode)
     if (file === undefined) return refused('ESTALE', `inode ${inode} no longer exists`)
     if (file.type !== 'file') return refused(file.type === 'directory' ? 'EISDIR' : 'EINVAL', 'not a file')
+    const dirty = dirtyIndexes(state, file)
     const answer = (lease: number) => ({
       ok: {
         lease,
         attributes: attributesOf(file),
         ...(file.zeroFrom === undefined ? {} : { zeroFrom: file.zeroFrom }),
+        ...(dirty.length === 0 ? {} : { dirty }),
       },
     })
     const current = state.leaseByInode.get(inode)
@@ -103,6 +105,13 @@ function applyUpdate(context: ChunkContext, file: InodeRow, update: FileUpdate):
   file.changeNanoseconds = context.wallNanoseconds
   raiseGeneration(context.state, file.inode)
   return null
+}
+
+/** Rule F4: where acknowledged writes of a dead holder may be unsynced. */
+function dirtyIndexes(state: ChunkState, file: InodeRow): number[] {
+  const dirty: number[] = []
+  for (const [index, chunk] of file.chunks ?? []) if (state.chunks.isDirtyDead(chunk)) dirty.push(index)
+  return dirty
 }
 
 export function hasDirtyChunk(state: ChunkState, file: InodeRow): boolean {

@@ -223,7 +223,13 @@ export const leaseMethods = {
    */
   'lease.acquire': method(
     Type.Object({ mutation: Mutation, inode: UInt, pinned: Type.Boolean() }),
-    Type.Object({ lease: UInt, attributes: Attributes, zeroFrom: Type.Optional(UInt) }),
+    Type.Object({
+      lease: UInt,
+      attributes: Attributes,
+      zeroFrom: Type.Optional(UInt),
+      /** Indexes of chunks that a dead holder left and nobody has reconciled: a flush waits for them (rule F4). */
+      dirty: Type.Optional(Type.Array(UInt)),
+    }),
   ),
   /** (mutation) Size and times to the quorum; the lease stays (rule F8). */
   'lease.update': method(Type.Object({ mutation: Mutation, inode: UInt, lease: UInt, ...FileUpdate }), Node),
