@@ -101,19 +101,29 @@ export class Reconciler {
    * everything that was acknowledged, then the rest; then the lowest number, so that a repeated choice is the same.
    */
   #chooseAuthority(chunk: number, members: readonly number[]): number {
-    const { troubles } = this.#parts
-    const unclean = troubles.uncleanOf(chunk)
-    const crashed = troubles.crashedOf(chunk)
-    const rank = (server: number): number => Number(unclean.has(server)) + Number(crashed.has(server))
+    const rank = this.#rankOf(chunk)
     const order = members.toSorted((a, b) => rank(a) - rank(b) || a - b)
     return order[0] ?? 0
   }
 
+  /** 0: it went on; 1: its process died; 2: its host died, or its disk failed. */
+  #rankOf(chunk: number): (server: number) => number {
+    const { troubles } = this.#parts
+    const unclean = troubles.uncleanOf(chunk)
+    const crashed = troubles.crashedOf(chunk)
+    return (server) => Number(unclean.has(server)) + Number(crashed.has(server))
+  }
+
+  /**
+   * Rules J3, P1: an older page of a member that lost more than the authority verifies, too; it must not win over
+   * what the authority holds of an acknowledged write, torn as that may be. The authority adopts it instead.
+   */
   async #heal(drive: Drive, authority: number, members: readonly number[]): Promise<boolean> {
     const { joins, connectionOf } = this.#parts
     const { chunk, version } = drive
+    const rank = this.#rankOf(chunk)
     const peers = members
-      .filter((server) => server !== authority)
+      .filter((server) => server !== authority && rank(server) <= rank(authority))
       .map((server) => joins.addressOf(server))
       .filter((source): source is Source => source !== null)
     const connection = connectionOf(authority)

@@ -395,6 +395,33 @@ test('the last in-sync member refused its promotion: it is asked again until it 
   assert.equal(scene.chunk(chunk).version, version)
 })
 
+test('whoever lost more than the authority does not help to heal it (rules J3, P1)', async () => {
+  const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
+  const session = await scene.session('client')
+  const { chunk } = await writtenFile(session)
+  const [first, second, third] = scene.chunkServers
+  first?.losePower()
+  second?.crash()
+  third?.crash()
+  await scene.clock.advance(1000)
+  for (const server of scene.chunkServers) server.start([chunk])
+  await scene.until(() => scene.chunk(chunk).version > 1 && scene.chunk(chunk).pending === null)
+  const orders = scene.chunkServers.flatMap((server) =>
+    server.ordersOf('replica.heal').map((params) => ({ server, params })),
+  )
+  assert.ok(orders.length > 0)
+  for (const { server, params } of orders) {
+    const { peers } = params as { peers: { server: number }[] }
+    assert.notEqual(server, first)
+    const other = server === second ? third : second
+    assert.deepEqual(
+      peers.map((peer) => peer.server),
+      [other?.server],
+    )
+  }
+  assert.equal(scene.inSync(chunk).length, 3)
+})
+
 test('bad pages are repaired from the others; the replica stays (rule R1)', async () => {
   const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
   const session = await scene.session('client')
