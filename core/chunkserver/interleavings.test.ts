@@ -11,6 +11,8 @@ import { Joiner } from './joiner.ts'
 import type { PageSource, SourceAddress } from './page-source.ts'
 import { Repairer } from './repairer.ts'
 import { LOG_NAMES } from './replica-log.ts'
+import { Hold } from './operation-queue.ts'
+import { withPages } from './page-tasks.ts'
 import { reportOf } from './replica-control.ts'
 import { Role } from './replica-state.ts'
 import { closeStore } from './store-open.ts'
@@ -256,4 +258,75 @@ test('a replica that has not been looked at since a crash is not declared in syn
   const held = await again.clock.settled(again.control.persist(order))
   assert.deepEqual(held, { version: 1, code: 'NOT_IN_SYNC' })
   assert.equal(requireReplica(again).isUnclean, true)
+})
+
+test('a comparison that queued behind a new epoch marks nothing good in it (rule J4)', async () => {
+  const rigs = [await makeRig(73), await makeRig(74)] as const
+  for (const rig of rigs) {
+    await createReplica(rig)
+    await write(rig, 0, pattern(1, 2 * PAGE_SIZE_BYTES))
+    await flush(rig)
+  }
+  const [source, joining] = rigs
+  await persist(source, 2, Role.inSync)
+  await persist(joining, 2, Role.joining)
+  const joiner = new Joiner(joining.store, () => Promise.resolve(sourceOf(source, joining)), {
+    onJoined: () => undefined,
+    onJoinFailed: () => undefined,
+  })
+  joining.control.onEpochChange = (replica) => joiner.abort(replica)
+  // the barrier of the new epoch stands before the comparison asks for its turn
+  let letGo = (): void => undefined
+  const busy = (): Promise<void> =>
+    new Promise((resolve) => {
+      letGo = resolve
+    })
+  const held = withPages(requireReplica(joining), Hold.read, 0, 0, busy)
+  await joining.clock.settle()
+  const persisted = joining.control.persist({ chunk: 1, version: 4, role: Role.joining, lease: 11 })
+  joiner.join({ chunk: 1, version: 2, attempt: 2, sources: [address(1)] })
+  for (let round = 0; round < 50; round++) for (const rig of rigs) await rig.clock.advance(1)
+  letGo()
+  await joining.clock.settled(Promise.all([held, persisted]))
+  for (let round = 0; round < 50; round++) for (const rig of rigs) await rig.clock.advance(1)
+  assert.equal(requireReplica(joining).isGood(0), false, 'version 3 was missed, the page may be old')
+})
+
+test('a member compares everything again when another one becomes the authority (rules J1, J4)', async () => {
+  const rigs = [await makeRig(75), await makeRig(76), await makeRig(77)] as const
+  // the writer died in the middle: three contents
+  for (const [index, rig] of rigs.entries()) {
+    await createReplica(rig)
+    await write(rig, 0, pattern(index, PAGE_SIZE_BYTES))
+    await persist(rig, 2, Role.reconciling)
+  }
+  const [first, second, member] = rigs
+  const sources = new Map([
+    [1, sourceOf(first, member)],
+    [2, sourceOf(second, member)],
+  ])
+  const none = (): Promise<never> => Promise.reject(new Error('none'))
+  const joiner = new Joiner(
+    member.store,
+    ({ server }) => {
+      const found = sources.get(server)
+      return found === undefined ? none() : Promise.resolve(found)
+    },
+    { onJoined: () => undefined, onJoinFailed: () => undefined },
+  )
+  for (const rig of [first, second]) await rig.clock.settled(new Repairer(rig.store, none).heal(1, 2, []))
+  joiner.join({ chunk: 1, version: 2, attempt: 0, sources: [address(1)] })
+  await settleAll(rigs, () => joiner.joinCount === 0)
+  // another master, to which the first one is not there: the old completion says nothing any more
+  const silent: PageSource = {
+    digest: () => new Promise(() => undefined),
+    pull: () => new Promise(() => undefined),
+  }
+  sources.set(3, silent)
+  joiner.join({ chunk: 1, version: 2, attempt: 0, sources: [address(3)] })
+  await assert.rejects(member.clock.settled(member.control.promote(1, 2)), { code: 'REFUSED' })
+  joiner.join({ chunk: 1, version: 2, attempt: 0, sources: [address(2)] })
+  await settleAll(rigs, () => joiner.joinCount === 0)
+  await member.clock.settled(member.control.promote(1, 2))
+  assert.deepEqual(await read(member, 0, PAGE_SIZE_BYTES, { version: 2 }), pattern(1, PAGE_SIZE_BYTES))
 })

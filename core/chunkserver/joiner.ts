@@ -93,8 +93,10 @@ export class Joiner {
     if (!replica.serves) throw wireError('DISK_FAILED', replica.damage || 'the replica failed')
     if (this.#waiting.length >= WAITING_COUNT_MAX) throw wireError('OVERLOADED', 'too many joins wait')
     this.abort(replica)
-    // rule J4: marks of an earlier attempt at the same version stand, those of another epoch are gone
-    if (replica.good === null) replica.resetGood()
+    // Rule J4: marks of an earlier attempt at the same version stand, those of another epoch are gone. Those of
+    // another authority are, too: members of a dirty chunk differ until they were made equal to one of them.
+    if (replica.good === null || replica.state.role === Role.reconciling) replica.resetGood()
+    if (replica.state.role === Role.reconciling) replica.joinedVersion = 0
     replica.joinPending = true
     const join = new Join(order, replica)
     this.#joins.set(replica, join)
@@ -196,6 +198,8 @@ export class Joiner {
     const records = await loadRegion(this.#store, replica, region)
     const runs: Run[] = []
     const direct: PageImage[] = []
+    // the epoch changed while this waited for its turn: what is equal to the old digest may be old (J4)
+    if (join.aborted) return { runs, direct }
     // most of a chunk that holds little
     if (records.isBlank && digest.equals(blankDigest)) {
       for (let index = 0; index < PAGES_PER_REGION; index++)
