@@ -8,7 +8,7 @@ import type { Engine } from './engine.ts'
 import { heldTooLong } from './errors.ts'
 import { FileHandle } from './file-handle.ts'
 import { FileState } from './file-state.ts'
-import { LEASE_IDLE_CLOSED_MS, LEASE_IDLE_MS, LEASE_RETURNS_IN_PARALLEL_MAX, LEASES_MAX } from './limits.ts'
+import { LEASE_IDLE_CROWDED_MS, LEASE_IDLE_MS, LEASE_RETURNS_IN_PARALLEL_MAX, LEASES_MAX } from './limits.ts'
 
 const UNTOLD_ERRORS_MAX = 1024
 const CLOSES_PER_CALL_MAX = 1024
@@ -274,6 +274,6 @@ export class Files {
 
 function isIdle(file: FileState, nowMs: number, crowded: boolean): boolean {
   if (file.isBusy || file.lease.isReturning) return false
-  const idleMs = file.handleCount === 0 || crowded ? LEASE_IDLE_CLOSED_MS : LEASE_IDLE_MS
+  const idleMs = crowded ? LEASE_IDLE_CROWDED_MS : LEASE_IDLE_MS
   return nowMs - file.lastWriteMs >= idleMs
 }

@@ -57,8 +57,11 @@ export const LOCATIONS_PER_FILE_MAX = 16_384
 
 /** A lease nobody wrote under for this long is given back. */
 export const LEASE_IDLE_MS = 5000
-/** The same when no handle is open any more. */
-export const LEASE_IDLE_CLOSED_MS = 1000
+/**
+ * The same while many leases are held. A file that was closed keeps its lease as long as an open one: who
+ * wants it recalls it, and one that is deleted soon costs no flush.
+ */
+export const LEASE_IDLE_CROWDED_MS = 1000
 /** Each costs syncs on all members and three commits; together they share the commits. */
 export const LEASE_RETURNS_IN_PARALLEL_MAX = 64
 /** Leases held; above it idle ones are returned at once. */
