@@ -40,6 +40,8 @@ export class SyncScheduler {
   readonly host: SyncHost
   readonly #ready: ReplicaSync[] = []
   readonly #running = new Set<ReplicaSync>()
+  /** Of the 256 directories, never removed: those whose own entry was synced since the start. */
+  readonly durableDirectories = new Set<string>()
 
   constructor(host: SyncHost) {
     this.host = host
@@ -208,14 +210,22 @@ export class ReplicaSync implements LogWaiter {
     const replica = this.#replica
     if (error !== null || replica.isWritten) return this.#complete(error)
     const { disk } = this.#host
-    disk.syncDirectory(chunkDirectory(replica.chunk), (directoryError) => {
+    const directory = chunkDirectory(replica.chunk)
+    disk.syncDirectory(directory, (directoryError) => {
       if (directoryError !== null) return this.#complete(directoryError)
+      if (this.#scheduler.durableDirectories.has(directory)) return this.#logWritten()
       disk.syncDirectory('chunks', (parentError) => {
         if (parentError !== null) return this.#complete(parentError)
-        replica.logged.flags |= StateFlag.written
-        this.#host.log.append(replica.chunk, replica.logged, this)
+        this.#scheduler.durableDirectories.add(directory)
+        this.#logWritten()
       })
     })
+  }
+
+  #logWritten(): void {
+    const replica = this.#replica
+    replica.logged.flags |= StateFlag.written
+    this.#host.log.append(replica.chunk, replica.logged, this)
   }
 
   /** *written* is durable. */
