@@ -15,6 +15,8 @@ import type { ServerConnection } from './server-connection.ts'
 import type { Troubles } from './troubles.ts'
 
 const COMMAND_ITEMS_MAX = 1024
+/** Of the chunk table, looked at in one step. */
+const SLOTS_PER_STEP = 8192
 
 export interface ReportParts {
   readonly master: Master
@@ -63,16 +65,20 @@ export class ReportProcessing {
   }
 
   /** The report is complete: what the quorum believes to be there and is not. */
-  end(connection: ServerConnection): void {
+  async end(connection: ServerConnection): Promise<void> {
     const { state } = this.#parts.master
     const { server } = connection
     const reported = connection.reported ?? new Set<number>()
     connection.reported = null
     let lostCount = 0
-    for (const chunk of state.chunks.chunksOn(server)) {
-      if (reported.has(chunk)) continue
-      lostCount += 1
-      this.#parts.recovery.memberFailed(chunk, server, 'lost', 'urgent')
+    // In short steps: nothing is created on the server before its report has ended.
+    for (let slot = 0; slot >= 0; ) {
+      slot = state.chunks.scanServer(server, slot, SLOTS_PER_STEP, (chunk) => {
+        if (reported.has(chunk)) return
+        lostCount += 1
+        this.#parts.recovery.memberFailed(chunk, server, 'lost', 'urgent')
+      })
+      if (slot >= 0) await new Promise<void>((resolve) => this.#parts.master.defer(resolve))
     }
     if (lostCount > 0) {
       const message = `CS#${server} does not have ${lostCount} replicas that it should have`

@@ -90,7 +90,7 @@ export class ServerRegistry {
     if (connection.reported === null) throw wireError('REFUSED', 'the report has ended')
     reports.page(connection, params.replicas)
     if (!params.last) return {}
-    reports.end(connection)
+    await reports.end(connection)
     const { server } = connection
     const wasActive = master.state.servers.get(server)?.state === 'active'
     // Confirms the registration number, too (rule B3): it was stored before the report.
