@@ -1,7 +1,8 @@
 /**
  * The check of `cairn fsck`: every page of every replica is read and verified on its chunk server, and the
  * in-sync replicas of a chunk are compared by digest. A chunk that is being written is verified page by page
- * but not compared (rule R2); a difference counts only if it is there twice under one version.
+ * but not compared (rule R2); a difference counts only if it is there at every look. Chunk servers report what
+ * they find to be repaired, so a second run is clean soon.
  */
 import { codeOf } from '../base/errors.ts'
 import type { ChunkLocation, ServerAddress } from '../wire/messages/common.ts'
@@ -48,6 +49,16 @@ export type VerifyReplica = (
 
 type ListedChunk = { readonly inode: number; readonly busy: boolean; readonly location: ChunkLocation }
 
+/** What one look at the replicas of a chunk found. */
+interface CheckedChunk {
+  replicas: number
+  pages: number
+  /** A page that does not verify is bad, also when it was repaired a moment later. */
+  readonly facts: Problem[]
+  /** May be a change that was under way: counts if it is there at every look. */
+  readonly doubts: Problem[]
+}
+
 export async function checkCluster(
   admin: Pick<AdminConnection, 'metadata' | 'pause'>,
   verify: VerifyReplica,
@@ -87,17 +98,23 @@ async function checkChunk(
   result: FsckResult,
 ): Promise<void> {
   let current: ListedChunk | null = listed
+  let checked: CheckedChunk = { replicas: 0, pages: 0, facts: [], doubts: [] }
+  const facts = new Map<string, Problem>()
   for (let attempt = 1; current !== null; attempt++) {
-    const problems = await verifyMembers(verify, servers, current, result)
-    if (problems.length === 0) break
+    checked = await verifyMembers(verify, servers, current)
+    for (const fact of checked.facts) facts.set(`${fact.server} ${fact.page}`, fact)
+    if (checked.doubts.length === 0) break
     if (attempt === ATTEMPTS_MAX) {
-      for (const problem of problems) addProblem(result, problem)
+      for (const problem of checked.doubts) addProblem(result, problem)
       break
     }
     await admin.pause(200 * attempt)
     current = await listAgain(admin, servers, listed.location.chunk)
   }
+  for (const fact of facts.values()) addProblem(result, fact)
   result.chunks += 1
+  result.replicas += checked.replicas
+  result.pages += checked.pages
   if (current?.busy === true) result.notCompared += 1
 }
 
@@ -117,12 +134,12 @@ async function verifyMembers(
   verify: VerifyReplica,
   servers: ReadonlyMap<number, ServerAddress>,
   listed: ListedChunk,
-  result: FsckResult,
-): Promise<Problem[]> {
+): Promise<CheckedChunk> {
   const { location, inode } = listed
-  const problems: Problem[] = []
+  const checked: CheckedChunk = { replicas: 0, pages: 0, facts: [], doubts: [] }
   const report = (kind: ProblemKind, server: number, detail: string, page?: number): void => {
-    problems.push({
+    const isFact = kind === 'bad-page' || kind === 'lost-page'
+    checked[isFact ? 'facts' : 'doubts'].push({
       kind,
       chunk: location.chunk,
       inode,
@@ -150,13 +167,13 @@ async function verifyMembers(
     }),
   )
   for (const { server, verdict } of verdicts) {
-    result.replicas += 1
-    result.pages += verdict.pages
+    checked.replicas += 1
+    checked.pages += verdict.pages
     for (const page of verdict.badPages) report('bad-page', server, 'does not verify', page)
     for (const page of verdict.lostPages) report('lost-page', server, 'no replica can supply it', page)
   }
   if (!listed.busy) compareDigests(verdicts, report)
-  return problems
+  return checked
 }
 
 function compareDigests(

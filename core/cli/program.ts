@@ -46,7 +46,9 @@ export function createProgram(version: string): CairnProgram {
 function createContext(options: GlobalOptions, clusterHint: string | undefined): CommandContext {
   const etc = new EtcDirectory(options.etc ?? process.env['CAIRN_ETC'] ?? ETC_DEFAULT)
   const output = terminalOutput(options.json === true)
-  const cluster = (): string => checkClusterName(selectCluster(options.cluster ?? clusterHint, etc))
+  // Also cairn://NAME, as in fstab.
+  const given = options.cluster?.replace(/^cairn:\/\/([^/]+)\/?$/, '$1')
+  const cluster = (): string => checkClusterName(selectCluster(given ?? clusterHint, etc))
   const metadataServers: CommandContext['metadataServers'] = () => {
     const name = cluster()
     const addresses = etc.bootstrapList(name)
@@ -58,7 +60,7 @@ function createContext(options: GlobalOptions, clusterHint: string | undefined):
   return {
     output,
     etc,
-    clusterGiven: options.cluster,
+    clusterGiven: given,
     cluster,
     metadataServers,
     async withAdmin(use) {
