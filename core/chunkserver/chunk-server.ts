@@ -17,6 +17,7 @@ import type { ParamsOf } from '../wire/messages/method.ts'
 import { WireServer } from '../wire/server.ts'
 import type { Identity } from '../wire/types.ts'
 import type { ChunkStore } from './chunk-store.ts'
+import { BadPageWatch } from './bad-page-watch.ts'
 import { DataPort } from './data-port.ts'
 import { Joiner } from './joiner.ts'
 import { MetadataLink } from './metadata-link.ts'
@@ -67,6 +68,7 @@ export class ChunkServer {
   #sources: SourcePool | null = null
   #retry: Timer | null = null
   #joiner: Joiner | null = null
+  #badPages: BadPageWatch | null = null
   readonly #reportedMs = new Map<string, number>()
 
   constructor(options: ChunkServerOptions) {
@@ -131,11 +133,17 @@ export class ChunkServer {
     return this.#link?.isRegistered ?? false
   }
 
+  /** Pages that are bad or lost here, as far as this process has found out. */
+  get badPageCount(): number {
+    return this.#badPages?.count ?? 0
+  }
+
   async close(): Promise<void> {
     this.#state = 'closed'
     this.#retry?.cancel()
     this.#link?.close()
     this.#joiner?.abortAll()
+    this.#badPages?.close()
     this.#sources?.close()
     await this.#server?.close('shutting down')
     if (this.#store !== null) await closeStore(this.#store)
@@ -221,11 +229,17 @@ export class ChunkServer {
   }
 
   #connectEvents(store: ChunkStore, link: MetadataLink): void {
+    const tell = (chunk: number, version: number, pages: number[], reason: string): void => {
+      link.send({ method: 'cs.badPages', params: { chunk, version, pages, reason } })
+    }
+    const watch = new BadPageWatch(store, this.#options.clock, tell)
+    this.#badPages = watch
     store.events = {
       onBadPages: (chunk, version, pages, reason) => {
+        watch.note(chunk, pages)
         const fresh = pages.filter((page) => this.#shouldReport(`${chunk}/${page}`)).slice(0, 1024)
         if (fresh.length === 0) return
-        link.send({ method: 'cs.badPages', params: { chunk, version, pages: fresh, reason } })
+        tell(chunk, version, fresh, reason)
       },
       onBadReplica: (chunk, version, reason) => {
         link.send({ method: 'cs.badReplica', params: { chunk, version, reason } })

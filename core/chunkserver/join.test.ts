@@ -261,7 +261,7 @@ test('rule J10: the join goes on from another source; with none left it fails', 
   await assert.rejects(lonely.clock.settled(lonely.control.promote(1, 1)), { code: 'REFUSED' })
 })
 
-test('rule J7: a page nobody can supply is copied as lost; a full write heals it', async () => {
+test('rule J7: a page nobody can supply is missing here too, lost when nobody may have it; a full write heals it', async () => {
   const source = await makeRig(8)
   await createReplica(source)
   await write(source, 0, pattern(1, 4 * PAGE_SIZE_BYTES))
@@ -271,10 +271,47 @@ test('rule J7: a page nobody can supply is copied as lost; a full write heals it
   const outcome = await join(rig, source, 1)
   assert.equal(outcome.joined?.lostPages, 1)
   await rig.clock.settled(rig.control.promote(1, 1))
+  assert.equal(await read(rig, 2 * PAGE_SIZE_BYTES, 10), 'BAD_CHECKSUM')
+  for (const each of [rig, source]) {
+    const repairer = new Repairer(each.store, () => Promise.reject(new Error('nobody is asked')))
+    assert.deepEqual(await each.clock.settled(repairer.repair(1, 1, [2], [])), { repaired: 0, lost: 1 })
+  }
+  assert.deepEqual(await digests(rig, 1), await digests(source, 1))
   assert.equal(await read(rig, 2 * PAGE_SIZE_BYTES, 10), 'LOST_PAGE')
   assert.equal((await write(rig, 2 * PAGE_SIZE_BYTES, pattern(5, 10))).code, 'LOST_PAGE')
   assert.equal((await write(rig, 2 * PAGE_SIZE_BYTES, pattern(5, PAGE_SIZE_BYTES))).code, '')
   assert.deepEqual(await read(rig, 2 * PAGE_SIZE_BYTES, PAGE_SIZE_BYTES), pattern(5, PAGE_SIZE_BYTES))
+})
+
+test('rules J2, J7: a joiner keeps its good copy of what its source has lost, and the source repairs itself from it', async () => {
+  for (const isLost of [false, true]) {
+    const source = await makeRig(24)
+    const rig = await makeRig(25)
+    for (const each of [source, rig]) {
+      await createReplica(each)
+      await write(each, 0, pattern(1, 4 * PAGE_SIZE_BYTES))
+      await flush(each)
+    }
+    source.disk.flipBit(chunkPath(1), pagePosition(2), 1)
+    assert.equal(await read(source, 2 * PAGE_SIZE_BYTES, 10), 'BAD_CHECKSUM')
+    const repairer = new Repairer(source.store, () => Promise.resolve(sourceOf(rig, source)))
+    if (isLost) assert.equal((await source.clock.settled(repairer.repair(1, 1, [2], []))).lost, 1)
+    await persist(source, 2, Role.inSync)
+    await persist(rig, 2, Role.joining)
+    const outcome = await join(rig, source, 2)
+    assert.deepEqual(outcome.joined, { bytesPulled: 0, lostPages: 0 })
+    await rig.clock.settled(rig.control.promote(1, 2))
+    let repaired: unknown = null
+    void repairer.repair(1, 2, [2], [address(1)]).then((answer) => {
+      repaired = answer
+    })
+    await settleAll([rig, source], () => repaired !== null)
+    assert.deepEqual(repaired, { repaired: 1, lost: 0 })
+    assert.deepEqual(
+      await read(source, 0, 4 * PAGE_SIZE_BYTES, { version: 2 }),
+      pattern(1, 4 * PAGE_SIZE_BYTES),
+    )
+  }
 })
 
 test('a replica whose file is gone, or that failed to sync, joins again and is equal', async () => {

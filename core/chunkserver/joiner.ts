@@ -54,7 +54,8 @@ class Join {
   readonly replica: Replica
   aborted = false
   bytesPulled = 0
-  lostPages = 0
+  /** Pages that no source could supply. */
+  readonly missing: number[] = []
   /** Of the source in use; rises when one fails (rule J10). */
   sourceIndex = 0
 
@@ -153,7 +154,8 @@ export class Joiner {
       replica.good = null
       replica.joinedVersion = order.version
       this.#joins.delete(replica)
-      this.#events.onJoined(order, join.bytesPulled, join.lostPages)
+      this.#events.onJoined(order, join.bytesPulled, join.missing.length)
+      if (join.missing.length > 0) this.#store.reportBad(replica, join.missing, 'no source could supply them')
     } catch (error) {
       if (join.aborted) return
       this.#joins.delete(replica)
@@ -212,14 +214,14 @@ export class Joiner {
       if (theirs === null) throw new CairnError('BAD_MESSAGE', 'malformed digest')
       if (replica.isGood(page)) continue
       const state = records.states[index]
-      // rule P3: equal stamp and CRC. Bad pages are never equal.
-      // A source whose page has gone bad still says what it was: a copy of that must not be given up (J2, J7).
-      const sameState = state === theirs.state || (state === PageState.data && theirs.state === PageState.bad)
+      // rule P3: equal stamp and CRC. A source whose page has gone bad or is lost still says what it was: a
+      // copy of that must not be given up (J2, J7). The source repairs itself from here after the join.
+      const isGone = theirs.state === PageState.bad || theirs.state === PageState.lost
       const same =
-        sameState &&
+        (state === theirs.state || (state === PageState.data && isGone)) &&
         state !== PageState.bad &&
         records.stamps[index] === theirs.stamp &&
-        (state !== PageState.data || records.contentChecksum(index) === theirs.checksum)
+        (state === PageState.hole || records.contentChecksum(index) === theirs.checksum)
       if (same) replica.markGood(page)
       else if (theirs.state === PageState.hole) direct.push({ page, ...theirs, content: null })
       else {
@@ -240,16 +242,19 @@ export class Joiner {
       this.#store.counters.pulledBytes += pulled.bytes
       const usable = pulled.images.filter((image) => isUsable(image))
       await this.#apply(join, usable)
-      for (const image of pulled.images)
-        if (!isUsable(image)) await this.#pullElsewhere(join, image.page, image.stamp)
+      for (const image of pulled.images) if (!isUsable(image)) await this.#pullElsewhere(join, image)
     } finally {
       pulled.release()
     }
   }
 
-  /** The source has no good copy of one page: any other source, else it is lost (rule J7). */
-  async #pullElsewhere(join: Join, page: number, stamp: number): Promise<void> {
+  /**
+   * The source has no good copy of one page: any other source, else it is missing here as it is there, with
+   * the source's record. Whether it is lost is not decided here: others who are away may have it (rule J7).
+   */
+  async #pullElsewhere(join: Join, missing: PageImage): Promise<void> {
     const { chunk, version, sources } = join.order
+    const { page } = missing
     if (join.aborted || join.replica.isGood(page)) return
     for (const address of sources) {
       let pulled: PulledPages
@@ -269,8 +274,7 @@ export class Joiner {
         pulled.release()
       }
     }
-    join.lostPages++
-    await this.#apply(join, [{ page, stamp, checksum: 0, state: PageState.lost, content: null }])
+    if ((await this.#apply(join, [missing])) > 0) join.missing.push(page)
   }
 
   #apply(join: Join, images: readonly PageImage[]): Promise<number> {

@@ -189,10 +189,11 @@ async function applyRun(
   const first = run[0]
   if (first === undefined) return
   const buffers = run.map((image) => image.content ?? zeroPage)
-  // a hole over a hole, or a lost page, needs no data
+  // a hole over a hole, or a page that nobody has, needs no data
   const untouched = run.every((image) => {
     const state = records.states[image.page % PAGES_PER_REGION]
-    return image.state === PageState.lost || (image.state === PageState.hole && state === PageState.hole)
+    if (image.state === PageState.lost || image.state === PageState.bad) return true
+    return image.state === PageState.hole && state === PageState.hole
   })
   if (!untouched) await writeData(store, replica, first.page, buffers)
   for (const image of run) {
@@ -245,11 +246,10 @@ export function decodePull(
       used += PAGE_SIZE_BYTES
       if (crc32c(content) !== record.checksum) state = PageState.bad
     }
-    const checksum = state === PageState.data ? record.checksum : 0
     images.push({
       page: firstPage + index,
       stamp: record.stamp,
-      checksum,
+      checksum: state === PageState.hole ? 0 : record.checksum,
       state,
       content: state === PageState.data ? content : null,
     })

@@ -220,10 +220,10 @@ export function encodePageRecords(
     encodePageRecord(target, at + done * PAGE_RECORD_BYTES, records, firstIndex + done)
 }
 
-/** stamp u32, content CRC u32, state u8, 3 reserved. Holes and lost pages have CRC 0. */
+/** stamp u32, content CRC u32, state u8, 3 reserved. Holes have CRC 0; bad and lost pages say what they held. */
 export function encodePageRecord(target: Buffer, at: number, records: RegionRecords, index: number): void {
   const state = records.states[index] ?? PageState.bad
-  const hasContent = state === PageState.data || state === PageState.bad
+  const hasContent = state !== PageState.hole
   target.writeUInt32LE(records.stamps[index] ?? 0, at)
   target.writeUInt32LE(hasContent ? records.contentChecksum(index) : 0, at + 4)
   target.writeUInt32LE(state, at + 8)

@@ -3,8 +3,8 @@
  * 4 KiB slot; two slots alternate (rule P2).
  *
  * Stored checksum = CRC32C(content) XOR mix(chunk id, page, stamp) (rule S4): a page that landed in the
- * wrong place, or an old page under a new record, does not verify. For holes and lost pages the content
- * CRC counts as 0. Invariant: a page in state *hole* has zeros in its data area, or was never written.
+ * wrong place, or an old page under a new record, does not verify. For holes the content CRC
+ * counts as 0; bad and lost pages keep stamp and CRC of what they held. Invariant: a page in state *hole* has zeros in its data area, or was never written.
  */
 import { PAGES_PER_REGION, REGION_SIZE_BYTES } from '../base/units.ts'
 import { crc32c } from '../wire/checksum.ts'

@@ -99,10 +99,8 @@ export class Repairer {
       }
       const found = await this.#find(chunk, version, page, sources, dead)
       try {
-        const image = found.image ?? (found.definite ? lostPage(page, version) : null)
-        if (image === null || (await this.#apply(replica, version, image)) === 0) continue
-        if (image.state === PageState.lost) lost++
-        else repaired++
+        if (found.image !== null) repaired += await this.#apply(replica, version, found.image)
+        else if (found.definite && (await this.#declareLost(replica, version, page))) lost++
       } finally {
         found.release()
       }
@@ -225,6 +223,19 @@ export class Repairer {
     return { image: best?.images[0] ?? null, definite, release: () => best?.release() }
   }
 
+  /** Rule J7: stamp and checksum stay, so that whoever has the page after all is known by them. */
+  #declareLost(replica: Replica, version: number, page: number): Promise<boolean> {
+    return withPages(replica, Hold.write, page, page, async () => {
+      const records = await loadRegion(this.#store, replica, Math.floor(page / PAGES_PER_REGION))
+      const index = page % PAGES_PER_REGION
+      if (replica.state.version !== version || records.states[index] !== PageState.bad) return false
+      if (this.#store.closing) throw wireError('STARTING', 'the store is being closed')
+      records.setState(index, PageState.lost)
+      this.#store.touch(replica, records)
+      return true
+    })
+  }
+
   /** Rule P1: what the disk holds becomes the content, under a new stamp. */
   #adopt(replica: Replica, version: number, page: number): Promise<boolean> {
     return withPages(replica, Hold.write, page, page, async () => {
@@ -285,8 +296,4 @@ function endOfData(states: Uint8Array): number {
   let pages = PAGES_PER_REGION
   while (pages > 0 && states[pages - 1] === PageState.hole) pages--
   return pages * PAGE_SIZE_BYTES
-}
-
-function lostPage(page: number, version: number): PageImage {
-  return { page, stamp: version, checksum: 0, state: PageState.lost, content: null }
 }

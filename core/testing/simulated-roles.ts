@@ -61,6 +61,8 @@ export interface ChunkServerRole {
   readonly server: number
   /** Registered and serving. */
   readonly isRegistered: boolean
+  /** Pages it knows to be bad. */
+  readonly badPageCount: number
   /** Ids of the chunks it keeps replicas of. */
   replicas(): number[]
 }
@@ -114,6 +116,9 @@ export const simulatedRoles: SimulatedRoles = {
       },
       get isRegistered() {
         return server.isRegistered
+      },
+      get badPageCount() {
+        return server.badPageCount
       },
       replicas: () =>
         [...(server.store?.replicas.values() ?? [])]

@@ -4,6 +4,7 @@
  */
 import { checkCluster, type FsckResult } from '../../core/cli/fsck.ts'
 import type { SimulatedCluster } from '../../core/testing/simulated-cluster.ts'
+import type { ChunkView } from '../../core/testing/simulated-roles.ts'
 import { codeOf } from '../../core/base/errors.ts'
 import type { Client, File } from '../../core/client/api.ts'
 import type { FileModel } from './file-model.ts'
@@ -50,16 +51,25 @@ async function waitUntilHealthy(cluster: SimulatedCluster, shared: SharedState):
     nextLookMs = cluster.clock.nowMs() + LOOK_INTERVAL_MS
     return (
       cluster.isServing &&
-      cluster.chunks().every((chunk) => chunk.isSettled && chunk.inSync.length === normal) &&
+      cluster
+        .chunks()
+        .every((chunk) => chunk.isSettled && chunk.inSync.length === normal && isHere(cluster, chunk)) &&
+      cluster.chunkServers.every(({ role }) => role?.badPageCount === 0) &&
       strays(cluster).length === 0
     )
   }
   if (await cluster.clock.runUntil(isHealthy, HEALTHY_LIMIT_MS)) return
   const sick = cluster.chunks().filter((chunk) => !chunk.isSettled || chunk.inSync.length !== normal)
+  const badPages = cluster.chunkServers.map(({ name, role }) => `${name} ${role?.badPageCount}`).join(', ')
   shared.oracle.fail(
     `not healthy ${HEALTHY_LIMIT_MS} ms after the end of the trouble: serving ${cluster.isServing}; ` +
-      `${sick.map((chunk) => JSON.stringify(chunk)).join('; ')}; stray replicas: ${strays(cluster).join(', ')}`,
+      `${sick.map((chunk) => JSON.stringify(chunk)).join('; ')}; bad pages: ${badPages}; stray replicas: ${strays(cluster).join(', ')}`,
   )
+}
+
+/** A server whose disk was replaced still counts as in sync until it is given up (offline_tout). */
+function isHere(cluster: SimulatedCluster, { inSync }: ChunkView): boolean {
+  return inSync.every((server) => cluster.chunkServers.some((node) => node.server === server))
 }
 
 /** Replicas on disks of which the quorum does not know, or not any more. */

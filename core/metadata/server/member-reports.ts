@@ -148,19 +148,18 @@ export class MemberReports {
     return true
   }
 
-  /** From any in-sync member where the pages verify; none can supply them: lost pages (rules R1, J7). */
+  /** From any in-sync member where the pages verify; nobody may have them: lost pages (rules R1, J7). */
   #repair(row: ChunkRow, server: number, pages: readonly number[], reason: string): void {
-    const { master, joins, events, connectionOf } = this.#parts
+    const { master, events, connectionOf } = this.#parts
     const { chunk, version } = row
     const connection = connectionOf(server)
     if (connection === undefined || !row.members.some((member) => member.server === server)) return
     const what = `${pages.length} pages of chunk ${chunk} of inode ${row.inode}`
     const found = `CS#${server} has reported hard error on ${what}: ${reason}`
     events.record('CS', 'warn', 'BAD_PAGES', found, `${server} ${chunk}`)
-    // silent ones too: while one of them may have the page it is bad, not lost (rule J7)
-    const sources = row.members
-      .filter((member) => member.role === 'in-sync' && member.server !== server)
-      .map((member) => joins.addressOf(member.server))
+    const sources = this.#whoMayHave(row)
+      .filter((other) => other !== server)
+      .map((other) => this.#parts.joins.addressOf(other))
       .filter((source) => source !== null)
     connection.orders
       .call(
@@ -183,6 +182,20 @@ export class MemberReports {
         // Found again by the next read or scrub.
         master.logger.warn('repair failed', { chunk, server, error: String(error) })
       })
+  }
+
+  /**
+   * Those that are silent, join, or have left too: they cannot supply the page now, so that it stays bad and is
+   * not called lost, until they are in sync again, deleted, or their server is given up (rules R1, J7). The
+   * chunk server asks again.
+   */
+  #whoMayHave(row: ChunkRow): number[] {
+    const { servers } = this.#parts.master.state
+    const others = [...row.members, ...(row.pending?.members ?? []), ...row.former]
+      .filter((holder) => !('role' in holder) || holder.role !== 'in-sync')
+      .filter((holder) => ['active', 'inactive'].includes(servers.get(holder.server)?.state ?? ''))
+    const inSync = row.members.filter(({ role }) => role === 'in-sync')
+    return [...new Set([...inSync, ...others].map((holder) => holder.server))]
   }
 
   /** fsck asks for it. */
