@@ -41,10 +41,13 @@ export const sizeHandlers: ChunkHandlers<SizeCommandType> = {
     return { ok: {} }
   },
 
-  'file.recoverSize'(context, { inode, size }) {
+  'file.recoverSize'(context, { inode, size, chunk, version }) {
     const { state } = context
     const file = state.inodes.get(inode)
     if (file === undefined) return { ok: { size: 0 } }
+    // rule E6: the new holder has truncated meanwhile, or another epoch looks again
+    const pending = chunk === undefined ? undefined : state.chunks.get(chunk)?.pending?.version
+    if (chunk !== undefined && pending !== version) return { ok: { size: file.size } }
     // Never past what the dead holder was allowed, nor past a tail it had still to zero (rule T1).
     const bound = Math.min(file.sizeLimit ?? file.size, file.zeroFrom ?? Number.MAX_SAFE_INTEGER)
     const recovered = Math.min(size, bound)

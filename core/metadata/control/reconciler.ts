@@ -139,7 +139,7 @@ export class Reconciler {
       )
       if (!this.#isCurrent(drive)) return false
       if (answer.adoptedPages > 0) this.#tellAdopted(chunk, authority, answer.adoptedPages)
-      await this.#recoverSize(chunk, answer.writtenEnd)
+      await this.#recoverSize(chunk, version, answer.writtenEnd)
       return this.#isCurrent(drive)
     } catch (error) {
       this.#fail(drive, authority, codeOf(error))
@@ -148,12 +148,12 @@ export class Reconciler {
   }
 
   /** Before the epoch is active, so that a master that ends here leaves the chunk dirty, not the size short. */
-  async #recoverSize(chunk: number, writtenEnd: number): Promise<void> {
+  async #recoverSize(chunk: number, version: number, writtenEnd: number): Promise<void> {
     const { state, log } = this.#parts.master
     const row = state.chunks.get(chunk)
     if (row === undefined || writtenEnd === 0) return
     const size = row.index * CHUNK_SIZE_BYTES + Math.min(writtenEnd, CHUNK_SIZE_BYTES)
-    await log.propose({ type: 'file.recoverSize', inode: row.inode, size })
+    await log.propose({ type: 'file.recoverSize', inode: row.inode, size, chunk, version })
   }
 
   async #promote(drive: Drive, server: number): Promise<string> {

@@ -68,8 +68,11 @@ export type ControlCommand =
   | { type: 'epoch.propose'; epochs: EpochProposal[] }
   | { type: 'epoch.activate'; epochs: { chunk: number; version: number }[] }
   | { type: 'join.complete'; joins: { chunk: number; version: number; server: number; attempt: number }[] }
-  /** After reconciliation of a file whose holder died: the true size (rule F8). */
-  | { type: 'file.recoverSize'; inode: number; size: number }
+  /**
+   * After reconciliation of a file whose holder died: the true size (rule F8). Only while `chunk`, where it was
+   * found, is still about to begin `version`: a truncate may have dropped it meanwhile (rule E6).
+   */
+  | { type: 'file.recoverSize'; inode: number; size: number; chunk?: number; version?: number }
   /** Inodes without links that no session holds open any more. */
   | { type: 'file.collect'; inodes: number[] }
   /** Deletion is decided here, carried out later, confirmed by replica.deleted (rule G1). */
