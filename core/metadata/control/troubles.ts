@@ -104,6 +104,8 @@ export class Troubles {
     }
     const nowMs = this.#clock.nowMs()
     const before = servers.get(server)
+    // Asked again and again while it is away: one failure. A server must not be barred for minutes by that.
+    if (before !== undefined && nowMs < before.untilMs) return
     const count = before === undefined || nowMs - before.untilMs > FORGIVE_MS ? 1 : before.count + 1
     const pauseMs = Math.min(BAR_MS_MAX, BAR_MS_MIN * 2 ** Math.min(count - 1, 16))
     servers.set(server, { untilMs: nowMs + pauseMs, count })
