@@ -185,31 +185,40 @@ describe('bit rot on the replica that is read', { timeout: 340_000 }, () => {
 })
 
 describe('a disk dies', { timeout: 340_000 }, () => {
-  it('flag H, and the data is created anew elsewhere', async (t) => {
-    const disk = await smallFileSystem((end) => t.after(end), 700)
+  it('flag H, the data is created anew elsewhere, and the server neither crashes nor restarts', async (t) => {
+    const disks = await Promise.all([1, 2, 3, 4].map(() => smallFileSystem((end) => t.after(end), 700)))
     const cluster = await TestCluster.start((end) => t.after(end), {
       chunkServers: 4,
       replicas: '3:2',
-      repositories: { 1: path.join(disk, 'cs') },
+      repositories: Object.fromEntries(disks.map((disk, index) => [index + 1, path.join(disk, 'cs')])),
       config: { 'mds.wd.offline_tout': '5s' },
     })
-    const contents = randomBytes(40 * MIB)
+    const contents = randomBytes(20 * MIB)
     const file = path.join(cluster.mount, 'data')
-    for (let copy = 0; copy < 3; copy++) fs.writeFileSync(`${file}${copy}`, contents)
-    await must('sync', ['-f', `${file}0`])
-    const victim = (await cluster.statistics()).cs.find((server) => server.replicas > 0)
-    assert.ok(victim !== undefined)
-    await must('xfs_io', ['-x', '-c', 'shutdown', disk])
-    for (let copy = 0; copy < 3; copy++) fs.writeFileSync(`${file}${copy}-after`, contents)
-    await must('sync', ['-f', `${file}0-after`])
-    await until('flag H', async () =>
-      (await cluster.statistics()).cs.some((server) => server.flags.includes('H')),
-    )
+    for (let copy = 0; copy < 3; copy++) writeDurably(`${file}${copy}`, contents)
+    const victim = (await cluster.chunkServersByReplicas())[0]
+    assert.ok(victim !== undefined && victim.replicas > 0)
+    await must('xfs_io', ['-x', '-c', 'shutdown', disks[victim.number - 1] ?? ''])
+    for (let copy = 0; copy < 3; copy++) writeDurably(`${file}${copy}-after`, contents)
+    // Rewrites and reads reach the dead disk, whoever had been chosen for the new files.
+    for (let copy = 0; copy < 3; copy++) writeDurably(`${file}${copy}`, contents)
+    await until('flag H', async () => {
+      const dead = (await cluster.statistics()).cs.find(({ id }) => id === cluster.serverIds[victim.number])
+      return dead?.flags.includes('H') === true || JSON.stringify(dead)
+    })
+    await until('nothing relies on it', async () => {
+      const dead = (await cluster.statistics()).cs.find(({ id }) => id === cluster.serverIds[victim.number])
+      return dead?.replicas === 0 || JSON.stringify(dead)
+    })
     await cluster.allHealthy()
     for (let copy = 0; copy < 3; copy++) {
       assert.ok(fs.readFileSync(`${file}${copy}`).equals(contents))
       assert.ok(fs.readFileSync(`${file}${copy}-after`).equals(contents))
     }
+    await cluster.fsckClean()
+    const process = (await cluster.processes()).find((service) => service.id === `cs${victim.number}`)
+    assert.ok((process?.restarts ?? 99) <= 1, `restarted ${process?.restarts} times`)
+    assert.match(await cluster.cairn('stat'), /^\d+ .*\bC?h?H/m)
   })
 })
 

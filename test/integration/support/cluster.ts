@@ -12,7 +12,7 @@ import { EtcDirectory, formatBase, parseAddress } from '../../../core/cli/etc.ts
 import type { ClusterStatistics } from '../../../core/wire/messages/statistics.ts'
 import type { UpStatus } from '../../../core/node/up/control.ts'
 
-const CAIRN = path.join(import.meta.dirname, '..', '..', '..', 'scripts', 'cairn')
+export const CAIRN = path.join(import.meta.dirname, '..', '..', '..', 'scripts', 'cairn')
 const HEALTHY_TIMEOUT_MS = 90_000
 
 export interface Finished {
@@ -139,6 +139,7 @@ export class TestCluster {
     const cluster = new TestCluster(directory, options)
     after(() => cluster.destroy())
     for (const [number, target] of Object.entries(options.repositories ?? {})) {
+      fs.mkdirSync(target)
       fs.symlinkSync(target, path.join(directory, `cs${number}`))
     }
     await cluster.up()
@@ -183,6 +184,18 @@ export class TestCluster {
     )
   }
 
+  /** The id under which the cluster knows chunk server `number`: it stands in its superblock, once it has one. */
+  serverId(number: number): number {
+    const known = this.serverIds[number]
+    if (known !== undefined) return known
+    const text = fs.readFileSync(path.join(this.directory, `cs${number}`, 'superblock'), 'latin1')
+    const id = Math.max(0, ...[...text.matchAll(/"server":(\d+)/g)].map((match) => Number(match[1])))
+    if (id > 0) this.serverIds[number] = id
+    return id
+  }
+  /** By number; filled by `serverId`, which cannot read a disk that has died since. */
+  readonly serverIds: Record<number, number> = {}
+
   get metadataServers(): string[] {
     return new EtcDirectory(path.join(this.directory, 'etc')).bootstrapList('demo').map(formatBase)
   }
@@ -197,12 +210,6 @@ export class TestCluster {
     } finally {
       await admin.close()
     }
-  }
-
-  /** The id under which the cluster knows chunk server `number`: it stands in its superblock, once it has one. */
-  serverId(number: number): number {
-    const text = fs.readFileSync(path.join(this.directory, `cs${number}`, 'superblock'), 'latin1')
-    return Math.max(0, ...[...text.matchAll(/"server":(\d+)/g)].map((match) => Number(match[1])))
   }
 
   async processes(): Promise<UpStatus['processes']> {
@@ -332,6 +339,14 @@ export function isAlive(pid: number): boolean {
   } catch {
     return false
   }
+}
+
+/** Is anything mounted exactly there? Never asks the mount itself. */
+export function isMounted(directory: string): boolean {
+  return fs
+    .readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .some((line) => line.split(' ')[1] === directory.replaceAll(' ', '\\040'))
 }
 
 /** A small ext4 file system on a loop device, unmounted and removed with the test. */
