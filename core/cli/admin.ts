@@ -49,7 +49,12 @@ export async function connectAdmin(
         return await openAdmin(cluster, server)
       } catch (error) {
         const code = codeOf(error)
-        if (code === 'WRONG_CLUSTER' || code === 'WRONG_PROTOCOL') throw error
+        if (code === 'WRONG_CLUSTER' || code === 'WRONG_PROTOCOL') {
+          throw new CairnError(code, `${formatAddress(server)}: ${(error as Error).message}`, {
+            next: `check the name given with -c, and the addresses in bs.list of '${cluster}'`,
+            cause: error,
+          })
+        }
         last = `${formatAddress(server)}: ${(error as Error).message}`
       }
     }
@@ -141,7 +146,9 @@ function dial(address: Address, identity: Identity, pool: BufferPool): Promise<P
       onReady: resolve,
     })
     peer.start()
-    peer.onClosed((reason) => reject(new CairnError('DISCONNECTED', reason, { retryable: true })))
+    peer.onClosed((reason) => {
+      reject(peer.refusal ?? new CairnError('DISCONNECTED', reason, { retryable: true }))
+    })
   })
 }
 
