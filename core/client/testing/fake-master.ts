@@ -8,26 +8,7 @@ import { CHUNK_SIZE_BYTES, PAGE_SIZE_BYTES } from '../../base/units.ts'
 import type { Attributes, ChunkLocation, ServerAddress } from '../../wire/messages/common.ts'
 import { fileAttributes } from './fake-attributes.ts'
 import type { FakeChunkServer } from './fake-chunk-server.ts'
-
-export interface FakeChunk {
-  readonly id: number
-  readonly inode: number
-  readonly index: number
-  version: number
-  members: { server: number; role: 'in-sync' | 'joining' }[]
-  /** Lease whose intent is on it; 0: none. */
-  intent: number
-}
-
-export interface FakeInode {
-  attributes: Attributes
-  lease: number
-  leaseSession: number
-  zeroFrom: number | undefined
-  /** Chunk indexes that a dead holder left. */
-  dirty?: number[]
-  readonly chunks: Map<number, FakeChunk>
-}
+import type { FakeChunk, FakeInode } from './fake-inode.ts'
 
 type Parameters = Record<string, never> & { mutation?: { sequence: number } }
 type Notify = (method: string, params: unknown) => void
