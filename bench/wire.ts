@@ -60,6 +60,7 @@ async function serve(directory: string): Promise<void> {
         return { incarnation: user + system }
       },
       'cs.verify': () => ({ pages: 0, badPages: [], lostPages: [], digests: [] }),
+      'cs.shutdown': () => ({}),
     })
     const answer = emptyDataAnswer()
     peer.onData((request, borrowedTable, payload, responder) => {

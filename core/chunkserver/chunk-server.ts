@@ -28,6 +28,7 @@ import { SourcePool } from './source-pool.ts'
 import { closeStore, openStore, recordRegistration } from './store-open.ts'
 
 const OPEN_RETRY_MS = 5000
+const SHUTDOWN_DELAY_MS = 100
 const SESSION_TIMEOUT_MS = 5000
 /** The same bad page is not reported more often. */
 const REPORT_AGAIN_MS = 5000
@@ -53,6 +54,8 @@ export interface ChunkServerOptions {
   readonly location: string
   readonly sessionTimeoutMs?: number
   readonly decorators?: readonly string[]
+  /** An administrator shuts the cluster down: this server is to be closed. */
+  readonly onShutdown?: () => void
 }
 
 export type ChunkServerState = 'starting' | 'invalid' | 'running' | 'closed'
@@ -106,6 +109,13 @@ export class ChunkServer {
         })
       })
     }
+  }
+
+  /** After the answer has left. */
+  #shutdownOrdered(): void {
+    const { clock, onShutdown, logger } = this.#options
+    logger.info('an administrator shuts the cluster down')
+    if (onShutdown !== undefined) clock.setTimer(SHUTDOWN_DELAY_MS, onShutdown)
   }
 
   get state(): ChunkServerState {
@@ -164,7 +174,7 @@ export class ChunkServer {
     })
     const control = new ReplicaControl(store)
     const repairer = new Repairer(store, sources.open)
-    const port = new DataPort(store, repairer)
+    const port = new DataPort(store, repairer, () => this.#shutdownOrdered())
     const joiner = new Joiner(store, sources.open, {
       onJoined: ({ chunk, version, attempt }, bytesPulled, lostPages) => {
         link.send({ method: 'cs.joined', params: { chunk, version, attempt, bytesPulled, lostPages } })

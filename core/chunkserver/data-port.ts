@@ -45,8 +45,10 @@ export class DataPort {
   #verifying = 0
   readonly #verifyWaiting: (() => void)[] = []
   readonly #refusal: DataAnswer
+  readonly #onShutdown: () => void
 
-  constructor(store: ChunkStore, repairer: Repairer) {
+  constructor(store: ChunkStore, repairer: Repairer, onShutdown: () => void = () => {}) {
+    this.#onShutdown = onShutdown
     this.#store = store
     this.#repairer = repairer
     this.#refusal = {
@@ -75,6 +77,12 @@ export class DataPort {
         return { incarnation: this.#store.incarnation }
       },
       'cs.verify': ({ chunk, version }) => this.#verify(chunk, version),
+      'cs.shutdown': () => {
+        if (peer.remoteIdentity?.role !== 'admin')
+          throw wireError('REFUSED', 'only an administrator may do that')
+        this.#onShutdown()
+        return {}
+      },
     })
   }
 

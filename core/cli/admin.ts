@@ -31,6 +31,8 @@ export interface AdminConnection {
   /** For the next mutating call. Calls of one connection are made one after the other. */
   mutation(): Mutation
   verify(address: ServerAddress, chunk: number, version: number): Promise<VerifyResult>
+  /** Ends a chunk server. Rejects when it does not answer. */
+  shutDownChunkServer(address: Address): Promise<void>
   pause(milliseconds: number): Promise<void>
   close(): Promise<void>
 }
@@ -74,6 +76,14 @@ async function openAdmin(cluster: string, base: Address): Promise<AdminConnectio
     await metadata.call('session.open', { name: `cairn-${process.pid}`, host: os.hostname(), kind: 'admin' })
     const clusterUuid = peer.remoteIdentity?.clusterUuid ?? ''
     const chunkServers = new Map<string, Promise<Peer>>()
+    const connectChunkServer = (address: Address): Promise<Peer> => {
+      const key = formatAddress(address)
+      const known = chunkServers.get(key)
+      if (known !== undefined) return known
+      const server = dial(address, identityOf(cluster, clusterUuid), pool)
+      chunkServers.set(key, server)
+      return server
+    }
     let sequence = 0
     return {
       metadata,
@@ -85,18 +95,17 @@ async function openAdmin(cluster: string, base: Address): Promise<AdminConnectio
       },
       async verify(address, chunk, version) {
         const key = formatAddress(address)
-        let server = chunkServers.get(key)
-        if (server === undefined) {
-          server = dial(address, identityOf(cluster, clusterUuid), pool)
-          chunkServers.set(key, server)
-        }
         try {
-          const caller = (await server).caller(chunkServerPortMethods)
+          const caller = (await connectChunkServer(address)).caller(chunkServerPortMethods)
           return await caller.call('cs.verify', { chunk, version }, { timeoutMs: VERIFY_TIMEOUT_MS })
         } catch (error) {
           if (codeOf(error) === 'DISCONNECTED') chunkServers.delete(key)
           throw error
         }
+      },
+      async shutDownChunkServer(address) {
+        const caller = (await connectChunkServer(address)).caller(chunkServerPortMethods)
+        await caller.call('cs.shutdown', {}, { timeoutMs: CONNECT_TIMEOUT_MS })
       },
       pause,
       async close() {

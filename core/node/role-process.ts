@@ -8,7 +8,7 @@ import { nodeClock } from '../platform/node/platform.ts'
 const STOP_DEADLINE_MS = 15_000
 
 export interface RunningRole {
-  /** Rejects or resolves with a reason when the role ends by itself. */
+  /** Resolves with a reason when the role ends because it was asked to, rejects when it cannot go on. */
   readonly ended: Promise<string>
   stop(): Promise<void>
 }
@@ -40,7 +40,7 @@ export async function runRole(options: RoleProcessOptions): Promise<number> {
   const first = await Promise.race([
     stopRequested.then((reason) => ({ failed: false, reason })),
     running.ended.then(
-      (reason) => ({ failed: true, reason }),
+      (reason) => ({ failed: false, reason }),
       (error: unknown) => ({ failed: true, reason: error instanceof Error ? error.message : String(error) }),
     ),
   ])

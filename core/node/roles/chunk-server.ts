@@ -39,13 +39,18 @@ export async function startChunkServer(role: ChunkServerRole): Promise<RunningRo
     logger: role.logger,
     socketName: `cs-${path.basename(role.repository)}`,
   })
+  let endedBecause: (reason: string) => void = () => {}
+  const ended = new Promise<string>((resolve) => {
+    endedBecause = resolve
+  })
   const server = await listenOnFreePort(
     role,
     readListenSetting(role.repository),
     plugins.configuration.core.cs.port_range,
+    () => endedBecause('shut down by an administrator'),
   )
   return {
-    ended: new Promise(() => {}),
+    ended,
     async stop() {
       await server.close()
       await plugins.stop()
@@ -58,6 +63,7 @@ async function listenOnFreePort(
   role: ChunkServerRole,
   setting: Address,
   portRange: string,
+  onShutdown: () => void,
 ): Promise<ChunkServer> {
   const { first, last } = parsePortRange(portRange)
   const identity = role.etc.hostIdentity()
@@ -77,6 +83,7 @@ async function listenOnFreePort(
       hostId: identity.hostId,
       hostName: os.hostname(),
       location: identity.location,
+      onShutdown,
     })
     try {
       await server.start()

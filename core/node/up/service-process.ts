@@ -43,6 +43,8 @@ export interface ServiceProcessOptions {
   readonly clock: Clock
   readonly logger: Logger
   readonly restart: boolean
+  /** Somebody else asked the process to end: `cairn umount`, `cairn shutdown`, kill -TERM. */
+  readonly onOrderlyEnd?: () => void
 }
 
 export class ServiceProcess {
@@ -101,13 +103,13 @@ export class ServiceProcess {
       this.#errorTail = (this.#errorTail + data.toString('utf8')).slice(-ERROR_TAIL_BYTES)
       fs.appendFile(this.definition.logFile, data, () => {})
     })
-    child.once('error', (error) => this.#onExit(`could not be started: ${error.message}`))
+    child.once('error', (error) => this.#onExit(`could not be started: ${error.message}`, false))
     child.once('exit', (code, signal) =>
-      this.#onExit(signal === null ? `exited with status ${code}` : `was ended by ${signal}`),
+      this.#onExit(signal === null ? `exited with status ${code}` : `was ended by ${signal}`, code === 0),
     )
   }
 
-  #onExit(how: string): void {
+  #onExit(how: string, isOrderly: boolean): void {
     if (this.#child === null) return
     this.#child = null
     for (const listener of this.#exitListeners.splice(0)) listener()
@@ -116,6 +118,12 @@ export class ServiceProcess {
       return
     }
     const { clock, logger } = this.#options
+    if (isOrderly) {
+      this.#state = 'stopped'
+      logger.warn(`${this.definition.name} has ended because it was asked to; not restarted`)
+      this.#options.onOrderlyEnd?.()
+      return
+    }
     const livedMs = clock.nowMs() - this.#startedAtMs
     if (!this.#options.restart) {
       this.#state = 'stopped'

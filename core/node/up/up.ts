@@ -170,10 +170,22 @@ export class Up {
         ]),
         environment: { UV_THREADPOOL_SIZE: THREAD_POOL_SIZE[role] ?? '4' },
       },
-      { clock: nodeClock, logger: this.#logger, restart: this.#options.restart },
+      {
+        clock: nodeClock,
+        logger: this.#logger,
+        restart: this.#options.restart,
+        onOrderlyEnd: () => this.#maybeEnd(),
+      },
     )
     this.#services.push(service)
     service.start()
+  }
+
+  /** After `cairn shutdown` nothing is left to supervise. */
+  #maybeEnd(): void {
+    const servers = this.#services.filter((service) => service.definition.role !== 'mount')
+    if (this.#phase === 'healthy' && servers.every((service) => service.state === 'stopped'))
+      this.#stopRequest?.()
   }
 
   async #waitUntilHealthy(): Promise<ClusterStatistics> {

@@ -190,4 +190,6 @@ export const chunkServerPortMethods = {
       digests: Type.Array(UInt),
     }),
   ),
+  /** `cairn shutdown`, after the metadata servers: end in order. Administrators only. */
+  'cs.shutdown': method(Type.Object({}), Type.Object({})),
 } as const
