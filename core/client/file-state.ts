@@ -10,6 +10,7 @@ import { ChunkWriter } from './chunk-writer.ts'
 import type { WriterHost } from './writer-host.ts'
 import type { Engine } from './engine.ts'
 import { dataLost, leaseLost } from './errors.ts'
+import { publishFile } from './file-flush.ts'
 import { FileGate } from './file-gate.ts'
 import { FileLease } from './file-lease.ts'
 import { Intents } from './intents.ts'
@@ -303,6 +304,10 @@ export class FileState implements WriterHost {
   }
 
   /** Rule E3: the lease has ended; nothing sent under it is sent again, unflushed bytes may be lost. */
+  publish(): Promise<void> {
+    return publishFile(this)
+  }
+
   leaseEnded(reason: string): void {
     if (!this.lease.hasNumber) return
     this.engine.logger.warn('lease ended', { inode: this.inode, lease: this.leaseNumber, reason })

@@ -16,6 +16,8 @@ export interface WriterHost {
   wantMore(writer: ChunkWriter): void
   /** Rule E3: the lease has ended, whoever said so. */
   leaseEnded(reason: string): void
+  /** Size and times to the quorum, when there is something new. Rejects when the lease is gone. */
+  publish(): Promise<void>
   /** Something ended: waiting reads and flushes look again. */
   writerProgress(writer: ChunkWriter): void
   /** Acknowledged bytes of a chunk are gone (rule F5). Once for each loss. */
