@@ -22,6 +22,8 @@ import { ClientWorkload, type SharedState } from './workload.ts'
 
 const FILE_NAMES = ['f0', 'f1', 'f2']
 const CHURN_NAMES = ['n0', 'n1', 'n2', 'n3', 'n4', 'n5']
+/** Of the trouble. */
+const DURATION_MS = 30_000
 const START_LIMIT_MS = 20_000
 /** Longest time from the end of all trouble until every operation was answered. */
 const DRAIN_LIMIT_MS = 120_000
@@ -133,6 +135,10 @@ class Run {
       fileNames: FILE_NAMES,
       loopCount: 3,
       thinkMs: 100 + random.below(200),
+      operationsWanted: {
+        count: ((350 + random.below(200)) * (options.durationMs ?? DURATION_MS)) / DURATION_MS,
+        withinMs: options.durationMs ?? DURATION_MS,
+      },
       isStopping: false,
     }
   }
@@ -140,7 +146,7 @@ class Run {
   async run(): Promise<void> {
     await this.#start()
     const { clock } = this.cluster
-    const durationMs = this.#options.durationMs ?? 30_000
+    const durationMs = this.#options.durationMs ?? DURATION_MS
     this.#startTrouble(durationMs)
     await clock.runUntil(() => this.oracle.violation !== null, durationMs)
     this.trace.line('run', 'the trouble ends')

@@ -29,6 +29,8 @@ export interface SharedState {
   readonly fileNames: readonly string[]
   readonly loopCount: number
   readonly thinkMs: number
+  /** The loops think longer or shorter to come near to that many checked operations within that time. */
+  readonly operationsWanted: { readonly count: number; readonly withinMs: number }
   /** No new operations. */
   isStopping: boolean
 }
@@ -89,7 +91,7 @@ export class ClientWorkload {
   async #loop(): Promise<void> {
     this.#loops++
     while (!this.#isDead && !this.#shared.isStopping) {
-      await this.#pause(this.#random.float() * 2 * this.#shared.thinkMs)
+      await this.#pause(this.#random.float() * 2 * this.#thinkMs())
       if (this.#isDead || this.#shared.isStopping) break
       try {
         await this.#step()
@@ -98,6 +100,14 @@ export class ClientWorkload {
       }
     }
     this.#loops = Math.max(0, this.#loops - 1)
+  }
+
+  /** Faster when faults have held operations up, slower when enough was done: runs of like worth. */
+  #thinkMs(): number {
+    const { clock, oracle, thinkMs, operationsWanted } = this.#shared
+    const share = Math.min(1, clock.nowMs() / operationsWanted.withinMs)
+    const missing = operationsWanted.count * share - oracle.checkedOperationCount
+    return missing > 0 ? thinkMs / 3 : thinkMs * 2
   }
 
   #pause(delayMs: number): Promise<void> {
