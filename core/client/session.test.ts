@@ -151,12 +151,12 @@ test('a write of an ended lease is never sent under the next one (E3)', async ()
   assert.equal(chunk.intent, 0)
 })
 
-test('a lease nobody uses is given back: flushed, intents cleared, released (L7)', async () => {
+test('a lease nobody uses is given back: flushed, its size published, intents cleared, released (F8, L7)', async () => {
   const { cluster, file, clock } = await withFile()
   await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
   await clock.until(() => cluster.master.inodes.get(file.inode)?.lease === 0, 10_000)
   const asked = cluster.master.log.filter((method) => /^(intent|lease)\./.test(method))
-  assert.deepEqual(asked, ['lease.acquire', 'intent.grant', 'intent.clear', 'lease.update', 'lease.release'])
+  assert.deepEqual(asked, ['lease.acquire', 'intent.grant', 'lease.update', 'intent.clear', 'lease.release'])
   assert.equal(cluster.servers[0]?.flushCount, 1)
   assert.equal((await clock.wait(readOf(file, 0, 4))).toString(), 'aaaa')
 })
