@@ -4,7 +4,7 @@
  * J4, J7, J9, J10). Progress is volatile: a restart or another epoch starts over.
  */
 import { CairnError, codeOf } from '../base/errors.ts'
-import { PAGES_PER_REGION, REGIONS_PER_CHUNK } from '../base/units.ts'
+import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGIONS_PER_CHUNK } from '../base/units.ts'
 import { PAGE_RECORD_BYTES } from '../wire/data.ts'
 import type { ChunkStore } from './chunk-store.ts'
 import { wireError } from './errors.ts'
@@ -17,6 +17,7 @@ import {
   type PageImage,
   syncReplica,
   withPages,
+  writtenBytesOf,
 } from './page-tasks.ts'
 import { PageState } from './region-records.ts'
 import { commitState } from './replica-control.ts'
@@ -212,6 +213,13 @@ export class Joiner {
       const page = region * PAGES_PER_REGION + index
       const theirs = decodePageRecord(digest, index * PAGE_RECORD_BYTES)
       if (theirs === null) throw new CairnError('BAD_MESSAGE', 'malformed digest')
+      // rule F8: the content does not say it when it ends with zeros
+      const writtenBytes = writtenBytesOf(digest, index * PAGE_RECORD_BYTES)
+      if (writtenBytes > 0 && index * PAGE_SIZE_BYTES + writtenBytes > records.writtenEnd) {
+        records.writtenEnd = index * PAGE_SIZE_BYTES + writtenBytes
+        // without a file there is nothing of it yet: pulling makes both
+        if (replica.file !== null) this.#store.touch(replica, records)
+      }
       if (replica.isGood(page)) continue
       const state = records.states[index]
       // rule P3: equal stamp and CRC. A source whose page has gone bad or is lost still says what it was: a

@@ -212,13 +212,18 @@ export function extendToContent(store: ChunkStore, replica: Replica, page: numbe
   if (end > 0) store.extendWritten(replica, page * PAGE_SIZE_BYTES, page * PAGE_SIZE_BYTES + end)
 }
 
+/** Of an entry of a digest: where in this page the written bytes of the region end; 0: not here. */
+export function writtenBytesOf(source: Buffer, at: number): number {
+  return source.readUInt16LE(at + 10)
+}
+
 /** One entry of a digest or of a pull table. */
 export function decodePageRecord(
   source: Buffer,
   at: number,
 ): { stamp: number; checksum: number; state: PageState } | null {
   const state = source[at + 8] ?? PageState.bad
-  if (state > PageState.lost) return null
+  if (state > PageState.lost || writtenBytesOf(source, at) > PAGE_SIZE_BYTES) return null
   return { stamp: source.readUInt32LE(at), checksum: source.readUInt32LE(at + 4), state: state as PageState }
 }
 

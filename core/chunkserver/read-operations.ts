@@ -193,6 +193,7 @@ export class DigestOperation extends Operation {
       const last = Math.min(this.lastPage, page - (page % PAGES_PER_REGION) + PAGES_PER_REGION - 1)
       const at = (page - this.firstPage) * PAGE_RECORD_BYTES
       encodePageRecords(payload, at, records, page % PAGES_PER_REGION, last - page + 1)
+      encodeWrittenEnd(payload, at, records, page % PAGES_PER_REGION, last - page + 1)
       page = last + 1
     }
     const { offset } = this.request
@@ -202,6 +203,20 @@ export class DigestOperation extends Operation {
   protected recycle(): void {
     this.store.digests.give(this)
   }
+}
+
+/** In the record of the page where what was written ends: its bytes in use, u16 at 10 (rule F8). */
+function encodeWrittenEnd(
+  target: Buffer,
+  at: number,
+  records: RegionRecords,
+  firstIndex: number,
+  count: number,
+): void {
+  const index = Math.ceil(records.writtenEnd / PAGE_SIZE_BYTES) - 1
+  if (index < firstIndex || index >= firstIndex + count) return
+  const bytes = records.writtenEnd - index * PAGE_SIZE_BYTES
+  target.writeUInt16LE(bytes, at + (index - firstIndex) * PAGE_RECORD_BYTES + 10)
 }
 
 /** Of `count` pages of one region, one behind the other. */

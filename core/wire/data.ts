@@ -22,7 +22,7 @@ export const DataOp = {
   flush: 3,
   /** Zero [offset, offset+length) without payload: holes for whole pages (rules S2, T1). May span the chunk. */
   zero: 4,
-  /** Chunk server to chunk server: page records of a region: 12 bytes a page (stamp u32, CRC32C of content u32, state u8, 3 reserved). */
+  /** Chunk server to chunk server: page records of a region: 12 bytes a page (stamp u32, CRC32C of content u32, state u8, 1 reserved, u16: where in this page the written bytes of the region end, 0: not here). */
   digest: 5,
   /** Chunk server to chunk server: whole pages with their stamps (table: stamp u32, CRC u32, state u8 + 3 a page). */
   pull: 6,
