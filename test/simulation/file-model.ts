@@ -44,6 +44,8 @@ interface Candidate {
 interface Segment {
   begin: number
   end: number
+  /** When the memory of all its replicas was lost last. */
+  lostAt: number
   candidates: Candidate[]
 }
 
@@ -64,6 +66,7 @@ export class FileModel {
     {
       begin: 0,
       end: NEVER,
+      lostAt: -1,
       candidates: [
         {
           write: ZEROS,
@@ -124,7 +127,8 @@ export class FileModel {
         if (candidate.supersededAt === NEVER || candidate.isRevived) {
           candidate.supersededAt = now
           candidate.supersededBy = record.client
-          candidate.isRevived = false
+          // a part of the write may have been on the replicas, and lost, before the rest was answered
+          candidate.isRevived = candidate.revivable && segment.lostAt > record.issuedAt
         }
         if (isDurable) candidate.revivable = false
       }
@@ -159,8 +163,9 @@ export class FileModel {
   }
 
   /** Every in-sync replica of `[begin, end)` lost its host's memory: unflushed writes may be undone. */
-  lostPower(begin: number, end: number): void {
+  lostPower(begin: number, end: number, now = -1): void {
     for (const segment of this.#over(begin, end)) {
+      segment.lostAt = now
       for (const candidate of segment.candidates) {
         if (!candidate.revivable) continue
         candidate.isTorn = true
@@ -336,6 +341,7 @@ export class FileModel {
     const right: Segment = {
       begin: position,
       end: segment.end,
+      lostAt: segment.lostAt,
       candidates: segment.candidates.map((candidate) => ({ ...candidate })),
     }
     segment.end = position

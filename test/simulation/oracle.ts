@@ -155,7 +155,7 @@ export class Oracle {
     powered.add(lost)
     if (members.some((member) => !powered.has(member))) return
     this.trace.line('oracle', `unflushed data of ${file.name} chunk ${index} may be lost`)
-    file.lostPower(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES)
+    file.lostPower(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES, this.tick())
   }
 
   /** A flush covers what was written under its client's lease; whoever wrote before handed over flushed. */
