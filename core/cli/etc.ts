@@ -30,12 +30,13 @@ export function checkClusterName(name: string): string {
   })
 }
 
-/** "HOST", "HOST:PORT" or "[V6]:PORT"; the port is the base port. Throws USAGE. */
+/** "HOST", "HOST:PORT" or "[V6]:PORT"; the port is the base port. `portDefault` 0: any. Throws USAGE. */
 export function parseAddress(text: string, portDefault = BASE_PORT_DEFAULT): Address {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/.exec(text.trim())
   const host = match?.[1] ?? match?.[2]
   const port = match?.[3] === undefined ? portDefault : Number(match[3])
-  if (host === undefined || port < 1 || port > 65534) {
+  const isPort = (port >= 1 && port <= 65534) || (match?.[3] === undefined && port === portDefault)
+  if (host === undefined || !isPort) {
     throw new CairnError('USAGE', `'${text}' is no address`, {
       next: 'write HOST, HOST:PORT or [IPv6]:PORT with a port from 1 to 65534',
     })
