@@ -166,7 +166,8 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
       if (error === null && base === null) return // no sources yet: `sourcesKnown` comes
       replica.baseWaiters?.delete(this)
       if (error !== null || base === null) return this.answer('NOT_IN_SYNC')
-      if (base.state === PageState.bad) return this.answer('BAD_CHECKSUM')
+      // not this replica's fault: to take it out would keep its own good copy away for ever (rules R1, J7)
+      if (base.state === PageState.bad) return this.answer('TRY_AGAIN')
       if (base.state === PageState.lost) return this.answer('LOST_PAGE')
       this.#readBefore = true
       const buffer = this.#zeroBase()

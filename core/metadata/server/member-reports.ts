@@ -28,7 +28,6 @@ const serverFaults = new Set([
   'NO_REPLICA',
   'NOT_IN_SYNC',
   'WRONG_INCARNATION',
-  'BAD_CHECKSUM',
 ])
 /** Servers that answer the master and that one client may blame within the window. */
 const BLAMED_COUNT_MAX = 2
@@ -97,6 +96,8 @@ export class MemberReports {
   async #maybeRemove(session: number, row: ChunkRow, report: Report): Promise<void> {
     const { master, recovery, answers } = this.#parts
     const { chunk, version, server, reason } = report
+    // rule R1: one page, which the server has reported: it is repaired, or lost, and then sent again
+    if (reason === 'BAD_CHECKSUM') throw wireError('TRY_AGAIN', `a page on CS#${server} is being repaired`)
     const isAnswering = await answers(server)
     const current = master.state.chunks.get(chunk)
     if (current === undefined || current.version !== version || current.pending !== null) return
