@@ -9,6 +9,7 @@ import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { type AdminConnection, connectAdmin } from '../../../core/cli/admin.ts'
 import { EtcDirectory, formatBase, parseAddress } from '../../../core/cli/etc.ts'
+import type { ChunkLocation } from '../../../core/wire/messages/common.ts'
 import type { ClusterStatistics } from '../../../core/wire/messages/statistics.ts'
 import type { UpStatus } from '../../../core/node/up/control.ts'
 
@@ -195,6 +196,14 @@ export class TestCluster {
   }
   /** By number; filled by `serverId`, which cannot read a disk that has died since. */
   readonly serverIds: Record<number, number> = {}
+
+  /** The first thousand, and who has replicas of them. */
+  chunks(): Promise<ChunkLocation[]> {
+    return this.#ask(async (admin) => {
+      const page = await admin.metadata.call('admin.chunks', { after: 0, limit: 1000 })
+      return page.chunks.map((listed) => listed.location)
+    })
+  }
 
   get metadataServers(): string[] {
     return new EtcDirectory(path.join(this.directory, 'etc')).bootstrapList('demo').map(formatBase)
