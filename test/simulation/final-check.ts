@@ -9,7 +9,7 @@ import { codeOf } from '../../core/base/errors.ts'
 import type { Client, File } from '../../core/client/api.ts'
 import type { FileModel } from './file-model.ts'
 import type { ClientUnderLoad } from './simulation.ts'
-import type { SharedState } from './workload.ts'
+import type { SharedState } from './shared-state.ts'
 
 const HEALTHY_LIMIT_MS = 180_000
 /** Looking at every chunk after every event would take longer than the events. */

@@ -18,7 +18,8 @@ import { NamespaceModel } from './namespace-model.ts'
 import { type ClientControl, Nemesis, type World } from './nemesis.ts'
 import { Oracle } from './oracle.ts'
 import { Trace } from './trace.ts'
-import { ClientWorkload, type SharedState } from './workload.ts'
+import type { SharedState } from './shared-state.ts'
+import { ClientWorkload } from './workload.ts'
 
 const FILE_NAMES = ['f0', 'f1', 'f2']
 const CHURN_NAMES = ['n0', 'n1', 'n2', 'n3', 'n4', 'n5']

@@ -7,33 +7,13 @@
 import { codeOf } from '../../core/base/errors.ts'
 import type { Client, File, Operation } from '../../core/client/api.ts'
 import type { SeededRandom } from '../../core/testing/seeded-random.ts'
-import type { SimulatedClock } from '../../core/testing/simulated-clock.ts'
 import { type FileModel, PAGE_BYTES, type WriteRecord } from './file-model.ts'
-import type { NamespaceModel } from './namespace-model.ts'
-import type { Oracle } from './oracle.ts'
 import { patternOf } from './pattern.ts'
+import type { SharedState } from './shared-state.ts'
 
 const REGION_BYTES = 1024 * 1024
 const CHUNK_BYTES = 64 * REGION_BYTES
 const owner = { uid: 0, gid: 0 }
-
-/** Errors that the faults of a run excuse; null: this one is a violation. */
-export type Excuse = (code: string, during: string) => string | null
-
-export interface SharedState {
-  readonly oracle: Oracle
-  readonly clock: SimulatedClock
-  readonly names: NamespaceModel
-  readonly excuse: Excuse
-  readonly counts: Map<string, number>
-  readonly fileNames: readonly string[]
-  readonly loopCount: number
-  readonly thinkMs: number
-  /** The loops think longer or shorter to come near to that many checked operations within that time. */
-  readonly operationsWanted: { readonly count: number; readonly withinMs: number }
-  /** No new operations. */
-  isStopping: boolean
-}
 
 interface OpenFile {
   readonly model: FileModel

@@ -22,13 +22,7 @@ type BadPages = ParamsOf<ChunkServerUpMethods, 'cs.badPages'>
 type BadReplica = ParamsOf<ChunkServerUpMethods, 'cs.badReplica'>
 
 /** What a server said itself, or what cannot be blamed on the client's network. */
-const serverFaults = new Set([
-  'DISK_FAILED',
-  'DISK_FULL',
-  'NO_REPLICA',
-  'NOT_IN_SYNC',
-  'WRONG_INCARNATION',
-])
+const serverFaults = new Set(['DISK_FAILED', 'DISK_FULL', 'NO_REPLICA', 'NOT_IN_SYNC', 'WRONG_INCARNATION'])
 /** Servers that answer the master and that one client may blame within the window. */
 const BLAMED_COUNT_MAX = 2
 const BLAME_WINDOW_MS = 60_000
