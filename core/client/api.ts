@@ -64,6 +64,7 @@ export interface FileSystemStatus {
   readonly totalBytes: number
   readonly freeBytes: number
   readonly availableBytes: number
+  /** In use. */
   readonly files: number
   readonly filesFree: number
   readonly nameBytesMax: number

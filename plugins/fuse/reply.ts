@@ -100,7 +100,8 @@ export function writeStatus(buffer: Buffer, status: FileSystemStatus, at: number
   writeUInt64(buffer, Math.floor(status.totalBytes / KERNEL_PAGE_BYTES), at)
   writeUInt64(buffer, Math.floor(status.freeBytes / KERNEL_PAGE_BYTES), at + 8)
   writeUInt64(buffer, Math.floor(status.availableBytes / KERNEL_PAGE_BYTES), at + 16)
-  writeUInt64(buffer, status.files, at + 24)
+  // f_files counts used and free ones: df computes the used ones as the difference.
+  writeUInt64(buffer, status.files + status.filesFree, at + 24)
   writeUInt64(buffer, status.filesFree, at + 32)
   buffer.writeUInt32LE(KERNEL_PAGE_BYTES, at + 40)
   buffer.writeUInt32LE(status.nameBytesMax, at + 44)
