@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
-import { after, before, describe, it } from 'node:test'
+import { after, before, describe, it, type TestContext } from 'node:test'
 import type { FsckResult } from '../../core/cli/fsck.ts'
 import { type Client, connect } from '../../core/client/index.ts'
 import { DATA_POSITION, pagePosition, regionSlotPosition } from '../../core/chunkserver/chunk-layout.ts'
@@ -184,10 +184,20 @@ describe('bit rot on the replica that is read', { timeout: 340_000 }, () => {
   })
 })
 
+/** Like `t.after`, but a cluster ends before the disks under it are taken away. */
+function lastFirst(t: TestContext): (end: () => Promise<void>) => void {
+  const ends: (() => Promise<void>)[] = []
+  t.after(async () => {
+    for (const end of ends.reverse()) await end()
+  })
+  return (end) => ends.push(end)
+}
+
 describe('a disk dies', { timeout: 340_000 }, () => {
   it('flag H, the data is created anew elsewhere, and the server neither crashes nor restarts', async (t) => {
-    const disks = await Promise.all([1, 2, 3, 4].map(() => smallFileSystem((end) => t.after(end), 700)))
-    const cluster = await TestCluster.start((end) => t.after(end), {
+    const after = lastFirst(t)
+    const disks = await Promise.all([1, 2, 3, 4].map(() => smallFileSystem(after, 700)))
+    const cluster = await TestCluster.start(after, {
       chunkServers: 4,
       replicas: '3:2',
       repositories: Object.fromEntries(disks.map((disk, index) => [index + 1, path.join(disk, 'cs')])),
@@ -224,42 +234,90 @@ describe('a disk dies', { timeout: 340_000 }, () => {
 
 describe('disks fill up', { timeout: 340_000 }, () => {
   it('a clear "no space", nothing hangs, deleting frees space', async (t) => {
-    const disks = await Promise.all([1, 2, 3].map(() => smallFileSystem((end) => t.after(end), 400)))
-    const cluster = await TestCluster.start((end) => t.after(end), {
+    const after = lastFirst(t)
+    const disks = await Promise.all([1, 2, 3].map(() => smallFileSystem(after, 400)))
+    const cluster = await TestCluster.start(after, {
       chunkServers: 3,
       replicas: '2:1',
       repositories: Object.fromEntries(disks.map((disk, index) => [index + 1, path.join(disk, 'cs')])),
     })
     const piece = randomBytes(4 * MIB)
-    let written = 0
-    let failure: NodeJS.ErrnoException | null = null
-    for (let index = 0; index < 200 && failure === null; index++) {
+    const parts = 4
+    const fill = (index: number): NodeJS.ErrnoException | null => {
       try {
         const descriptor = fs.openSync(path.join(cluster.mount, `fill-${index}`), 'w')
         try {
-          for (let part = 0; part < 4; part++) fs.writeSync(descriptor, piece)
+          for (let part = 0; part < parts; part++) fs.writeSync(descriptor, piece)
           fs.fsyncSync(descriptor)
-          written += 1
         } finally {
           fs.closeSync(descriptor)
         }
+        return null
       } catch (error) {
-        failure = error as NodeJS.ErrnoException
+        return error as NodeJS.ErrnoException
       }
     }
-    assert.equal(failure?.code, 'ENOSPC')
-    assert.ok(written > 3, `${written} files fit`)
-    // Reads and status go on.
-    const last = fs.readFileSync(path.join(cluster.mount, `fill-${written - 1}`))
-    assert.ok(last.subarray(0, piece.length).equals(piece))
-    await cluster.statistics()
-    for (let index = 0; index < written; index++) fs.unlinkSync(path.join(cluster.mount, `fill-${index}`))
+    const written: number[] = []
+    // Room that was promised to files which have ended comes back: only a row of failures is the end.
+    for (let index = 0, failures = 0; index < 200 && failures < 5; index++) {
+      const failure = fill(index)
+      if (failure === null) {
+        written.push(index)
+        failures = 0
+        continue
+      }
+      assert.equal(failure.code, 'ENOSPC')
+      failures += 1
+    }
+    const sizeMib = (parts * piece.length) / MIB
+    t.diagnostic(`${written.length} files of ${sizeMib} MiB on 3 disks of 400 MiB with 2 replicas`)
+    assert.ok(written.length > 9 && written.length < 40, `${written.length} files fit`)
+    // What was there stays readable, and the cluster can be asked.
+    const all = Buffer.concat(Array.from({ length: parts }, () => piece))
+    for (const index of written)
+      assert.ok(fs.readFileSync(path.join(cluster.mount, `fill-${index}`)).equals(all))
+    await must('df', [cluster.mount], { timeoutMs: 10_000 })
+    assert.match(await cluster.cairn('stat'), /^Space: /m)
+    const names = fs.readdirSync(cluster.mount)
+    assert.ok(names.length >= written.length)
+    for (const name of names) fs.unlinkSync(path.join(cluster.mount, name))
     await until('space is free again', async () => {
       const { space } = await cluster.statistics()
       return space.allocatable > 0.5 * space.allocatableTotal || JSON.stringify(space)
     })
-    const again = path.join(cluster.mount, 'again')
-    fs.writeFileSync(again, piece)
-    assert.ok(fs.readFileSync(again).equals(piece))
+    for (let index = 0; index < 4; index++) assert.equal(fill(index), null)
+    assert.ok(fs.readFileSync(path.join(cluster.mount, 'fill-0')).equals(all))
+    await cluster.allHealthy()
+    await cluster.fsckClean()
+  })
+
+  it('while one disk is full, writes go to the others', async (t) => {
+    const after = lastFirst(t)
+    const disk = await smallFileSystem(after, 200)
+    const cluster = await TestCluster.start(after, {
+      chunkServers: 3,
+      replicas: '2:1',
+      repositories: { 1: path.join(disk, 'cs') },
+    })
+    const data = randomBytes(150 * MIB)
+    for (let copy = 0; copy < 3; copy++) writeDurably(path.join(cluster.mount, `large-${copy}`), data)
+    // Files that were begun while it had space grow beyond it.
+    const rest = fs.statfsSync(disk)
+    fs.writeFileSync(
+      path.join(disk, 'ballast'),
+      Buffer.alloc(Math.max(0, rest.bavail * rest.bsize - 8 * MIB)),
+    )
+    for (let copy = 0; copy < 3; copy++) {
+      const descriptor = fs.openSync(path.join(cluster.mount, `large-${copy}`), 'r+')
+      fs.writeSync(descriptor, data, 0, 60 * MIB, 150 * MIB)
+      fs.fsyncSync(descriptor)
+      fs.closeSync(descriptor)
+    }
+    for (let copy = 0; copy < 3; copy++) {
+      const seen = fs.readFileSync(path.join(cluster.mount, `large-${copy}`))
+      assert.ok(seen.subarray(0, data.length).equals(data))
+      assert.ok(seen.subarray(data.length).equals(data.subarray(0, 60 * MIB)))
+    }
+    await cluster.fsckClean()
   })
 })
