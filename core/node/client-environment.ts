@@ -18,17 +18,29 @@ export interface ClientEnvironment {
   logger(file: string | undefined): Logger
 }
 
-export function clientEnvironment(contextOf: (cluster?: string) => CommandContext): ClientEnvironment {
+/** `onConnect` hears of each client that this process opens, by its kind. */
+export function clientEnvironment(
+  contextOf: (cluster?: string) => CommandContext,
+  onConnect: (kind: string) => Promise<void> = () => Promise.resolve(),
+): ClientEnvironment {
   return {
     cluster: (given) => contextOf(given).cluster(),
-    connect: ({ logger, ...options }) =>
-      connect(
+    async connect({ logger, ...options }) {
+      const client = await connect(
         {
           ...options,
           metadataServers: contextOf(options.cluster).metadataServers().map(formatAddress),
         },
         { logger, hostName: os.hostname() },
-      ),
+      )
+      try {
+        await onConnect(options.kind)
+      } catch (error) {
+        // A configuration root that cannot be written to: no reason not to serve.
+        logger.warn('this process is not listed by `cairn plugin list`', { reason: String(error) })
+      }
+      return client
+    },
     command: (parameters) => cairnCommand(['--etc', contextOf().etc.root, ...parameters]),
     logger: (file) => createNodeLogger({ name: 'mount', ...(file === undefined ? {} : { file }) }),
   }

@@ -52,7 +52,10 @@ async function withPluginCommands(
       command: command ?? '',
       etc: contextOf().etc,
       logger: silentLogger,
-      services: { clientEnvironment: clientEnvironment(contextOf) },
+      services: {
+        // Whoever serves a client is listed, like every other process, by `cairn plugin list`.
+        clientEnvironment: clientEnvironment(contextOf, (kind) => plugins.listen(`${kind}-${process.pid}`)),
+      },
     })
   } catch (error) {
     if (command !== undefined && command !== 'completion' && command !== 'help') throw error

@@ -10,7 +10,7 @@ import type { Logger } from '../platform/logger.ts'
 import { NodePluginSource } from '../platform/node/plugin-source.ts'
 import { nodeClock } from '../platform/node/platform.ts'
 import type { EtcDirectory } from '../cli/etc.ts'
-import { serveControl } from './control-socket.ts'
+import { type ControlServer, serveControl } from './control-socket.ts'
 import { VERSION } from './version.ts'
 
 const PROJECT = path.join(import.meta.dirname, '..', '..')
@@ -68,17 +68,20 @@ export async function bootPlugins(options: BootOptions) {
   const configuration = await host.load()
   host.registerServices(options.services ?? {})
   await host.start()
-  const control =
-    options.socketName === undefined
-      ? null
-      : await serveControl(controlSocketOf(options.etc, options.socketName), {
-          ...pluginCommands(host),
-          ...options.commands,
-        })
+  let control: ControlServer | null = null
+  const listen = async (socketName: string): Promise<void> => {
+    control ??= await serveControl(controlSocketOf(options.etc, socketName), {
+      ...pluginCommands(host),
+      ...options.commands,
+    })
+  }
+  if (options.socketName !== undefined) await listen(options.socketName)
   return {
     host,
     hooks: registry.hooks,
     configuration,
+    /** For a command that turns out to stay, such as a mount. */
+    listen,
     async stop() {
       control?.close()
       await host.stop()

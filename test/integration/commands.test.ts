@@ -268,6 +268,7 @@ describe('commands on a running cluster', { timeout: 340_000 }, () => {
     const list = await cluster.cairn('plugin', 'list')
     for (const name of ['mds-mds1', 'cs-cs1', 'cs-cs2', 'cs-cs3'])
       assert.match(list, new RegExp(`^${name} +fuse `, 'm'))
+    assert.match(list, /^fuse-\d+ +fuse +\S+ +ACTIVE /m, 'the mount')
     assert.match(
       await cluster.cairn('plugin', 'reload', 'fuse', '--process', 'mds-mds1'),
       /^mds-mds1: fuse is /,

@@ -82,7 +82,10 @@ async function forEachProcess(
   for (const name of names) {
     if (only !== undefined && only !== name) continue
     const connection = await connectControl(path.join(directory, `${name}.sock`))
-    if (connection === null) continue
+    if (connection === null) {
+      forgetDead(directory, name)
+      continue
+    }
     reached += 1
     try {
       await use(name, (command, parameters) => connection.client.request(command, parameters))
@@ -99,4 +102,11 @@ async function forEachProcess(
       },
     )
   }
+}
+
+/** Sockets of clients carry their process id: one that was killed leaves its file behind. */
+function forgetDead(directory: string, name: string): void {
+  const pid = /-(\d+)$/.exec(name)?.[1]
+  if (pid !== undefined && !fs.existsSync(`/proc/${pid}`))
+    fs.rmSync(path.join(directory, `${name}.sock`), { force: true })
 }
