@@ -1,7 +1,7 @@
 /**
  * Ends inodes that have no name, are open in no session and have no lease. `run` is called now and then by
- * the master; it proposes at most one command of bounded size at a time, and a bounded number in a row. Waits until every session of the state has said
- * what it has open: after a restart nobody knows better (rule T2).
+ * the master; it proposes one command of bounded size at a time, and a bounded number in a row. Waits until
+ * every session of the state has said what it has open: after a restart nobody knows better (rule T2).
  */
 import type { ReplicatedLog } from '../log/replicated-log.ts'
 import type { MetadataState } from '../state/state.ts'
