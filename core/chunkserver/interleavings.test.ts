@@ -178,7 +178,7 @@ test('a page fetched for a repair is dropped when the epoch has changed meanwhil
   rig.disk.flipBit(chunkPath(1), pagePosition(0), 1)
   const held = heldSource(sourceOf(source, rig))
   const repairer = new Repairer(rig.store, () => Promise.resolve(held.source))
-  const repaired = repairer.repair(1, 1, [0], [address(1)])
+  const repaired = repairer.repair({ chunk: 1, version: 1, pages: [0], sources: [address(1)] })
   await settleAll([rig, source], () => held.asked() > 0)
   // it misses a version, in which the page was written, and joins again
   await persist(rig, 3, Role.joining)

@@ -274,7 +274,10 @@ test('rule J7: a page nobody can supply is missing here too, lost when nobody ma
   assert.equal(await read(rig, 2 * PAGE_SIZE_BYTES, 10), 'BAD_CHECKSUM')
   for (const each of [rig, source]) {
     const repairer = new Repairer(each.store, () => Promise.reject(new Error('nobody is asked')))
-    assert.deepEqual(await each.clock.settled(repairer.repair(1, 1, [2], [])), { repaired: 0, lost: 1 })
+    assert.deepEqual(
+      await each.clock.settled(repairer.repair({ chunk: 1, version: 1, pages: [2], sources: [] })),
+      { repaired: 0, lost: 1 },
+    )
   }
   assert.deepEqual(await digests(rig, 1), await digests(source, 1))
   assert.equal(await read(rig, 2 * PAGE_SIZE_BYTES, 10), 'LOST_PAGE')
@@ -295,14 +298,18 @@ test('rules J2, J7: a joiner keeps its good copy of what its source has lost, an
     source.disk.flipBit(chunkPath(1), pagePosition(2), 1)
     assert.equal(await read(source, 2 * PAGE_SIZE_BYTES, 10), 'BAD_CHECKSUM')
     const repairer = new Repairer(source.store, () => Promise.resolve(sourceOf(rig, source)))
-    if (isLost) assert.equal((await source.clock.settled(repairer.repair(1, 1, [2], []))).lost, 1)
+    if (isLost)
+      assert.equal(
+        (await source.clock.settled(repairer.repair({ chunk: 1, version: 1, pages: [2], sources: [] }))).lost,
+        1,
+      )
     await persist(source, 2, Role.inSync)
     await persist(rig, 2, Role.joining)
     const outcome = await join(rig, source, 2)
     assert.deepEqual(outcome.joined, { bytesPulled: 0, lostPages: 0 })
     await rig.clock.settled(rig.control.promote(1, 2))
     let repaired: unknown = null
-    void repairer.repair(1, 2, [2], [address(1)]).then((answer) => {
+    void repairer.repair({ chunk: 1, version: 2, pages: [2], sources: [address(1)] }).then((answer) => {
       repaired = answer
     })
     await settleAll([rig, source], () => repaired !== null)
@@ -370,7 +377,9 @@ test('rule R1: bad pages of an in-sync replica are repaired from a peer, and it 
   for (const page of [1, 5]) rig.disk.flipBit(chunkPath(1), pagePosition(page) + 9, 2)
   assert.equal(await read(rig, PAGE_SIZE_BYTES, 10), 'BAD_CHECKSUM')
   const repairer = new Repairer(rig.store, () => Promise.resolve(sourceOf(source, rig)))
-  const outcome = await rig.clock.settled(repairer.repair(1, 1, [1, 3, 5], [address(1)]))
+  const outcome = await rig.clock.settled(
+    repairer.repair({ chunk: 1, version: 1, pages: [1, 3, 5], sources: [address(1)] }),
+  )
   assert.deepEqual(outcome, { repaired: 3, lost: 0 })
   assert.deepEqual(await read(rig, 0, 8 * PAGE_SIZE_BYTES), pattern(1, 8 * PAGE_SIZE_BYTES))
 })
@@ -381,12 +390,18 @@ test('repair without any good copy makes the page lost, an unreachable source do
   await write(rig, 0, pattern(1, PAGE_SIZE_BYTES))
   rig.disk.flipBit(chunkPath(1), pagePosition(0), 1)
   const repairer = new Repairer(rig.store, () => Promise.reject(new Error('unreachable')))
-  assert.deepEqual(await rig.clock.settled(repairer.repair(1, 1, [0], [address(1)])), {
-    repaired: 0,
-    lost: 0,
-  })
+  assert.deepEqual(
+    await rig.clock.settled(repairer.repair({ chunk: 1, version: 1, pages: [0], sources: [address(1)] })),
+    {
+      repaired: 0,
+      lost: 0,
+    },
+  )
   assert.equal(await read(rig, 0, 10), 'BAD_CHECKSUM')
-  assert.deepEqual(await rig.clock.settled(repairer.repair(1, 1, [0], [])), { repaired: 0, lost: 1 })
+  assert.deepEqual(
+    await rig.clock.settled(repairer.repair({ chunk: 1, version: 1, pages: [0], sources: [] })),
+    { repaired: 0, lost: 1 },
+  )
   assert.equal(await read(rig, 0, 10), 'LOST_PAGE')
 })
 

@@ -16,6 +16,7 @@ import {
   loadRegion,
   type PageImage,
   syncReplica,
+  verifies,
   withPages,
   writtenBytesOf,
 } from './page-tasks.ts'
@@ -41,6 +42,11 @@ export interface JoinOrder {
   readonly version: number
   readonly attempt: number
   readonly sources: readonly SourceAddress[]
+  /**
+   * Every member in sync has been so since this version or longer, and was made equal to others no later. A
+   * replica that was in sync then, too, has what they have acknowledged up to its own end. 0: none of this.
+   */
+  readonly inSyncSince?: number
 }
 
 export interface JoinEvents {
@@ -59,6 +65,8 @@ class Join {
   readonly missing: number[] = []
   /** Of the source in use; rises when one fails (rule J10). */
   sourceIndex = 0
+  /** Did not answer for one missing page: not waited for again. */
+  readonly silent = new Set<SourceAddress>()
 
   constructor(order: JoinOrder, replica: Replica) {
     this.order = order
@@ -257,19 +265,22 @@ export class Joiner {
   }
 
   /**
-   * The source has no good copy of one page: any other source, else it is missing here as it is there, with
-   * the source's record. Whether it is lost is not decided here: others who are away may have it (rule J7).
+   * The source has no good copy of one page: any other source, else what is here when that is complete, else
+   * it is missing here as it is there, with the source's record. It is called lost only when the source does so
+   * and everybody else has answered: a silent one may have it (rule J7), and is asked again by the repair.
    */
   async #pullElsewhere(join: Join, missing: PageImage): Promise<void> {
     const { chunk, version, sources } = join.order
     const { page } = missing
     if (join.aborted || join.replica.isGood(page)) return
     for (const address of sources) {
+      if (join.silent.has(address)) continue
       let pulled: PulledPages
       try {
         const source = await this.#open(address)
         pulled = await source.pull(chunk, version, page, 1)
       } catch {
+        join.silent.add(address)
         continue
       }
       try {
@@ -282,7 +293,39 @@ export class Joiner {
         pulled.release()
       }
     }
-    if ((await this.#apply(join, [missing])) > 0) join.missing.push(page)
+    if (await this.#keepComplete(join, missing)) return
+    const state = join.silent.size > 0 ? PageState.bad : missing.state
+    if ((await this.#apply(join, [{ ...missing, state }])) > 0) join.missing.push(page)
+  }
+
+  /**
+   * Rule J7: this replica left the set while writes were under way that the members in sync did not get; its
+   * page then differs from the record of the one that is gone, but is no older. That is certain when
+   * - this replica was in sync, without a crash of its host or disk since, up to a version not lower than the
+   *   gone page's stamp: a write that was acknowledged without it was sent again under a higher version (F3);
+   * - no reconciliation came after that: what it has beyond the others belongs to a holder that lives and still
+   *   owes it to all members (rules E11, J1).
+   */
+  async #keepComplete(join: Join, missing: PageImage): Promise<boolean> {
+    const { replica, order } = join
+    const { page } = missing
+    const { inSyncVersion, flags } = replica.state
+    const since = order.inSyncSince ?? 0
+    if (since === 0 || inSyncVersion < since) return false
+    if (missing.stamp > inSyncVersion || (flags & (StateFlag.crashed | StateFlag.failed)) !== 0) return false
+    return withPages(replica, Hold.write, page, page, async () => {
+      const records = await loadRegion(this.#store, replica, Math.floor(page / PAGES_PER_REGION))
+      const index = page % PAGES_PER_REGION
+      if (join.aborted || replica.state.version !== order.version || replica.isGood(page)) return true
+      const state = records.states[index]
+      if (state !== PageState.data && state !== PageState.hole) return false
+      // written by all who were in sync, so also here
+      if ((records.stamps[index] ?? 0) < missing.stamp) return false
+      if (state === PageState.data && !(await verifies(this.#store, replica, page, records))) return false
+      replica.markGood(page)
+      this.#store.logger.warn('kept a page that its source has lost', { chunk: order.chunk, page })
+      return true
+    })
   }
 
   #apply(join: Join, images: readonly PageImage[]): Promise<number> {

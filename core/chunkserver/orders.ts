@@ -67,8 +67,7 @@ export function serveOrders(peer: Peer, { store, control, joiner, repairer }: Or
       return {}
     },
     'replica.heal': ({ chunk, version, peers }) => asWireErrors(repairer.heal(chunk, version, peers)),
-    'replica.repair': ({ chunk, version, pages, sources }) =>
-      asWireErrors(repairer.repair(chunk, version, pages, sources)),
+    'replica.repair': (order) => asWireErrors(repairer.repair(order)),
     'replica.promote': async ({ chunk, version }) => {
       await asWireErrors(control.promote(chunk, version))
       return {}

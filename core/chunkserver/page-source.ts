@@ -2,7 +2,7 @@
 import type { BufferPool } from '../base/buffer-pool.ts'
 import { CairnError } from '../base/errors.ts'
 import { PAGE_SIZE_BYTES } from '../base/units.ts'
-import { DataOp, type DataRequest, PAGE_RECORD_BYTES } from '../wire/data.ts'
+import { DataFlag, DataOp, type DataRequest, PAGE_RECORD_BYTES } from '../wire/data.ts'
 import type { Peer } from '../wire/types.ts'
 import { decodePull, type PageImage } from './page-tasks.ts'
 
@@ -23,7 +23,14 @@ export interface PulledPages {
 export interface PageSource {
   /** Page records (12 bytes each) of `count` pages. Rejects with the code of the answer. */
   digest(chunk: number, version: number, firstPage: number, count: number): Promise<Buffer>
-  pull(chunk: number, version: number, firstPage: number, count: number): Promise<PulledPages>
+  /** `isFormer`: of a replica that may have left, and was in sync under this version (`DataFlag.former`). */
+  pull(
+    chunk: number,
+    version: number,
+    firstPage: number,
+    count: number,
+    isFormer?: boolean,
+  ): Promise<PulledPages>
 }
 
 /** Sends one data request; both the wire's peer and a test's store can do this. */
@@ -63,8 +70,15 @@ export class RemoteSource implements PageSource {
     throw new CairnError('BAD_MESSAGE', 'a digest of the wrong size')
   }
 
-  async pull(chunk: number, version: number, firstPage: number, count: number): Promise<PulledPages> {
-    const { table, payload } = await this.#ask(DataOp.pull, chunk, version, firstPage, count)
+  async pull(
+    chunk: number,
+    version: number,
+    firstPage: number,
+    count: number,
+    isFormer = false,
+  ): Promise<PulledPages> {
+    const flags = isFormer ? DataFlag.former : 0
+    const { table, payload } = await this.#ask(DataOp.pull, chunk, version, firstPage, count, flags)
     const images = decodePull(firstPage, count, table, payload)
     const release = (): void => {
       if (payload !== null) this.#pool.release(payload)
@@ -80,10 +94,11 @@ export class RemoteSource implements PageSource {
     version: number,
     firstPage: number,
     count: number,
+    flags = 0,
   ): Promise<{ table: Buffer; payload: Buffer | null }> {
     const request: DataRequest = {
       op,
-      flags: 0,
+      flags,
       version,
       chunk,
       lease: 0,

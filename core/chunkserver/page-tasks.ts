@@ -111,6 +111,18 @@ export function readData(
   })
 }
 
+/** Does one page match its record? Hold the page. */
+export async function verifies(
+  store: ChunkStore,
+  replica: Replica,
+  page: number,
+  records: RegionRecords,
+): Promise<boolean> {
+  const content = Buffer.alloc(PAGE_SIZE_BYTES)
+  await readData(store, replica, pagePosition(page), content)
+  return crc32c(content) === records.contentChecksum(page % PAGES_PER_REGION)
+}
+
 /** The content of a region; the caller gives the buffer back to the pool. Hold its pages. */
 export async function readRegion(store: ChunkStore, replica: Replica, region: number): Promise<Buffer> {
   const buffer = store.pool.acquire(REGION_SIZE_BYTES)

@@ -13,7 +13,7 @@ import { Operation } from './operation.ts'
 import { asDiskError } from './region-cache.ts'
 import { Hold } from './operation-queue.ts'
 import { PageState, type RegionRecords } from './region-records.ts'
-import { Role } from './replica-state.ts'
+import { Role, StateFlag } from './replica-state.ts'
 
 const TABLE_COUNT_MAX = PAGES_PER_REGION + 1
 
@@ -252,9 +252,20 @@ export class PullOperation extends VerifiedRead {
   readonly #table = Buffer.alloc(PAGES_PER_REGION * PAGE_RECORD_BYTES)
 
   protected check(): WireCode | '' {
+    if ((this.request.flags & DataFlag.former) !== 0) return this.#checkFormer()
     const code = this.checkVersion()
     if (code !== '') return code
     return checkSource({ role: this.current.state.role, unclean: this.current.isUnclean })
+  }
+
+  /** Who asks compares what it gets with the record of its own page that is gone (rules J2, J7). */
+  #checkFormer(): WireCode | '' {
+    const { state, failure, damage, deleted } = this.current
+    if (deleted) return 'NO_REPLICA'
+    if (this.store.failure !== null || failure !== null || damage !== '') return 'DISK_FAILED'
+    const hasFailed = (state.flags & (StateFlag.crashed | StateFlag.failed)) !== 0
+    if (this.request.version === 0) return ''
+    return hasFailed || state.inSyncVersion < this.request.version ? 'WRONG_VERSION' : ''
   }
 
   protected run(): void {

@@ -204,6 +204,8 @@ export class RegionLoad {
   #records: RegionRecords | null
   #data: Buffer | null = null
   #verify: boolean
+  /** The newer slot could not be read: what is known of a page that does not verify is too old. */
+  #fellBack = false
 
   constructor(cache: RegionCache, replica: Replica, region: number) {
     this.#cache = cache
@@ -257,8 +259,20 @@ export class RegionLoad {
       this.#cache.pool.release(area)
       if (reading.damaged) this.#reportAll()
       if (reading.fellBack) this.#verify = true
+      this.#fellBack = reading.fellBack
+      if (reading.damaged)
+        for (let index = 0; index < PAGES_PER_REGION; index++) this.#forgetStamp(records, index)
       this.#maybeVerify(records)
     })
+  }
+
+  /**
+   * The record is not that of the last write: who compares with it must not take an old copy for an equal or
+   * complete one (rules J2, J7). No stamp is higher than this one.
+   */
+  #forgetStamp(records: RegionRecords, index: number): void {
+    const checksum = records.contentChecksum(index)
+    records.set(index, PageState.bad, this.#replica.state.version, checksum)
   }
 
   /** Rule P2: nothing is known about any page of the region. */
@@ -292,6 +306,7 @@ export class RegionLoad {
       if (verdict === state) continue
       records.setState(index, verdict)
       changed = true
+      if (verdict === PageState.bad && this.#fellBack) this.#forgetStamp(records, index)
       if (verdict === PageState.bad) bad.push(this.#region * PAGES_PER_REGION + index)
     }
     if (changed) this.#cache.events.onChanged(this.#replica, records)

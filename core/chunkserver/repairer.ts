@@ -2,6 +2,7 @@
  * Heal, repair, verify: what the metadata server or fsck orders about pages that do not verify (rules
  * P1, R1, J7, F8).
  */
+import { codeOf } from '../base/errors.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES, REGIONS_PER_CHUNK } from '../base/units.ts'
 import { crc32c } from '../wire/checksum.ts'
 import { PAGE_RECORD_BYTES } from '../wire/data.ts'
@@ -10,7 +11,7 @@ import type { ChunkStore } from './chunk-store.ts'
 import { wireError } from './errors.ts'
 import type { SourceOpener } from './joiner.ts'
 import { Hold } from './operation-queue.ts'
-import type { PulledPages, SourceAddress } from './page-source.ts'
+import type { PageSource, PulledPages, SourceAddress } from './page-source.ts'
 import {
   applyPages,
   extendToContent,
@@ -19,6 +20,7 @@ import {
   readData,
   readRegion,
   syncReplica,
+  verifies,
   withPages,
 } from './page-tasks.ts'
 import { encodePageRecords } from './read-operations.ts'
@@ -42,6 +44,24 @@ interface Found {
   release(): void
 }
 
+/** What the record of a page says whose content is gone. */
+interface Gone {
+  readonly stamp: number
+  readonly checksum: number
+}
+
+export interface RepairOrder {
+  readonly chunk: number
+  readonly version: number
+  readonly pages: readonly number[]
+  /** Members in sync. */
+  readonly sources: readonly SourceAddress[]
+  /** Others that have or had a replica. */
+  readonly formers?: readonly SourceAddress[]
+  /** As in a join's order; 0 or absent: nothing can be told of formers. */
+  readonly inSyncSince?: number
+}
+
 export class Repairer {
   readonly #store: ChunkStore
   readonly #open: SourceOpener
@@ -58,6 +78,7 @@ export class Repairer {
     peers: readonly SourceAddress[],
   ): Promise<{ writtenEnd: number; adoptedPages: number }> {
     const replica = this.#replica(chunk, version)
+    const hasStopped = replica.isUnclean
     const dead = new Set<SourceAddress>()
     let adoptedPages = 0
     for (let region = 0; region < REGIONS_PER_CHUNK; region++) {
@@ -68,7 +89,8 @@ export class Repairer {
           if (found.image !== null) await this.#apply(replica, version, found.image)
           // rule P1: adopted only when no member has it; one that did not answer may (its good copy would go)
           else if (!found.definite) throw wireError('TRY_AGAIN', 'a member that may have the page is silent')
-          else if (await this.#adopt(replica, version, page)) adoptedPages++
+          // rule P1: after a crash. One that rotted stays bad, and is asked for again (rule R1).
+          else if (hasStopped && (await this.#adopt(replica, version, page))) adoptedPages++
         } finally {
           found.release()
         }
@@ -81,23 +103,21 @@ export class Repairer {
   }
 
   /** Pages of an in-sync replica, from wherever they verify. */
-  async repair(
-    chunk: number,
-    version: number,
-    pages: readonly number[],
-    sources: readonly SourceAddress[],
-  ): Promise<{ repaired: number; lost: number }> {
+  async repair(order: RepairOrder): Promise<{ repaired: number; lost: number }> {
+    const { chunk, version, sources } = order
     const replica = this.#replica(chunk, version)
     const dead = new Set<SourceAddress>()
     let repaired = 0
     let lost = 0
-    for (const page of pages) {
+    for (const page of order.pages) {
       if (page >= REGIONS_PER_CHUNK * PAGES_PER_REGION) throw wireError('BAD_MESSAGE', `no page ${page}`)
-      if (await this.#verifiesAgain(replica, page)) {
+      const gone = await this.#maybeGone(replica, page)
+      if (gone === null) {
         repaired++
         continue
       }
-      const found = await this.#find(chunk, version, page, sources, dead)
+      let found = await this.#find(chunk, version, page, sources, dead)
+      if (found.image === null) found = await this.#findFormer(order, page, gone, found.definite, dead)
       try {
         if (found.image !== null) repaired += await this.#apply(replica, version, found.image)
         else if (found.definite && (await this.#declareLost(replica, version, page))) lost++
@@ -209,9 +229,7 @@ export class Repairer {
         const source = await this.#open(address)
         const pulled = await source.pull(chunk, version, page, 1)
         const image = pulled.images[0]
-        const usable =
-          image !== undefined && (image.state === PageState.data || image.state === PageState.hole)
-        if (usable && image.stamp > (best?.images[0]?.stamp ?? -1)) {
+        if (isUsable(image) && image.stamp > (best?.images[0]?.stamp ?? -1)) {
           best?.release()
           best = pulled
         } else pulled.release()
@@ -220,7 +238,63 @@ export class Repairer {
         dead.add(address)
       }
     }
-    return { image: best?.images[0] ?? null, definite, release: () => best?.release() }
+    return foundOf(best, definite)
+  }
+
+  /**
+   * Rules R1, J7: no member in sync has it. A replica that left has it when its page has the very record of the
+   * one that is gone, or when it was in sync at or after the version of that record and after the last
+   * reconciliation: then it has every write that was acknowledged, and what it has beyond is still owed to all
+   * members by a holder that lives (see `Joiner.#keepComplete`).
+   */
+  async #findFormer(
+    order: RepairOrder,
+    page: number,
+    gone: Gone,
+    isDefinite: boolean,
+    dead: Set<SourceAddress>,
+  ): Promise<Found> {
+    const since = order.inSyncSince ?? 0
+    let definite = isDefinite
+    for (const address of order.formers ?? []) {
+      if (dead.has(address)) {
+        definite = false
+        continue
+      }
+      try {
+        const source = await this.#open(address)
+        const equal = await this.#pullFormer(source, order.chunk, 0, page)
+        const image = equal?.images[0]
+        if (image?.stamp === gone.stamp && image.checksum === gone.checksum) return foundOf(equal, definite)
+        equal?.release()
+        if (image === undefined || image.stamp < gone.stamp || since === 0) continue
+        const later = await this.#pullFormer(source, order.chunk, Math.max(since, gone.stamp), page)
+        if ((later?.images[0]?.stamp ?? -1) >= gone.stamp) return foundOf(later, definite)
+        later?.release()
+      } catch {
+        definite = false
+        dead.add(address)
+      }
+    }
+    return foundOf(null, definite)
+  }
+
+  /** Null: that replica answered, and cannot supply the page. */
+  async #pullFormer(
+    source: PageSource,
+    chunk: number,
+    inSyncVersion: number,
+    page: number,
+  ): Promise<PulledPages | null> {
+    try {
+      const pulled = await source.pull(chunk, inSyncVersion, page, 1, true)
+      if (isUsable(pulled.images[0])) return pulled
+      pulled.release()
+      return null
+    } catch (error) {
+      if (['WRONG_VERSION', 'NO_REPLICA'].includes(codeOf(error))) return null
+      throw error
+    }
   }
 
   /** Rule J7: stamp and checksum stay, so that whoever has the page after all is known by them. */
@@ -252,23 +326,22 @@ export class Repairer {
     })
   }
 
-  /** A page that was reported may verify: bad cable, or healed by a full write meanwhile. */
-  #verifiesAgain(replica: Replica, page: number): Promise<boolean> {
+  /** A page that was reported may verify: bad cable, or healed by a full write meanwhile. Null: it does. */
+  #maybeGone(replica: Replica, page: number): Promise<Gone | null> {
     return withPages(replica, Hold.write, page, page, async () => {
       const records = await loadRegion(this.#store, replica, Math.floor(page / PAGES_PER_REGION))
       const index = page % PAGES_PER_REGION
       const state = records.states[index]
-      if (state === PageState.hole) return true
-      if (state === PageState.lost) return false
-      const content = Buffer.alloc(PAGE_SIZE_BYTES)
-      await readData(this.#store, replica, pagePosition(page), content)
-      const verifies = crc32c(content) === records.contentChecksum(index)
-      const verdict = verifies ? PageState.data : PageState.bad
+      if (state === PageState.hole) return null
+      const gone = { stamp: records.stamps[index] ?? 0, checksum: records.contentChecksum(index) }
+      if (state === PageState.lost) return gone
+      const isGood = await verifies(this.#store, replica, page, records)
+      const verdict = isGood ? PageState.data : PageState.bad
       if (verdict !== state) {
         records.setState(index, verdict)
         this.#store.touch(replica, records)
       }
-      return verifies
+      return isGood ? null : gone
     })
   }
 
@@ -284,6 +357,14 @@ export class Repairer {
     }
     return 0
   }
+}
+
+function foundOf(pulled: PulledPages | null, definite: boolean): Found {
+  return { image: pulled?.images[0] ?? null, definite, release: () => pulled?.release() }
+}
+
+function isUsable(image: PageImage | undefined): image is PageImage {
+  return image !== undefined && (image.state === PageState.data || image.state === PageState.hole)
 }
 
 function isStillBad(_page: number, records: { readonly states: Uint8Array }, index: number): boolean {

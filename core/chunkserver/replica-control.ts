@@ -154,14 +154,13 @@ export class ReplicaControl {
     if (replica.failure !== null || isVoid) await this.#startOver(replica)
     if (isVoid) this.#removeFile(replica.chunk)
     await commitState(store, replica, (state) => {
-      state.version = order.version
+      if (rises) state.enter(order.version, order.role)
       // counts as void: joins from nothing, as a new replica does
       if (isVoid) {
         state.flags = 0
         state.openLow = ALL_REGIONS
         state.openHigh = ALL_REGIONS
       }
-      if (rises) state.role = order.role
       state.lease = Math.max(state.lease, order.lease)
     })
     if (rises || (replica.state.role === Roles.inSync && !replica.isUnclean)) {
@@ -200,7 +199,7 @@ export class ReplicaControl {
       this.onEpochChange(replica)
       replica.joinPending = false
       await commitState(this.#store, replica, (state) => {
-        state.role = Roles.inSync
+        state.enter(version, Roles.inSync)
       })
       replica.good = null
     })

@@ -25,6 +25,11 @@ export const StateFlag = {
   crashed: 8,
 } as const
 
+/** Bits 8..15 of the flags: how many versions ago the replica was in sync, while it is not; 0: unknown, or too many. */
+const AGE_SHIFT = 8
+const AGE_MAX = 0xff
+const AGE_MASK = AGE_MAX << AGE_SHIFT
+
 export class ReplicaState {
   version = 0
   role: Role = Role.joining
@@ -41,6 +46,25 @@ export class ReplicaState {
     this.flags = other.flags
     this.openLow = other.openLow
     this.openHigh = other.openHigh
+  }
+
+  /**
+   * The last version under which this replica took every write as a member in sync; 0: unknown. What it holds
+   * is complete up to there, unless its disk or host failed since (rule J7).
+   */
+  get inSyncVersion(): number {
+    if (this.role === Role.inSync) return this.version
+    const age = (this.flags & AGE_MASK) >>> AGE_SHIFT
+    return age === 0 ? 0 : this.version - age
+  }
+
+  /** A new version, a new role. */
+  enter(version: number, role: Role): void {
+    const age = this.inSyncVersion === 0 ? 0 : version - this.inSyncVersion
+    this.version = version
+    this.role = role
+    this.flags &= ~AGE_MASK
+    if (role !== Role.inSync && age > 0 && age <= AGE_MAX) this.flags |= age << AGE_SHIFT
   }
 
   get isOpen(): boolean {

@@ -6,7 +6,7 @@ import { isWireCode, wireCodes, type WireCode } from './codes.ts'
 const TWO_32 = 0x1_0000_0000
 const HIGH_MAX = 0x20_0000
 const OP_MAX = 6
-const FLAGS_MASK = 7
+const FLAGS_MASK = 15
 
 /**
  * Codes travel as a number: their place in this list, from 1. New codes go to the end of wireCodes;

@@ -36,6 +36,11 @@ export const DataFlag = {
   zeros: 2,
   /** Write and flush in one (FUA). */
   durable: 4,
+  /**
+   * Pull for a repair: also from a replica that is not in sync now, whatever its version; `version` of the
+   * request is one under which it was in sync, without a crash since, or 0 for any (rule J7).
+   */
+  former: 8,
 } as const
 
 export const DATA_REQUEST_BYTES = 48

@@ -10,6 +10,7 @@ import { condemnedKey } from '../state/state.ts'
 import type { DamagedReplicas } from './damaged-replicas.ts'
 import type { EventRecorder } from './event-recorder.ts'
 import type { Master } from './master.ts'
+import type { MissingPages } from './missing-pages.ts'
 import type { ServerOrders } from './server-orders.ts'
 import type { ServersView } from './servers-view.ts'
 
@@ -27,6 +28,7 @@ export interface GarbageParts {
   readonly view: ServersView
   readonly events: EventRecorder
   readonly damaged: DamagedReplicas
+  readonly missingPages: MissingPages
   /** All servers have reported, or had their time. */
   readonly isInformed: () => boolean
 }
@@ -152,6 +154,8 @@ export class Garbage {
     const row = master.state.chunks.get(chunk)
     const file = row === undefined ? undefined : master.state.inodes.get(row.inode)
     if (row === undefined || file === undefined || row.pending !== null || row.dirtyDead) return false
+    // rule J7: a stale replica may have what no member in sync can supply
+    if (this.#parts.missingPages.has(chunk)) return false
     const good = row.members.filter((member) => member.role === 'in-sync' && view.isReachable(member.server))
     return good.length >= effectivePlacement(file).replicasNormal
   }

@@ -10,7 +10,7 @@ import type { Master } from './master.ts'
 import type { ServerConnection } from './server-connection.ts'
 import type { ServersView } from './servers-view.ts'
 
-const SOURCE_COUNT_MAX = 16
+export const SOURCE_COUNT_MAX = 16
 
 interface Join {
   readonly chunk: number
@@ -90,14 +90,16 @@ export class Joins {
     return [...this.#running.keys()]
   }
 
+  /** Reachable ones first; silent ones count too, for a page that only they may have (rule J7). */
   sourcesFor(row: ChunkRow, except: number): Source[] {
-    const sources: Source[] = []
+    const reachable: Source[] = []
+    const silent: Source[] = []
     for (const member of row.pending?.members ?? row.members) {
       if (member.role !== 'in-sync' || member.server === except) continue
       const source = this.addressOf(member.server)
-      if (source !== null && this.#view.isReachable(member.server)) sources.push(source)
+      if (source !== null) (this.#view.isReachable(member.server) ? reachable : silent).push(source)
     }
-    return sources.slice(0, SOURCE_COUNT_MAX)
+    return reachable.length === 0 ? [] : [...reachable, ...silent].slice(0, SOURCE_COUNT_MAX)
   }
 
   addressOf(server: number): Source | null {
@@ -245,10 +247,13 @@ export class Joins {
       this.#unordered.add(join)
       return
     }
-    connection.orders.call('replica.join', { chunk, version, attempt, sources }).catch((error: unknown) => {
-      if (this.#master.isStopped || this.#runningJoin(chunk, server) !== join) return
-      this.#failure.joinFailed(chunk, server, codeOf(error))
-    })
+    const inSyncSince = inSyncSinceOf(row)
+    connection.orders
+      .call('replica.join', { chunk, version, attempt, sources, inSyncSince })
+      .catch((error: unknown) => {
+        if (this.#master.isStopped || this.#runningJoin(chunk, server) !== join) return
+        this.#failure.joinFailed(chunk, server, codeOf(error))
+      })
   }
 
   /** Joins that had no source when they should have begun. */
@@ -295,4 +300,10 @@ export class Joins {
       this.#events.record('MDS', 'info', 'REPLICAS_COPIED', message)
     }
   }
+}
+
+/** A reconciliation sets it for all members: what came later than it is later than the last reconciliation. */
+export function inSyncSinceOf(row: ChunkRow): number {
+  const members = row.members.filter(({ role }) => role === 'in-sync')
+  return row.dirtyDead || members.length === 0 ? 0 : Math.min(...members.map(({ since }) => since))
 }

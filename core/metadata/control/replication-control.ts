@@ -11,6 +11,7 @@ import { ChunkCensus } from './chunk-census.ts'
 import { ChunkWaiters } from './chunk-waiters.ts'
 import { ClusterHealth } from './cluster-health.ts'
 import { DamagedReplicas } from './damaged-replicas.ts'
+import { MissingPages } from './missing-pages.ts'
 import { EpochDriver } from './epoch-driver.ts'
 import { EventRecorder } from './event-recorder.ts'
 import { Garbage } from './garbage.ts'
@@ -52,6 +53,7 @@ export class ReplicationControl {
   readonly census: ChunkCensus
   readonly registry: ServerRegistry
   readonly connectionOf = (server: number): ServerConnection | undefined => this.connections.get(server)
+  readonly missingPages: MissingPages
   readonly #driver: EpochDriver
   readonly #promotions: Promotions
   readonly #changes: Changes
@@ -71,7 +73,8 @@ export class ReplicationControl {
     const joins = (this.joins = new Joins(master, view, events, connectionOf, { joinFailed }))
     const isInformed = () => this.health.isInformed
     const damaged = new DamagedReplicas()
-    const garbage = new Garbage({ master, orders, view, events, damaged, isInformed })
+    const missingPages = (this.missingPages = new MissingPages(master.clock))
+    const garbage = new Garbage({ master, orders, view, events, damaged, missingPages, isInformed })
     const driver: EpochDriver = new EpochDriver(master, orders, {
       isUnclean: (chunk, server) => troubles.uncleanOf(chunk).has(server),
       memberUnclean: (chunk) => this.recovery.memberUnclean(chunk),

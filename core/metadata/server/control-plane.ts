@@ -87,7 +87,18 @@ export class ControlPlane {
     const intents = new IntentService({ master, view, waiters, recovery, creator, locations, promises })
     this.intents = intents
     const answers = (server: number) => replication.registry.answers(server)
-    const reportParts = { master, recovery, joins, events, intents, locations, connectionOf, answers }
+    const { missingPages } = replication
+    const reportParts = {
+      missingPages,
+      master,
+      recovery,
+      joins,
+      events,
+      intents,
+      locations,
+      connectionOf,
+      answers,
+    }
     this.memberReports = new MemberReports(reportParts)
     const files = (this.#files = new FileCensus(master))
     const { connections, census } = replication

@@ -67,6 +67,43 @@ test('a bad page is not declared lost behind the back of a silent member (rule J
   assert.ok(order?.sources.some((source) => source.server === silent))
 })
 
+test('while nobody in sync has a page, those that left are asked, and not collected (rules J7, G2)', async () => {
+  const scene = await MetadataScene.open({ chunkServerCount: 4, placement: three })
+  const session = await scene.session('client')
+  await session.mutate('admin.setConfig', { key: 'mds.gc.stale_grace', value: '10s' })
+  await session.mutate('admin.setConfig', { key: 'mds.gc.grace', value: '0s' })
+  await session.mutate('admin.setConfig', { key: 'mds.wd.offline_tout', value: '2s' })
+  const { inode, lease, chunks, locations } = await granted(session, [0])
+  const [chunk = 0] = chunks
+  const [bad = 0, left = 0] = locations[0]?.members.map((member) => member.server) ?? []
+  await session.call('intent.clear', { inode, lease, chunks })
+  scene.server(left).crash()
+  for (const server of scene.chunkServers) server.refuse.set('replica.repair', 'TRY_AGAIN')
+  const tell = (): void => {
+    const { version } = scene.chunk(chunk)
+    scene.server(bad).report('cs.badPages', { chunk, version, pages: [7], reason: 'does not verify' })
+  }
+  await scene.until(() => scene.inSync(chunk).length === 3 && !scene.inSync(chunk).includes(left))
+  scene.server(left).start([chunk])
+  await scene.until(() => scene.mds.state.servers.get(left)?.state === 'active')
+  tell()
+  await scene.until(() => scene.server(bad).ordersOf('replica.repair').length > 0)
+  const [order] = scene.server(bad).ordersOf('replica.repair') as {
+    sources: { server: number }[]
+    formers: { server: number }[]
+  }[]
+  assert.deepEqual(
+    order?.formers.map(({ server }) => server),
+    [left],
+  )
+  assert.ok(!order.sources.some(({ server }) => server === left))
+  await scene.clock.advance(30_000)
+  assert.ok(scene.server(left).replicas.has(chunk), 'it may have the last good copy')
+  for (const server of scene.chunkServers) server.refuse.delete('replica.repair')
+  tell()
+  await scene.until(() => !scene.server(left).replicas.has(chunk))
+})
+
 test('a session number without its secret opens nothing; a connection without a session gets nothing', async () => {
   const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
   const first = await scene.session('first')

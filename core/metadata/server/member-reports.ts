@@ -7,8 +7,9 @@ import type { ChunkServerUpMethods } from '../../wire/messages/chunk.ts'
 import type { leaseMethods } from '../../wire/messages/metadata.ts'
 import type { ParamsOf } from '../../wire/messages/method.ts'
 import type { EventRecorder } from '../control/event-recorder.ts'
-import type { Joins } from '../control/joins.ts'
+import { inSyncSinceOf, type Joins, type Source, SOURCE_COUNT_MAX } from '../control/joins.ts'
 import type { Master } from '../control/master.ts'
+import type { MissingPages } from '../control/missing-pages.ts'
 import type { Recovery } from '../control/recovery.ts'
 import type { ServerConnection } from '../control/server-connection.ts'
 import { wireError } from '../errors.ts'
@@ -33,6 +34,7 @@ export interface MemberReportParts {
   readonly master: Master
   readonly recovery: Recovery
   readonly joins: Joins
+  readonly missingPages: MissingPages
   readonly events: EventRecorder
   readonly intents: IntentService
   readonly locations: Locations
@@ -145,25 +147,21 @@ export class MemberReports {
 
   /** From any in-sync member where the pages verify; nobody may have them: lost pages (rules R1, J7). */
   #repair(row: ChunkRow, server: number, pages: readonly number[], reason: string): void {
-    const { master, events, connectionOf } = this.#parts
+    const { master, events, connectionOf, missingPages } = this.#parts
     const { chunk, version } = row
     const connection = connectionOf(server)
     if (connection === undefined || !row.members.some((member) => member.server === server)) return
     const what = `${pages.length} pages of chunk ${chunk} of inode ${row.inode}`
     const found = `CS#${server} has reported hard error on ${what}: ${reason}`
     events.record('CS', 'warn', 'BAD_PAGES', found, `${server} ${chunk}`)
-    const sources = this.#whoMayHave(row)
-      .filter((other) => other !== server)
-      .map((other) => this.#parts.joins.addressOf(other))
-      .filter((source) => source !== null)
+    missingPages.add(chunk)
+    const [sources, formers] = this.#whoMayHave(row, server)
+    const order = { chunk, version, pages: [...pages], sources, formers, inSyncSince: inSyncSinceOf(row) }
     connection.orders
-      .call(
-        'replica.repair',
-        { chunk, version, pages: [...pages], sources },
-        { timeoutMs: REPAIR_TIMEOUT_MS },
-      )
+      .call('replica.repair', order, { timeoutMs: REPAIR_TIMEOUT_MS })
       .then(({ repaired, lost }) => {
         if (master.isStopped) return
+        if (repaired + lost >= pages.length) missingPages.delete(chunk)
         if (repaired > 0) {
           const message = `CS#${server} repaired ${repaired} pages of chunk ${chunk} of inode ${row.inode}`
           events.record('CS', 'info', 'PAGES_REPAIRED', message)
@@ -180,17 +178,24 @@ export class MemberReports {
   }
 
   /**
-   * Those that are silent, join, or have left too: they cannot supply the page now, so that it stays bad and is
-   * not called lost, until they are in sync again, deleted, or their server is given up (rules R1, J7). The
-   * chunk server asks again.
+   * Members in sync; and those that join or have left, which are asked when no member in sync has the page. Who
+   * is silent counts too: the page stays bad and is not called lost until it has answered, its replica is
+   * deleted, or its server is given up (rules R1, J7). The chunk server asks again.
    */
-  #whoMayHave(row: ChunkRow): number[] {
+  #whoMayHave(row: ChunkRow, except: number): [Source[], Source[]] {
     const { servers } = this.#parts.master.state
+    const inSync = new Set(row.members.filter(({ role }) => role === 'in-sync').map(({ server }) => server))
     const others = [...row.members, ...(row.pending?.members ?? []), ...row.former]
-      .filter((holder) => !('role' in holder) || holder.role !== 'in-sync')
-      .filter((holder) => ['active', 'inactive'].includes(servers.get(holder.server)?.state ?? ''))
-    const inSync = row.members.filter(({ role }) => role === 'in-sync')
-    return [...new Set([...inSync, ...others].map((holder) => holder.server))]
+      .map(({ server }) => server)
+      .filter((server) => !inSync.has(server))
+      .filter((server) => ['active', 'inactive'].includes(servers.get(server)?.state ?? ''))
+    const addresses = (holders: Set<number>): Source[] =>
+      [...holders]
+        .filter((server) => server !== except)
+        .map((server) => this.#parts.joins.addressOf(server))
+        .filter((source) => source !== null)
+        .slice(0, SOURCE_COUNT_MAX)
+    return [addresses(inSync), addresses(new Set(others))]
   }
 
   /** fsck asks for it. */

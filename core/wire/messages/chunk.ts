@@ -146,6 +146,8 @@ export const chunkServerOrderMethods = {
       version: UInt,
       attempt: UInt,
       sources: Type.Array(Source, { minItems: 1, maxItems: 16 }),
+      /** Version since which every member in sync has been so; 0: nothing can be told (rule J7). */
+      inSyncSince: Type.Optional(UInt),
     }),
     Nothing,
   ),
@@ -163,7 +165,12 @@ export const chunkServerOrderMethods = {
       chunk: UInt,
       version: UInt,
       pages: Type.Array(UInt, { maxItems: 1024 }),
+      /** Members in sync. */
       sources: Type.Array(Source, { maxItems: 16 }),
+      /** Others that have or had a replica: asked when no member in sync has the page (rule J7). */
+      formers: Type.Optional(Type.Array(Source, { maxItems: 16 })),
+      /** As in `replica.join`. */
+      inSyncSince: Type.Optional(UInt),
     }),
     Type.Object({ repaired: UInt, lost: UInt }),
   ),
