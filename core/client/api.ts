@@ -169,8 +169,108 @@ export interface CacheInvalidation {
   readonly entries: readonly { readonly parent: number; readonly name: string }[]
 }
 
+export interface KeyValueEntry {
+  readonly key: string
+  readonly value: Buffer
+  /** Of the last change: rises with every change of the cluster's state, is never used twice. */
+  readonly revision: number
+  /** Of the change that made the key. */
+  readonly created: number
+  /** The key ends with the session that wrote it last. */
+  readonly isBound: boolean
+}
+
+/** What a key must be for a transaction to happen: absent, or of a revision, or of a value. */
+export type KeyValueExpectation = 'absent' | { readonly revision: number } | { readonly value: Uint8Array }
+
+export interface KeyValueGuard {
+  readonly key: string
+  readonly expected: KeyValueExpectation
+}
+
+export interface KeyValueWriteOptions {
+  /** The key is deleted when this client's session ends: closed, or not heard of for `mds.session_tout`. */
+  readonly bindToSession?: boolean
+}
+
+export interface KeyValueWrite extends KeyValueWriteOptions {
+  readonly key: string
+  /** Null: delete. */
+  readonly value: Uint8Array | null
+}
+
+export type KeyValueOutcome =
+  | { readonly succeeded: true; readonly revision: number }
+  | {
+      readonly succeeded: false
+      /** Of the state in which the guards were looked at. */
+      readonly revision: number
+      readonly failedGuard: number
+      /** What the key of that guard held; null: nothing. */
+      readonly value: Buffer | null
+      /** Revisions of the keys of all guards; 0: absent. */
+      readonly present: readonly number[]
+    }
+
+export interface KeyValuePage {
+  /** Of the state that was read. */
+  readonly revision: number
+  readonly entries: readonly KeyValueEntry[]
+  readonly end: boolean
+}
+
+export type KeyValueChange =
+  | ({ readonly kind: 'put' } & KeyValueEntry)
+  | { readonly kind: 'delete'; readonly key: string; readonly revision: number }
+
+export type KeyValueEvent =
+  /** Everything there is now; whatever was known before is replaced by it. The first event, perhaps a later one. */
+  | { readonly kind: 'state'; readonly revision: number; readonly entries: readonly KeyValueEntry[] }
+  /** All changes of one revision: of one transaction, or of the end of a session. */
+  | { readonly kind: 'changes'; readonly revision: number; readonly changes: readonly KeyValueChange[] }
+
+/**
+ * Small replicated facts of one namespace (1 to 64 of a-z, 0-9, '.', '-'), linearizable. Keys are texts of at
+ * most 512 bytes, values at most 64 KiB, a transaction at most 64 guards and 64 writes, 512 KiB together.
+ * Errors: EINVAL (form), TOO_LARGE, QUOTA (`mds.kv.bytes`, `mds.kv.namespace_bytes`, bound keys), EIO (the
+ * session expired before the answer came: it may have been applied).
+ */
+export interface KeyValue {
+  readonly namespace: string
+  get(key: string): Promise<KeyValueEntry | null>
+  /** All keys with the prefix as of one revision, in the order of their UTF-16 code units. */
+  list(prefix?: string): Promise<{ readonly revision: number; readonly entries: readonly KeyValueEntry[] }>
+  /**
+   * One page behind the key `after`. Pass the `revision` of the first page with the others; COMPACTED when
+   * too much has changed since.
+   */
+  listPage(
+    prefix: string,
+    options?: { readonly after?: string; readonly limit?: number; readonly revision?: number },
+  ): Promise<KeyValuePage>
+  /** Resolves with the new revision. A key that was bound to a session is so no longer, unless this says it. */
+  put(key: string, value: Uint8Array, options?: KeyValueWriteOptions): Promise<number>
+  /** Also when there was no such key. */
+  delete(key: string): Promise<number>
+  compareAndSet(
+    key: string,
+    expected: KeyValueExpectation,
+    value: Uint8Array | null,
+    options?: KeyValueWriteOptions,
+  ): Promise<KeyValueOutcome>
+  /** All writes, when all guards hold; else none. Each key is written once. */
+  transact(guards: readonly KeyValueGuard[], writes: readonly KeyValueWrite[]): Promise<KeyValueOutcome>
+  /**
+   * First the present state, then every change, each revision once and in order, through losses of
+   * connections and masters. Who falls too far behind gets the state again. Ends when `signal` aborts.
+   */
+  watch(prefix?: string, options?: { readonly signal?: AbortSignal }): AsyncIterable<KeyValueEvent>
+}
+
 export interface Client {
   readonly fileSystem: FileSystem
+  /** The replicated key-value store; a namespace needs no making. */
+  keyValue(namespace: string): KeyValue
   openBlockDevice(path: string): Promise<BlockDevice>
   /** Somebody else's changes; an export drops what the kernel cached. Returns an unsubscribe function. */
   onInvalidate(listener: (invalidation: CacheInvalidation) => void): () => void

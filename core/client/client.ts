@@ -2,13 +2,14 @@
 import { CairnError } from '../base/errors.ts'
 import type { Timer } from '../platform/clock.ts'
 import type { Address } from '../platform/network.ts'
-import type { BlockDevice, CacheInvalidation, Client, ConnectOptions, FileSystem } from './api.ts'
+import type { BlockDevice, CacheInvalidation, Client, ConnectOptions, FileSystem, KeyValue } from './api.ts'
 import { FileBlockDevice } from './block-device.ts'
 import { Counters } from './counters.ts'
 import { ByteBudget, type Engine, type Swept } from './engine.ts'
 import { invalid } from './errors.ts'
 import { ClientFileSystem } from './file-system.ts'
 import { Files } from './files.ts'
+import { ClientKeyValue, type WatchNumbers } from './key-value.ts'
 import { CANCELLED_BYTES_MAX, IN_FLIGHT_BYTES_DEFAULT, SWEEP_INTERVAL_MS } from './limits.ts'
 import { ServerPool } from './server-pool.ts'
 import { Session } from './session.ts'
@@ -43,6 +44,7 @@ export class CairnClient implements Client {
   readonly #pool: ServerPool
   readonly #counters = new Counters()
   readonly #listeners = new Set<(invalidation: CacheInvalidation) => void>()
+  readonly #watches: WatchNumbers = { last: 0, running: 0 }
   #sweepTimer: Timer | null = null
   #lastTendMs = 0
   #closed = false
@@ -126,6 +128,10 @@ export class CairnClient implements Client {
       await this.#stop()
       throw error
     }
+  }
+
+  keyValue(namespace: string): KeyValue {
+    return new ClientKeyValue(this.#session, namespace, this.#watches)
   }
 
   async openBlockDevice(path: string): Promise<BlockDevice> {

@@ -79,6 +79,14 @@ export const READ_AHEAD_BLOCKS_MAX = 128
 /** Larger reads are their own read-ahead. */
 export const READ_AHEAD_REQUEST_BYTES_MAX = MIB / 2
 
+/** Watches of the key-value store; each occupies one call in flight, and the server allows twice as many. */
+export const WATCHES_MAX = 128
+/** A watch without news is asked for again after this, well before the call would time out. */
+export const WATCH_WAIT_MS = 20_000
+/** A listing whose first page grew too old for the others begins again this often. */
+export const LIST_ATTEMPTS_MAX = 10
+export const LIST_PAGE_ENTRIES = 1024
+
 export const STREAM_BLOCK_BYTES = MIB
 export const STREAM_BLOCKS_IN_FLIGHT = 4
 export const MEMBERS_MAX = 31
@@ -86,4 +94,6 @@ export const FILE_SIZE_BYTES_MAX = 2 ** 52
 
 assert(READ_AHEAD_BLOCK_BYTES <= DATA_PAYLOAD_BYTES_MAX, 'a read-ahead block is one data request')
 assert(CHUNK_SIZE_BYTES % DATA_PAYLOAD_BYTES_MAX === 0, 'pieces never cross a chunk')
+assert(WATCHES_MAX * 2 < CALLS_IN_FLIGHT_MAX, 'watches leave room for other calls')
+assert(WATCH_WAIT_MS * 2 < CALL_TIMEOUT_MS, 'a watch is answered before it times out')
 assert(INTENTS_RETURNED_AT_ONCE < INTENTS_PER_LEASE_MAX, 'some intents stay')

@@ -57,6 +57,10 @@ export const wireCodes = {
   REFUSED: { retryable: false, meaning: 'refused: busy, would lose data, or not permitted' },
   NOT_FOUND: { retryable: false, meaning: 'no such object' },
   INTERNAL: { retryable: false, meaning: 'a bug in the peer; see its log' },
+  // key-value store
+  COMPACTED: { retryable: false, meaning: 'the history no longer reaches this revision: read again' },
+  TOO_LARGE: { retryable: false, meaning: 'a key, value or transaction is larger than allowed' },
+  QUOTA: { retryable: false, meaning: 'a configured bound of the key-value store is reached' },
 } as const satisfies Record<string, CodeInfo>
 
 export type WireCode = keyof typeof wireCodes

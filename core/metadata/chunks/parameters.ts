@@ -1,10 +1,10 @@
 /**
  * The parameters of a cluster (`cairn set-config KEY=VALUE`): replicated, typed, bounded. Only values that
  * differ from the default are stored. Durations are milliseconds inside, `5s`, `5min` or plain seconds
- * outside, as the guide writes them.
+ * outside, as the guide writes them; sizes are bytes, also written `64KiB`, `16MiB`, `1GiB`.
  */
 
-export type ParameterKind = 'duration' | 'count' | 'percent'
+export type ParameterKind = 'duration' | 'count' | 'percent' | 'bytes'
 
 export interface Parameter {
   readonly kind: ParameterKind
@@ -17,6 +17,7 @@ export interface Parameter {
 const second = 1000
 const minute = 60 * second
 const hour = 60 * minute
+const mebibyte = 1024 * 1024
 
 export const parameters = {
   'mds.wd.inactive_tout': {
@@ -97,6 +98,20 @@ export const parameters = {
     maximum: 7 * 24 * hour,
     meaning: 'a stale replica is kept while its chunk has been complete for less than this (rule G2)',
   },
+  'mds.kv.bytes': {
+    kind: 'bytes',
+    defaultValue: 64 * mebibyte,
+    minimum: mebibyte,
+    maximum: 1024 * mebibyte,
+    meaning: 'keys and values of the key-value store together, with 64 bytes for each key',
+  },
+  'mds.kv.namespace_bytes': {
+    kind: 'bytes',
+    defaultValue: 16 * mebibyte,
+    minimum: mebibyte,
+    maximum: 1024 * mebibyte,
+    meaning: 'the same for each namespace of the key-value store',
+  },
 } as const satisfies Record<string, Parameter>
 
 export type ParameterName = keyof typeof parameters
@@ -129,13 +144,24 @@ const durationUnits: Readonly<Record<string, number>> = {
   d: 24 * hour,
 }
 
+const byteUnits: Readonly<Record<string, number>> = {
+  '': 1,
+  KiB: 1024,
+  MiB: mebibyte,
+  GiB: 1024 * mebibyte,
+}
+
 function parseNumber(kind: ParameterKind, text: string): number | null {
-  const match = /^(\d{1,12}(?:\.\d{1,3})?)\s*([a-z%]*)$/.exec(text)
+  const match = /^(\d{1,12}(?:\.\d{1,3})?)\s*([A-Za-z%]*)$/.exec(text)
   if (match === null) return null
   const amount = Number(match[1])
   const unit = match[2] ?? ''
   if (kind === 'duration') {
     const factor = Object.hasOwn(durationUnits, unit) ? durationUnits[unit] : undefined
+    return factor === undefined ? null : Math.round(amount * factor)
+  }
+  if (kind === 'bytes') {
+    const factor = Object.hasOwn(byteUnits, unit) ? byteUnits[unit] : undefined
     return factor === undefined ? null : Math.round(amount * factor)
   }
   if (kind === 'percent') return unit === '' || unit === '%' ? amount : null
@@ -144,6 +170,9 @@ function parseNumber(kind: ParameterKind, text: string): number | null {
 
 /** As `get-config` shows it. */
 export function formatParameter(key: ParameterName, value: number): string {
+  if (parameters[key].kind === 'bytes') {
+    return value % mebibyte === 0 ? `${value / mebibyte}MiB` : String(value)
+  }
   if (parameters[key].kind !== 'duration') return String(value)
   if (value % minute === 0 && value !== 0) return `${value / minute}min`
   return value % second === 0 ? `${value / second}s` : `${value}ms`

@@ -21,6 +21,7 @@ export const sessionHandlers: ChunkHandlers<'session.open' | 'session.expire'> =
     const dirty: number[] = []
     const leases = [...(state.leasesBySession.get(session) ?? [])].toSorted((a, b) => a - b)
     for (const lease of leases) dirty.push(...endLease(context, lease))
+    state.keyValue.endSession(session, context.index)
     state.sessions.delete(session)
     state.replies.dropSession(session)
     return { ok: { dirty } }

@@ -63,5 +63,6 @@ export function isEncodable(command: Command): boolean {
   for (const value of Object.values(command)) {
     if (typeof value === 'string' && !value.isWellFormed()) return false
   }
-  return true
+  if (command.type !== 'kv.transact') return true
+  return [...command.guards, ...command.writes].every(({ key }) => key.isWellFormed())
 }

@@ -14,17 +14,17 @@ type WithSession<N extends keyof Methods> = (
 ) => ResultOf<Methods, N> | Promise<ResultOf<Methods, N>>
 
 export function clientHandlers(control: ControlPlane): Handlers<Methods> {
-  const { sessions, leases, intents, memberReports, admin, fileSystem } = control
+  const { sessions, leases, intents, memberReports, admin, fileSystem, keyValue } = control
   const living =
     <N extends keyof Methods>(handler: WithSession<N>) =>
     (params: ParamsOf<Methods, N>, peer: Peer) =>
       handler(sessions.require(peer), params)
   const files = Object.fromEntries(
-    Object.entries(fileSystem).map(([name, handler]) => [
+    Object.entries({ ...fileSystem, ...keyValue }).map(([name, handler]) => [
       name,
       living(handler as WithSession<keyof Methods>),
     ]),
-  ) as unknown as Pick<Handlers<Methods>, keyof typeof fileSystem>
+  ) as unknown as Pick<Handlers<Methods>, keyof typeof fileSystem | keyof typeof keyValue>
   return {
     ...files,
     'session.open': (params, peer) => sessions.open(params, peer),

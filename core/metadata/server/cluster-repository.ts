@@ -4,20 +4,16 @@
  */
 import type { PlacementAttributes } from '../../wire/messages/common.ts'
 import { CLUSTER_NAME_KEY, CLUSTER_UUID_KEY } from '../chunks/administration.ts'
-import { ChunkTable } from '../chunks/chunk-table.ts'
-import { chunkHandlers } from '../chunks/handlers.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
-import { chunkActions } from '../chunks/replicas.ts'
 import { wireError } from '../errors.ts'
 import { SingleLog } from '../log/single-log.ts'
-import { namespaceHandlers } from '../namespace/handlers.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Logger } from '../../platform/logger.ts'
 import type { Random } from '../../platform/random.ts'
 import type { Store } from '../../platform/store.ts'
-import { StateMachine } from '../state/apply.ts'
+import type { StateMachine } from '../state/apply.ts'
+import { createStateMachine } from '../state/machine.ts'
 import { valueOf } from '../state/result.ts'
-import { MetadataState } from '../state/state.ts'
 
 const UUID_BYTES = 16
 
@@ -39,8 +35,8 @@ export interface Repository {
 
 /** Loads and replays. Rejects with ROW_CORRUPT, LOG_CORRUPT or STATE_FORMAT; then nothing may be served. */
 export async function openRepository(options: RepositoryOptions): Promise<Repository> {
-  const state: ChunkState = new MetadataState(new ChunkTable())
-  const machine = new StateMachine(state, { ...namespaceHandlers(chunkActions), ...chunkHandlers })
+  const machine = createStateMachine()
+  const { state } = machine
   const log = new SingleLog({ ...options, machine: machine as unknown as StateMachine })
   await log.start()
   return {

@@ -13,6 +13,8 @@ import { CacheInvalidator } from './cache-invalidator.ts'
 import { ChunkCreator } from './chunk-creator.ts'
 import { type ProcessUsage, Statistics } from './cluster-statistics.ts'
 import { type FileSystemHandlers, fileSystemHandlers } from './file-system-service.ts'
+import { type KeyValueHandlers, keyValueHandlers } from './key-value-service.ts'
+import { KeyValueWatchers } from './key-value-watchers.ts'
 import { IntentService } from './intent-service.ts'
 import { LeaseService } from './lease-service.ts'
 import { Locations } from './locations.ts'
@@ -43,6 +45,7 @@ export class ControlPlane {
   readonly memberReports: MemberReports
   readonly admin: AdminService
   readonly fileSystem: FileSystemHandlers
+  readonly keyValue: KeyValueHandlers
   readonly statistics: Statistics
   readonly replication: ReplicationControl
   readonly #master: Master
@@ -68,6 +71,8 @@ export class ControlPlane {
       connectedSessions: () => this.sessions.connectedSessions(),
       invalidate: (session, params) => this.sessions.invalidate(session, params),
     })
+    const { state, log, clock } = master
+    const watchers = new KeyValueWatchers(clock, log, state.keyValue)
     const sessions = new SessionService(master, openFiles, {
       onResumed: (session) => {
         invalidator.sessionResumed(session)
@@ -75,6 +80,7 @@ export class ControlPlane {
       },
       onEnded: (session) => {
         invalidator.sessionEnded(session)
+        watchers.sessionEnded(session)
         this.memberReports.sessionEnded(session)
       },
     })
@@ -109,11 +115,12 @@ export class ControlPlane {
     this.statistics = statistics
     const { onShutdown } = options
     this.admin = new AdminService({ master, statistics, locations, reports: this.memberReports, onShutdown })
-    const { state, log } = master
     this.fileSystem = fileSystemHandlers({ state, log, openFiles, leases, space: statistics })
-    log.onApplied((entry, result) => {
+    this.keyValue = keyValueHandlers({ state, log, watchers })
+    log.onApplied((entry, result, index) => {
       replication.onApplied(entry, result)
       invalidator.onApplied(entry, result)
+      watchers.onApplied(index)
     })
   }
 

@@ -29,9 +29,14 @@ type LeaseCommandName =
   | 'lease.zeroed'
   | 'lease.unmap'
 type AdminCommandName = 'admin.setConfig'
+type KeyValueCommandName = 'kv.transact'
 
 /** Commands that a session's requests turn into, one to one. */
-export type RequestCommandName = FileSystemCommandName | LeaseCommandName | AdminCommandName
+export type RequestCommandName =
+  | FileSystemCommandName
+  | LeaseCommandName
+  | AdminCommandName
+  | KeyValueCommandName
 export type RequestCommand =
   | {
       [N in Exclude<RequestCommandName, 'fs.mknod'>]: { type: N; session: number } & ParamsOf<

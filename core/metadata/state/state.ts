@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto'
 import type { RowChange } from '../../platform/store.ts'
 import { ROOT_INODE } from '../../wire/messages/common.ts'
 import { metadataError } from '../errors.ts'
+import { KeyValueTable } from '../keyvalue/key-value-table.ts'
 import { Counters } from './counters.ts'
 import { DirectoryTable } from './directories.ts'
 import { inodeCodec } from './inode-codec.ts'
@@ -82,6 +83,7 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
   })
   readonly counters = new Counters()
   readonly replies = new ReplyTable()
+  readonly keyValue = new KeyValueTable()
 
   // Soft indexes, kept by observers and rebuilt by loading.
   /** Inodes without a name that wait for file.collect. */
@@ -119,6 +121,7 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
       this.config,
       this.counters,
       this.replies,
+      this.keyValue,
     ]
   }
 

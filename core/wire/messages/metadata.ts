@@ -11,6 +11,7 @@ import {
   PlacementAttributes,
   ServerAddress,
 } from './common.ts'
+import { keyValueMethods } from './key-value.ts'
 import { method, Nothing, UInt } from './method.ts'
 
 /** Longer than any legal name, so that the state machine can answer ENAMETOOLONG itself. */
@@ -361,6 +362,7 @@ export const metadataMethods = {
   ...sessionMethods,
   ...namespaceMethods,
   ...leaseMethods,
+  ...keyValueMethods,
   ...adminMethods,
 } as const
 export type MetadataMethods = typeof metadataMethods

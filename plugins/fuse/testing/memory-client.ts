@@ -39,6 +39,10 @@ export class MemoryClient implements Client {
     return Promise.reject(memoryError('ENOSYS'))
   }
 
+  keyValue(): never {
+    throw memoryError('ENOSYS')
+  }
+
   counters(): Readonly<Record<string, number>> {
     return this.options.counts
   }
