@@ -1,0 +1,151 @@
+/** What goes wrong in a simulation, and when. Each seed has its own taste: some crash, some cut, some churn. */
+import type { ConfigurationChange } from '../index.ts'
+import { type Process, type Simulation, tickUnits } from './simulation.ts'
+
+type Harm =
+  | 'bounce'
+  | 'crash'
+  | 'cut'
+  | 'isolate'
+  | 'half'
+  | 'mend'
+  | 'stop'
+  | 'network'
+  | 'disk'
+  | 'transfer'
+  | 'configure'
+
+const harms: readonly Harm[] = [
+  'bounce',
+  'crash',
+  'cut',
+  'isolate',
+  'half',
+  'mend',
+  'stop',
+  'network',
+  'disk',
+  'transfer',
+  'configure',
+]
+
+export class Nemesis {
+  readonly #simulation: Simulation
+  /** Harms by weight: drawn from this list. */
+  readonly #taste: Harm[] = []
+  readonly #pace: number
+  #isStopped = false
+
+  constructor(simulation: Simulation) {
+    this.#simulation = simulation
+    const { random } = simulation
+    for (const harm of harms) {
+      const weight = harm === 'mend' ? 3 : random.below(4)
+      for (let i = 0; i < weight; i++) this.#taste.push(harm)
+    }
+    this.#pace = (2 + random.below(20)) * tickUnits
+    simulation.dropPercent = random.below(2) * random.below(15)
+    simulation.longDelayPercent = random.below(2) * random.below(10)
+  }
+
+  start(): void {
+    this.#simulation.heap.plan(1 + this.#simulation.random.below(this.#pace), () => {
+      if (this.#isStopped) return
+      const harm = this.#taste[this.#simulation.random.below(this.#taste.length)]
+      if (harm !== undefined) this.#do(harm)
+      this.start()
+    })
+  }
+
+  stop(): void {
+    this.#isStopped = true
+  }
+
+  /** The leader more often than not: there it hurts. */
+  #victim(): Process | undefined {
+    const { random, processes, leaderProcess } = this.#simulation
+    return random.below(2) === 0 && leaderProcess !== undefined
+      ? leaderProcess
+      : processes[random.below(processes.length)]
+  }
+
+  #do(harm: Harm): void {
+    const simulation = this.#simulation
+    const { random } = simulation
+    const victim = this.#victim()
+    if (victim === undefined) return
+    switch (harm) {
+      case 'bounce':
+        simulation.crash(victim, 1 + random.below(tickUnits))
+        return
+      case 'crash':
+        simulation.crash(victim, random.below(40 * tickUnits))
+        return
+      case 'stop':
+        if (!victim.isStopped) simulation.stop(victim, random.below(25 * tickUnits))
+        return
+      case 'network':
+        simulation.dropPercent = random.below(2) * random.below(30)
+        simulation.longDelayPercent = random.below(2) * random.below(20)
+        return
+      case 'disk':
+        victim.syncDelayMax = random.below(2) === 0 ? 400 : 6 * tickUnits
+        return
+      case 'transfer':
+        this.#transfer()
+        return
+      case 'configure':
+        this.#configure()
+        return
+      default:
+        this.#cutLinks(harm, victim)
+    }
+  }
+
+  #cutLinks(harm: 'cut' | 'isolate' | 'half' | 'mend', victim: Process): void {
+    const simulation = this.#simulation
+    const { random, processes } = simulation
+    const victimId = victim.member.id
+    if (harm === 'mend') simulation.mendLinks()
+    const isInside = processes.map(() => random.below(2) === 0)
+    for (const { member } of processes) {
+      const { id } = member
+      if (harm === 'cut' && random.below(2) === 0) simulation.cut(victimId, id)
+      if (harm === 'isolate') {
+        simulation.cut(id, victimId)
+        if (random.below(3) > 0) simulation.cut(victimId, id)
+      }
+      if (harm !== 'half') continue
+      for (const other of processes)
+        if (isInside[id - 1] !== isInside[other.member.id - 1]) simulation.cut(id, other.member.id)
+    }
+  }
+
+  #transfer(): void {
+    const simulation = this.#simulation
+    const leader = simulation.leaderProcess
+    const to = 1 + simulation.random.below(simulation.processes.length)
+    if (leader === undefined) return
+    simulation.touch(leader, () => {
+      if (leader.member.node?.transferLeader(to).ok === true) simulation.counts.transfer++
+    })
+  }
+
+  #configure(): void {
+    const simulation = this.#simulation
+    const leader = simulation.leaderProcess
+    const node = leader?.member.node ?? null
+    if (leader === undefined || node === null) return
+    const { random, processes } = simulation
+    const member = 1 + random.below(processes.length)
+    const { voters, learners } = node.configuration
+    let type: ConfigurationChange['type'] = 'add-learner'
+    if (learners.includes(member)) type = random.below(4) === 0 ? 'remove' : 'promote'
+    if (voters.includes(member)) type = random.below(2) === 0 ? 'remove' : 'demote'
+    // Two voters stay, so that healing has something to heal.
+    if (voters.length <= 2 && voters.includes(member)) return
+    simulation.touch(leader, () => {
+      if (node.proposeConfiguration({ type, member }).ok) simulation.counts.configuration++
+    })
+  }
+}
