@@ -7,6 +7,7 @@
 import { BufferPool } from '../base/buffer-pool.ts'
 import { codeOf } from '../base/errors.ts'
 import { MIB } from '../base/units.ts'
+import { asMetadataServers, type MetadataServers } from '../discovery/metadata-servers.ts'
 import type { Clock, Timer } from '../platform/clock.ts'
 import type { Disk } from '../platform/disk.ts'
 import type { Logger } from '../platform/logger.ts'
@@ -43,7 +44,7 @@ export interface ChunkServerOptions {
   readonly logger: Logger
   readonly clusterName: string
   /** Base addresses of the metadata servers. */
-  readonly metadataAddresses: readonly Address[]
+  readonly metadataAddresses: readonly Address[] | MetadataServers
   /** Port 0 takes a free one. */
   readonly listen: Address
   /** What others dial; default: the address it listens on. */
@@ -193,7 +194,7 @@ export class ChunkServer {
         logger: logger.child('link'),
         pool,
         identity,
-        addresses: this.#options.metadataAddresses,
+        servers: asMetadataServers(this.#options.metadataAddresses),
       },
       {
         onPeer: (peer) => serveOrders(peer, { store, control, joiner, repairer }),

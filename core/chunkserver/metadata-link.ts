@@ -4,6 +4,7 @@
  */
 import { CairnError, codeOf } from '../base/errors.ts'
 import type { BufferPool } from '../base/buffer-pool.ts'
+import type { MetadataServers } from '../discovery/metadata-servers.ts'
 import type { Clock, Timer } from '../platform/clock.ts'
 import type { Logger } from '../platform/logger.ts'
 import type { Address, Network } from '../platform/network.ts'
@@ -37,7 +38,7 @@ export interface MetadataLinkOptions {
   readonly logger: Logger
   readonly pool: BufferPool
   /** Base addresses; chunk servers dial base + 1. */
-  readonly addresses: readonly Address[]
+  readonly servers: MetadataServers
   readonly identity: () => Identity
 }
 
@@ -106,26 +107,39 @@ export class MetadataLink {
   async #loop(): Promise<void> {
     let retryMs = RETRY_MIN_MS
     for (let turn = 0; !this.#closed; turn++) {
-      const { addresses, logger } = this.#options
+      const { servers, logger } = this.#options
+      const addresses = servers.list()
       const address = addresses[turn % addresses.length]
-      if (address === undefined) return
-      try {
-        await this.#session(address)
-        retryMs = RETRY_MIN_MS
-      } catch (error) {
-        this.#detail = `${codeOf(error)}: ${error instanceof Error ? error.message : String(error)}`
-        logger.warn('no registration', { host: address.host, port: address.port, reason: this.#detail })
+      if (address === undefined) {
+        this.#detail = ['no metadata server is known', ...servers.problems()].join('; ')
+        logger.warn('no registration', { reason: this.#detail })
+      } else {
+        const hasServed = await this.#tryOne(address)
+        if (hasServed) retryMs = RETRY_MIN_MS
+        if (this.#closed) return
       }
-      this.#caller = null
-      this.#heartbeatTimer?.cancel()
-      this.#dialer?.close('trying again')
-      if (this.#closed) return
-      // all addresses quickly, then a pause
-      if ((turn + 1) % addresses.length === 0) {
+      // all addresses quickly, then a pause; perhaps they have moved
+      if (address === undefined || (turn + 1) % addresses.length === 0) {
+        void servers.ask()
         await this.#pause(retryMs * (0.5 + this.#options.random.float()))
         retryMs = Math.min(RETRY_MAX_MS, retryMs * 2)
       }
     }
+  }
+  /** Returns when the connection has ended: whether this server had been registered on it. */
+  async #tryOne(address: Address): Promise<boolean> {
+    try {
+      await this.#session(address)
+    } catch (error) {
+      this.#detail = `${codeOf(error)}: ${error instanceof Error ? error.message : String(error)}`
+      const { host, port } = address
+      this.#options.logger.warn('no registration', { host, port, reason: this.#detail })
+    }
+    const hasServed = this.#caller !== null
+    this.#caller = null
+    this.#heartbeatTimer?.cancel()
+    this.#dialer?.close('trying again')
+    return hasServed
   }
 
   #pause(delayMs: number): Promise<void> {

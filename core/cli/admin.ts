@@ -5,6 +5,7 @@
 import os from 'node:os'
 import { BufferPool } from '../base/buffer-pool.ts'
 import { CairnError, codeOf } from '../base/errors.ts'
+import { addressKey, asMetadataServers, type MetadataServers } from '../discovery/metadata-servers.ts'
 import { silentLogger } from '../platform/logger.ts'
 import { type Address, formatAddress } from '../platform/network.ts'
 import { nodeClock, nodeNetwork } from '../platform/node/platform.ts'
@@ -28,6 +29,8 @@ export interface AdminConnection {
   /** Id of the metadata server that answers. */
   readonly metadataServer: number
   readonly clusterUuid: string
+  /** Base address of the metadata server that answers. */
+  readonly address: Address
   /** For the next mutating call. Calls of one connection are made one after the other. */
   mutation(): Mutation
   verify(address: ServerAddress, chunk: number, version: number): Promise<VerifyResult>
@@ -37,34 +40,73 @@ export interface AdminConnection {
   close(): Promise<void>
 }
 
-/** Rejects with UNREACHABLE, or with what the server said (WRONG_CLUSTER, …). */
+/**
+ * Tries the servers in turn, asks discovery when none answers, and starts again until the deadline. A server of
+ * another cluster is skipped (`onSkip` hears why); it is final only when nobody else is known. Rejects with
+ * UNREACHABLE, or with what the server said (WRONG_CLUSTER, …).
+ */
 export async function connectAdmin(
   cluster: string,
-  servers: readonly Address[],
+  given: readonly Address[] | MetadataServers,
   deadlineMs = MASTER_DEADLINE_MS,
+  onSkip: (message: string) => void = () => {},
 ): Promise<AdminConnection> {
   const endMs = nodeClock.nowMs() + deadlineMs
+  const servers = asMetadataServers(given)
+  const refused = new Map<string, CairnError>()
+  let list = servers.list()
+  if (list.length === 0) list = await servers.ask()
   let last = 'no address is known'
   do {
-    for (const server of servers) {
+    for (const server of list) {
       try {
         return await openAdmin(cluster, server)
       } catch (error) {
-        const code = codeOf(error)
-        if (code === 'WRONG_CLUSTER' || code === 'WRONG_PROTOCOL') {
-          throw new CairnError(code, `${formatAddress(server)}: ${(error as Error).message}`, {
-            next: `check the name given with -c, and the addresses in bs.list of '${cluster}'`,
-            cause: error,
-          })
-        }
         last = `${formatAddress(server)}: ${(error as Error).message}`
+        const code = codeOf(error)
+        if (code !== 'WRONG_CLUSTER' && code !== 'WRONG_PROTOCOL') continue
+        if (!refused.has(addressKey(server)) && list.length > 1) onSkip(`${last}; it is skipped`)
+        refused.set(addressKey(server), wrongServer(cluster, code, last, error))
       }
     }
+    list = await servers.ask()
+    const refusal = refused.values().next().value
+    if (refusal !== undefined && list.every((server) => refused.has(addressKey(server)))) throw refusal
+    if (list.length === 0) break
     await pause(RETRY_DELAY_MS)
   } while (nodeClock.nowMs() < endMs)
-  throw new CairnError('UNREACHABLE', `no metadata server of cluster '${cluster}' answers (${last})`, {
-    next: 'check that one is running (cairn status) and that bs.list names its base port',
+  throw unreachable(cluster, list.length === 0, last, servers)
+}
+
+function wrongServer(cluster: string, code: string, message: string, cause: unknown): CairnError {
+  return new CairnError(code, message, {
+    next: `check the name given with -c, and the addresses in bs.list of '${cluster}'`,
+    cause,
   })
+}
+
+function unreachable(
+  cluster: string,
+  isNoneKnown: boolean,
+  last: string,
+  servers: MetadataServers,
+): CairnError {
+  const problems = servers.problems().map((problem) => `; ${problem}`)
+  if (isNoneKnown)
+    return new CairnError(
+      'UNREACHABLE',
+      `no metadata server of cluster '${cluster}' is known${problems.join('')}`,
+      {
+        next: `put HOST:PORT of one into clusters/${cluster}/bs.list of the configuration root, name one with -b, or set up discovery`,
+      },
+    )
+  return new CairnError(
+    'UNREACHABLE',
+    `no metadata server of cluster '${cluster}' answers (${last}${problems.join('')})`,
+    {
+      next: 'check that one is running (cairn status) and that bs.list names its base port',
+    },
+  )
 }
 
 async function openAdmin(cluster: string, base: Address): Promise<AdminConnection> {
@@ -89,6 +131,7 @@ async function openAdmin(cluster: string, base: Address): Promise<AdminConnectio
       metadata,
       metadataServer: 1,
       clusterUuid,
+      address: base,
       mutation() {
         sequence += 1
         return { sequence, acknowledgedBelow: sequence }

@@ -1,5 +1,8 @@
 /** What every command gets: where to print, where the configuration lies, and how to reach the cluster. */
 import { CairnError } from '../base/errors.ts'
+import type { MetadataServers } from '../discovery/metadata-servers.ts'
+import type { HooksOf } from '../kernel/hook-registry.ts'
+import type { kernelHooks } from '../kernel/hooks.ts'
 import type { Address } from '../platform/network.ts'
 import type { AdminConnection } from './admin.ts'
 import type { EtcDirectory } from './etc.ts'
@@ -12,11 +15,23 @@ export interface CommandContext {
   readonly clusterGiven: string | undefined
   /** The name given with -c, or the only one configured. Throws USAGE. */
   cluster(): string
-  /** Base addresses of the cluster's metadata servers. Throws UNREACHABLE when none is known. */
-  metadataServers(): Address[]
+  /** Base addresses that an administrator gave: with -b, then in bs.list. */
+  configuredServers(): readonly Address[]
+  /** The same, then what discovery finds when those do not answer. */
+  metadataServers(): MetadataServers
   /** A session with the master; closed by `use`'s end. */
   withAdmin<T>(use: (admin: AdminConnection) => Promise<T>): Promise<T>
 }
+
+/** Plugins that know of clusters and servers. */
+export interface DiscoveryPlugins {
+  readonly hooks: HooksOf<typeof kernelHooks>['discovery']
+  /** Those that do not work, or failed just now. */
+  failures(): readonly { readonly plugin: string; readonly reason: string }[]
+}
+
+/** Loads them, once, when somebody asks. */
+export type OpenDiscovery = (etc: EtcDirectory) => Promise<DiscoveryPlugins>
 
 export function selectCluster(given: string | undefined, etc: EtcDirectory): string {
   if (given !== undefined) return given

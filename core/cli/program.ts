@@ -1,20 +1,27 @@
 /** The `cairn` program: global options, the commands of this room, one way to fail. */
-import { Command, CommanderError } from 'commander'
+import { Command, CommanderError, Option } from 'commander'
 import { CairnError } from '../base/errors.ts'
+import { Discovery } from '../discovery/discovery.ts'
+import type { MetadataServers } from '../discovery/metadata-servers.ts'
+import { silentLogger } from '../platform/logger.ts'
+import type { Address } from '../platform/network.ts'
+import { nodeClock, nodeRandom } from '../platform/node/platform.ts'
 import { connectAdmin } from './admin.ts'
 import { registerAttributeCommands } from './commands/attributes.ts'
 import { registerCompletionCommand } from './commands/completion.ts'
 import { registerConfigurationCommands } from './commands/configuration.ts'
+import { registerDiscoverCommand } from './commands/discover.ts'
 import { registerFsckCommand } from './commands/fsck.ts'
 import { registerStatisticsCommands } from './commands/statistics.ts'
-import { type CommandContext, selectCluster } from './context.ts'
-import { checkClusterName, ETC_DEFAULT, EtcDirectory } from './etc.ts'
+import { type CommandContext, type OpenDiscovery, selectCluster } from './context.ts'
+import { checkClusterName, ETC_DEFAULT, EtcDirectory, parseAddress } from './etc.ts'
 import { ExitStatus, exitStatusOf } from './exit.ts'
 import { terminalOutput } from './output.ts'
 
 interface GlobalOptions {
   readonly cluster?: string
   readonly etc?: string
+  readonly b?: readonly string[]
   readonly json?: boolean
 }
 
@@ -24,47 +31,67 @@ export interface CairnProgram {
 }
 
 /** Builds the program; the composition root adds the commands that start roles, plugins add theirs. */
-export function createProgram(version: string): CairnProgram {
+export function createProgram(version: string, openDiscovery: OpenDiscovery): CairnProgram {
   const program = new Command('cairn')
     .description('one protected, self-healing storage out of ordinary servers and disks')
     .version(version)
     .option('-c, --cluster <name>', 'name of the cluster')
     .option('--etc <dir>', `configuration root (default ${ETC_DEFAULT}, or CAIRN_ETC)`)
+    .addOption(
+      new Option(
+        '-b <address>',
+        'base addresses of metadata servers, HOST[:PORT], asked before all others; may be repeated',
+      ).argParser((addresses: string, given: readonly string[] | undefined) => [
+        ...(given ?? []),
+        ...addresses.split(','),
+      ]),
+    )
     .option('--json', 'one JSON document on standard output')
     .configureOutput({ outputError: () => {} })
     .exitOverride()
   const contextOf = (cluster?: string): CommandContext =>
-    createContext(program.opts<GlobalOptions>(), cluster)
+    createContext(program.opts<GlobalOptions>(), cluster, openDiscovery)
   registerStatisticsCommands(program, contextOf)
   registerConfigurationCommands(program, contextOf)
   registerAttributeCommands(program, contextOf)
   registerFsckCommand(program, contextOf)
   registerCompletionCommand(program)
+  registerDiscoverCommand(program, contextOf, openDiscovery)
   return { program, contextOf }
 }
 
-function createContext(options: GlobalOptions, clusterHint: string | undefined): CommandContext {
+function createContext(
+  options: GlobalOptions,
+  clusterHint: string | undefined,
+  openDiscovery: OpenDiscovery,
+): CommandContext {
   const etc = new EtcDirectory(options.etc ?? process.env['CAIRN_ETC'] ?? ETC_DEFAULT)
   const output = terminalOutput(options.json === true)
   // Also cairn://NAME, as in fstab.
-  const given = options.cluster?.replace(/^cairn:\/\/([^/]+)\/?$/, '$1')
-  const cluster = (): string => checkClusterName(selectCluster(given ?? clusterHint, etc))
-  const metadataServers: CommandContext['metadataServers'] = () => {
-    const name = cluster()
-    const addresses = etc.bootstrapList(name)
-    if (addresses.length > 0) return addresses
-    throw new CairnError('UNREACHABLE', `no metadata server of cluster '${name}' is known`, {
-      next: `put HOST:PORT of one into ${etc.clusterDirectory(name)}/bs.list`,
+  const clusterGiven = options.cluster?.replace(/^cairn:\/\/([^/]+)\/?$/, '$1')
+  const cluster = (): string => checkClusterName(selectCluster(clusterGiven ?? clusterHint, etc))
+  const given = (options.b ?? []).map((text) => parseAddress(text))
+  const configuredServers = (): readonly Address[] => [...given, ...etc.bootstrapList(cluster())]
+  const metadataServers = (): MetadataServers =>
+    new Discovery({
+      cluster: cluster(),
+      configured: configuredServers,
+      resolve: async (name) => (await openDiscovery(etc)).hooks.resolve.call(name),
+      clock: nodeClock,
+      random: nodeRandom,
+      logger: silentLogger,
     })
-  }
   return {
     output,
     etc,
-    clusterGiven: given,
+    clusterGiven,
     cluster,
+    configuredServers,
     metadataServers,
     async withAdmin(use) {
-      const admin = await connectAdmin(cluster(), metadataServers())
+      const admin = await connectAdmin(cluster(), metadataServers(), undefined, (message) =>
+        output.note(`cairn: ${message}`),
+      )
       try {
         return await use(admin)
       } finally {

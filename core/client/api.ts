@@ -4,12 +4,13 @@
  * Errors are CairnErrors with a WireCode (ENOENT, EIO, ENOSPC, …).
  */
 import type { CairnError } from '../base/errors.ts'
+import type { MetadataServers } from '../discovery/metadata-servers.ts'
 import type { Attributes, FileType, PlacementAttributes } from '../wire/messages/common.ts'
 
 export interface ConnectOptions {
   readonly cluster: string
-  /** Base addresses of metadata servers, "HOST:PORT". */
-  readonly metadataServers: readonly string[]
+  /** Base addresses of metadata servers, "HOST:PORT"; or where to ask for them, again and again. */
+  readonly metadataServers: readonly string[] | MetadataServers
   /** Shown in `stat`: what this client is ("fuse", "iscsi", …) and its name. */
   readonly kind: string
   readonly name: string

@@ -1,5 +1,6 @@
 /** Builds a client from its parts. The node platform comes in connect.ts; the simulator passes its own. */
 import { CairnError } from '../base/errors.ts'
+import { fixedServers, type MetadataServers } from '../discovery/metadata-servers.ts'
 import type { Timer } from '../platform/clock.ts'
 import type { Address } from '../platform/network.ts'
 import type { BlockDevice, CacheInvalidation, Client, ConnectOptions, FileSystem, KeyValue } from './api.ts'
@@ -16,8 +17,6 @@ import { Session } from './session.ts'
 import type { ClientPlatform, ServedByClient, Transport } from './transport.ts'
 import { WireTransport } from './wire-transport.ts'
 
-/** Clients talk to base port + 1. */
-const CLIENT_PORT_OFFSET = 1
 const TEND_INTERVAL_MS = 1000
 
 /** Connects over core/wire. Resolves when the session is open. */
@@ -50,8 +49,7 @@ export class CairnClient implements Client {
   #closed = false
 
   constructor(options: ConnectOptions, platform: ClientPlatform, transport: Transport) {
-    const addresses = options.metadataServers.map(clientAddressOf)
-    if (addresses.length === 0) throw invalid('no metadata server is named')
+    const servers = serversOf(options.metadataServers)
     const served: ServedByClient = {
       'lease.recall': ({ inode, lease, deadlineMs }) => {
         this.#tell({ all: false, inodes: [inode], entries: [] })
@@ -70,7 +68,7 @@ export class CairnClient implements Client {
     }
     this.#session = new Session(
       {
-        addresses,
+        servers,
         name: options.name,
         hostName: platform.hostName ?? '',
         kind: options.kind,
@@ -212,11 +210,21 @@ export class CairnClient implements Client {
   }
 }
 
+function serversOf(given: ConnectOptions['metadataServers']): MetadataServers {
+  if (!isList(given)) return given
+  if (given.length === 0) throw invalid('no metadata server is named')
+  return fixedServers(given.map(baseAddressOf))
+}
+
+function isList(given: ConnectOptions['metadataServers']): given is readonly string[] {
+  return Array.isArray(given)
+}
+
 /** "HOST:PORT" or "[V6]:PORT" of the base port. */
-function clientAddressOf(text: string): Address {
+function baseAddressOf(text: string): Address {
   const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text)
   const host = match?.[1] ?? match?.[2]
-  const port = Number(match?.[3]) + CLIENT_PORT_OFFSET
-  if (host === undefined || !(port <= 65_535)) throw invalid(`not an address HOST:PORT: ${text}`)
+  const port = Number(match?.[3])
+  if (host === undefined || !(port < 65_535)) throw invalid(`not an address HOST:PORT: ${text}`)
   return { host, port }
 }

@@ -8,6 +8,7 @@
  * one is opened. It knows nothing about files.
  */
 import { CairnError } from '../base/errors.ts'
+import { addressKey, type MetadataServers } from '../discovery/metadata-servers.ts'
 import type { Timer } from '../platform/clock.ts'
 import type { Address } from '../platform/network.ts'
 import { CallTable, type CallChoices, type MethodName, type Params, type Result } from './call-table.ts'
@@ -22,8 +23,12 @@ import type { ClientPlatform, LinkAttempt, MetadataLink, ServedByClient, Transpo
 
 type WithoutMutation<P> = P extends { mutation: unknown } ? Omit<P, 'mutation'> : never
 
+/** Clients talk to base port + 1. */
+const CLIENT_PORT_OFFSET = 1
+
 export interface SessionOptions {
-  readonly addresses: readonly Address[]
+  /** Base addresses; clients dial one port above. */
+  readonly servers: MetadataServers
   readonly name: string
   readonly hostName: string
   readonly kind: string
@@ -58,6 +63,8 @@ export class Session {
   #ready = false
   #readyAtMs = 0
   #addressIndex = 0
+  /** Servers that turned out to be of another cluster, before the first session. */
+  readonly #refused = new Set<string>()
   #reconnectBackoffMs = RECONNECT_BACKOFF_MS_MIN
   #timer: Timer | null = null
   #renewTimer: Timer | null = null
@@ -158,8 +165,12 @@ export class Session {
 
   #connect(): void {
     if (this.#closed || this.#attempt !== null) return
-    const address = this.#options.addresses[this.#addressIndex % this.#options.addresses.length]
-    if (address === undefined) return
+    const list = this.#options.servers.list()
+    // A whole round without success: perhaps the servers have moved. The answer is used when it is there.
+    if (this.#addressIndex >= list.length) this.#askForServers()
+    const base = list[this.#addressIndex % list.length]
+    if (base === undefined) return
+    const address = { host: base.host, port: base.port + CLIENT_PORT_OFFSET }
     const linkNumber = ++this.#linkNumber
     this.#attempt = this.#transport.connectMetadata(
       address,
@@ -173,7 +184,7 @@ export class Session {
           if (linkNumber !== this.#linkNumber) return
           this.#platform.logger.info('metadata server connection closed', { host: address.host, reason })
           if (code === 'WRONG_CLUSTER' || code === 'WRONG_PROTOCOL')
-            this.#refuse(new CairnError(code, reason))
+            this.#skip(base, new CairnError(code, reason))
           this.#changeServer(reason)
         },
       },
@@ -181,9 +192,30 @@ export class Session {
     )
   }
 
-  #refuse(error: CairnError): void {
-    this.#firstReady?.reject(error)
-    this.#firstReady = null
+  #askForServers(): void {
+    const isEmpty = this.#options.servers.list().length === 0
+    this.#addressIndex = 0
+    void this.#options.servers.ask().then((list) => {
+      if (list.length > 0 && isEmpty) this.#connect()
+      if (list.length === 0) this.#changeServer('no metadata server is known')
+    })
+  }
+
+  /** A rogue answer of discovery must not keep us from the others: only when all refuse it is final. */
+  #skip(server: Address, error: CairnError): void {
+    const { servers } = this.#options
+    const { host, port } = server
+    this.#platform.logger.warn('metadata server skipped', { host, port, reason: error.message })
+    if (this.#firstReady === null) return
+    this.#refused.add(addressKey(server))
+    const areAllRefused = (list: readonly Address[]): boolean =>
+      list.every((one) => this.#refused.has(addressKey(one)))
+    if (!areAllRefused(servers.list())) return
+    void servers.ask().then((list) => {
+      if (!areAllRefused(list)) return
+      this.#firstReady?.reject(error)
+      this.#firstReady = null
+    })
   }
 
   /** Opens or resumes the session on a fresh connection. */

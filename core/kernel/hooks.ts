@@ -1,4 +1,7 @@
-/** The hooks that the kernel room owns: life of plugins, and what any plugin may add to CLI, health and metrics. */
+/**
+ * The hooks that the kernel room owns: life of plugins, what any plugin may add to CLI, health and metrics, and
+ * discovery, which every process asks before it can ask anybody else.
+ */
 import { asyncHook, syncHook } from './hook.ts'
 import type { PluginState } from './state.ts'
 
@@ -74,6 +77,52 @@ export interface MetricSample {
   readonly labels?: Readonly<Record<string, string>>
 }
 
+/** Where one metadata server may be. A hint: the handshake decides whether it is one of ours. */
+export interface DiscoveredServer {
+  /** IP address or host name. */
+  readonly host: string
+  /** Base port: metadata servers dial each other there, everyone else one above. */
+  readonly port: number
+  /** As in SRV records (RFC 2782): lower is asked earlier. 0 where the method knows none. */
+  readonly priority: number
+  /** As in SRV records: share among equal priorities. 0 where the method knows none. */
+  readonly weight: number
+}
+
+/** What one way of looking found. A failure is an answer too: throwing counts as a fault of the plugin. */
+interface DiscoveryReport {
+  /** For people, behind "Discovering using": "DNS SRV records". Stays the same from call to call. */
+  readonly method: string
+  /** Why it failed, one sentence. Absent: it worked, even when it found nothing. */
+  readonly problem?: string
+  /** Answers that were left out, and why: invalid names, too many records. */
+  readonly skipped?: readonly string[]
+}
+
+export interface ResolveReport extends DiscoveryReport {
+  readonly servers: readonly DiscoveredServer[]
+}
+
+export interface ListReport extends DiscoveryReport {
+  /** Names of clusters. */
+  readonly clusters: readonly string[]
+  /** Wall clock of the answer, milliseconds since 1970. */
+  readonly atMs: number
+}
+
+/** A metadata server that runs in this process. */
+export interface Announcement {
+  readonly cluster: string
+  readonly clusterUuid: string
+  /** Base address. `host` may be 0.0.0.0 or ::, for all addresses of this host. */
+  readonly host: string
+  readonly port: number
+}
+
+export type AnnounceReport = DiscoveryReport
+
+const EXPERIMENTAL = { since: '0.1.0', stability: 'experimental', onFault: 'ignore' } as const
+
 export const kernelHooks = {
   plugin: {
     stateChanged: syncHook.notify<[change: PluginStateChange]>({
@@ -120,6 +169,33 @@ export const kernelHooks = {
       returns: 'MetricSample[]',
     }),
   },
+  discovery: {
+    resolve: asyncHook.collect<[cluster: string], readonly ResolveReport[]>({
+      ...EXPERIMENTAL,
+      name: 'discovery.resolve',
+      description:
+        "Where the metadata servers of a cluster are. Asked when a process starts and whenever none of those it knows serves. Order and doubles are the caller's business.",
+      parameters: ['cluster: string, its name'],
+      returns: 'ResolveReport[], one a method',
+      deadlineMs: 6000,
+    }),
+    list: asyncHook.collect<[], readonly ListReport[]>({
+      ...EXPERIMENTAL,
+      name: 'discovery.list',
+      description: 'Names of the clusters that can be found, for `cairn discover`.',
+      parameters: [],
+      returns: 'ListReport[], one a method',
+      deadlineMs: 12_000,
+    }),
+    announce: asyncHook.collect<[announcements: readonly Announcement[]], readonly AnnounceReport[]>({
+      ...EXPERIMENTAL,
+      name: 'discovery.announce',
+      description:
+        'The metadata servers that run in this process, all of them: announce what is new, withdraw what is not in the list any more, leave the rest. Called at each change, and again when a plugin has started.',
+      parameters: ['announcements: Announcement[], empty when the process stops'],
+      returns: 'AnnounceReport[], one a method',
+    }),
+  },
 } as const
 
 declare module './hook-registry.ts' {
@@ -128,5 +204,6 @@ declare module './hook-registry.ts' {
     readonly cli: typeof kernelHooks.cli
     readonly health: typeof kernelHooks.health
     readonly metrics: typeof kernelHooks.metrics
+    readonly discovery: typeof kernelHooks.discovery
   }
 }

@@ -333,6 +333,20 @@ test('nothing is imported that is not enabled, not for this role, or not the com
     ['/plugins/hello'],
   )
   assert.deepEqual(line.host.commands()[1], { name: 'other', description: 'Other', plugin: 'other' })
+
+  const hooked = fixture(
+    {
+      hello: plugin(() => {}, { ...cli, commands: { hello: 'Says hello' } }),
+      finder: plugin(() => {}, { ...cli, taps: ['discovery.resolve'] }),
+      counter: plugin(() => {}, { ...cli, taps: ['metrics.collect'] }),
+    },
+    { role: 'cli', taps: ['discovery.resolve', 'discovery.list'] },
+  )
+  await boot(hooked)
+  assert.deepEqual(
+    hooked.source.imports.map(({ directory }) => directory),
+    ['/plugins/finder'],
+  )
 })
 
 test('one fault makes a plugin DEGRADED, a calm window ACTIVE again', async () => {

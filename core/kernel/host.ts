@@ -196,7 +196,7 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
 
   /** Manifest, role, code. Sets `definition` when the plugin is for this process. Throws on everything else. */
   async #prepare(record: PluginRecord): Promise<void> {
-    const { role, command } = this.#options
+    const { role, command, taps = [] } = this.#options
     record.located = this.#loader.locate(record.entry)
     const manifest = this.#loader.manifest(record.located)
     record.manifest = manifest
@@ -204,7 +204,8 @@ export class PluginHost<Core extends ConfigSchema = ConfigSchema> {
       record.reason = `made for ${manifest.roles.join(', ')}; this process is ${role}`
       return
     }
-    if (role === 'cli' && (command === undefined || !Object.hasOwn(manifest.commands, command))) {
+    const isOfCommand = command !== undefined && Object.hasOwn(manifest.commands, command)
+    if (role === 'cli' && !isOfCommand && !manifest.taps.some((hook) => taps.includes(hook))) {
       record.reason = 'not needed for this command'
       return
     }

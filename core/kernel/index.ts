@@ -14,14 +14,19 @@ export type {
 } from './hook.ts'
 export type { HookDefinitions, HookTaps, TapPoint } from './hook-registry.ts'
 export type {
+  AnnounceReport,
+  Announcement,
   CliArgument,
   CliCommand,
   CliInvocation,
   CliOption,
   CliOutput,
+  DiscoveredServer,
   HealthReport,
+  ListReport,
   MetricSample,
   PluginStateChange,
+  ResolveReport,
 } from './hooks.ts'
 export type { Role } from './manifest.ts'
 export type { PluginState } from './state.ts'

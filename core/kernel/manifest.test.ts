@@ -25,6 +25,7 @@ test('a small manifest gets its defaults', () => {
       coreRange: '^1.2.0',
       roles: ['client'],
       commands: {},
+      taps: [],
       requires: [],
       provides: [],
       after: [],

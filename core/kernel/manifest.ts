@@ -36,6 +36,7 @@ const ManifestSchema = Type.Object(
         Type.String({ maxLength: TEXT_LENGTH_MAX }),
       ),
     ),
+    taps: Type.Optional(Names),
     requires: Type.Optional(Names),
     provides: Type.Optional(Names),
     after: Type.Optional(Names),
@@ -57,6 +58,7 @@ const EXPECTED: Readonly<Record<string, string>> = {
   'engines/core': 'a version range such as "^0.1.0"',
   roles: `a list with at least one of ${ROLES.join(', ')}`,
   commands: 'an object from command name to one-line description',
+  taps: 'a list of hook names',
   requires: 'a list of service names',
   provides: 'a list of service names',
   after: 'a list of plugin or service names',
@@ -76,6 +78,8 @@ export interface Manifest {
   readonly roles: readonly Role[]
   /** Name to one-line description; only for the role `cli`. */
   readonly commands: Readonly<Record<string, string>>
+  /** Only for the role `cli`: hooks for which the program imports the plugin, whatever its command is. */
+  readonly taps: readonly string[]
   readonly requires: readonly string[]
   readonly provides: readonly string[]
   readonly after: readonly string[]
@@ -112,8 +116,13 @@ export function readManifest(
         next: 'Set "isolation" to "in-process", or wait for a core that runs plugins in processes of their own.',
       },
     )
-  if (block.roles.includes('cli') && Object.keys(block.commands ?? {}).length === 0)
-    fail('cairn.commands: expected at least one command, because cairn.roles has "cli"')
+  if (
+    block.roles.includes('cli') &&
+    Object.keys(block.commands ?? {}).length + (block.taps ?? []).length === 0
+  )
+    fail(
+      'cairn.commands: expected at least one command (or hook in cairn.taps), because cairn.roles has "cli"',
+    )
   return manifestOf(name, json, block)
 }
 
@@ -137,6 +146,7 @@ function manifestOf(name: string, json: Readonly<Record<string, unknown>>, block
     coreRange: block.engines.core,
     roles: block.roles,
     commands: block.commands ?? {},
+    taps: block.taps ?? [],
     requires: block.requires ?? [],
     provides: block.provides ?? [],
     after: block.after ?? [],

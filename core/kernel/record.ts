@@ -35,6 +35,8 @@ export interface HostOptions<Core extends ConfigSchema> {
   readonly role: Role
   /** Role `cli` only: the command being run. Only the plugin whose manifest names it is imported. */
   readonly command?: string
+  /** Role `cli` only: hooks that will be fired. Plugins whose manifest names one in `taps` are imported too. */
+  readonly taps?: readonly string[]
   readonly coreVersion: string
   readonly coreSchema: Core
   /** Absolute path of cairn.json; it need not exist. */

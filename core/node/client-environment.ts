@@ -8,7 +8,6 @@ import type { Client, ConnectOptions } from '../client/api.ts'
 import { connect } from '../client/connect.ts'
 import type { Logger } from '../platform/logger.ts'
 import { createNodeLogger } from '../platform/node/logger.ts'
-import { formatAddress } from '../platform/network.ts'
 import { cairnCommand } from './self.ts'
 
 export interface ClientEnvironment {
@@ -29,7 +28,7 @@ export function clientEnvironment(
       const client = await connect(
         {
           ...options,
-          metadataServers: contextOf(options.cluster).metadataServers().map(formatAddress),
+          metadataServers: contextOf(options.cluster).metadataServers(),
         },
         { logger, hostName: os.hostname() },
       )

@@ -15,14 +15,24 @@ import { registerRoleCommands } from './commands/roles.ts'
 import { registerShutdownCommand } from './commands/shutdown.ts'
 import { registerUpCommands } from './commands/up.ts'
 import { clientEnvironment } from './client-environment.ts'
+import { DISCOVERY_TAPS, DiscoveryHost } from './discovery-plugins.ts'
 import { bootPlugins } from './plugins.ts'
 import { VERSION } from './version.ts'
 
 /** Options that take a value and may stand before the command. */
-const VALUE_OPTIONS = new Set(['-c', '--cluster', '--etc', '--agent'])
+const VALUE_OPTIONS = new Set(['-c', '--cluster', '--etc', '--agent', '-b'])
 
 async function main(argv: readonly string[]): Promise<number> {
-  const cairn = createProgram(VERSION)
+  const discovery = new DiscoveryHost()
+  try {
+    return await runWith(discovery, argv)
+  } finally {
+    await discovery.stop()
+  }
+}
+
+async function runWith(discovery: DiscoveryHost, argv: readonly string[]): Promise<number> {
+  const cairn = createProgram(VERSION, discovery.open)
   const { program } = cairn
   const contextOf: typeof cairn.contextOf = (cluster) => cairn.contextOf(cluster)
   registerUpCommands(program, contextOf)
@@ -33,7 +43,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const command = commandIn(argv.slice(2))
   const isOurs = program.commands.some((known) => known.name() === command)
   if (isOurs && command !== 'completion') return runProgram(program, argv)
-  return withPluginCommands(program, argv, command, contextOf)
+  return withPluginCommands(program, argv, command, contextOf, discovery)
 }
 
 /** Help, completion and unknown words: plugins may know them. A broken configuration must not hide our own help. */
@@ -42,6 +52,7 @@ async function withPluginCommands(
   argv: readonly string[],
   command: string | undefined,
   contextOf: ReturnType<typeof createProgram>['contextOf'],
+  discovery: DiscoveryHost,
 ): Promise<number> {
   const etcOption = optionIn(argv, '--etc')
   if (etcOption !== undefined) process.env['CAIRN_ETC'] = etcOption
@@ -50,6 +61,8 @@ async function withPluginCommands(
     plugins = await bootPlugins({
       role: 'cli',
       command: command ?? '',
+      // What a plugin serves (a mount) finds its servers with plugins of the same host: one list, one reload.
+      ...(command === undefined || command === 'completion' ? {} : { taps: DISCOVERY_TAPS }),
       etc: contextOf().etc,
       logger: silentLogger,
       services: {
@@ -63,6 +76,7 @@ async function withPluginCommands(
     return runProgram(program, argv)
   }
   try {
+    discovery.share(plugins)
     addPluginCommands(program, plugins, contextOf)
     return await runProgram(program, argv)
   } finally {

@@ -39,6 +39,8 @@ export interface BootOptions {
   readonly role: Role
   /** Role `cli`: the command being run. */
   readonly command?: string
+  /** Role `cli`: hooks that will be fired, whatever the command is. */
+  readonly taps?: readonly string[]
   readonly etc: EtcDirectory
   readonly logger: Logger
   readonly services?: Readonly<Record<string, unknown>>
@@ -53,6 +55,7 @@ export async function bootPlugins(options: BootOptions) {
   const host = new PluginHost({
     role: options.role,
     ...(options.command === undefined ? {} : { command: options.command }),
+    ...(options.taps === undefined ? {} : { taps: options.taps }),
     coreVersion: VERSION,
     coreSchema,
     configFile: options.etc.configFile,

@@ -26,6 +26,7 @@ const layerByRoom: Record<string, number> = {
   worker: 2,
   raft: 3,
   placement: 3,
+  discovery: 3,
   metadata: 4,
   chunkserver: 4,
   client: 5,

@@ -9,6 +9,7 @@ import { CairnError } from '../../base/errors.ts'
 import { checkNewStore, createStore } from '../../chunkserver/index.ts'
 import { connectAdmin } from '../../cli/admin.ts'
 import type { EtcDirectory } from '../../cli/etc.ts'
+import type { MetadataServers } from '../../discovery/metadata-servers.ts'
 import type { Address } from '../../platform/network.ts'
 import { gatherDiskFacts } from '../../platform/node/disk-facts.ts'
 import { NodeDisk } from '../../platform/node/disk.ts'
@@ -19,7 +20,9 @@ import { localAddressTowards } from '../local-address.ts'
 
 export interface MakeChunkServer {
   readonly cluster: string
-  readonly metadataServers: readonly Address[]
+  readonly metadataServers: readonly Address[] | MetadataServers
+  /** Base addresses to write into this host's bs.list: what was found by discovery is found again. */
+  readonly remembered: readonly Address[]
   readonly repository: string
   readonly etc: EtcDirectory
   readonly tier: number
@@ -41,15 +44,17 @@ export async function makeChunkServer(options: MakeChunkServer): Promise<void> {
   const identity = options.etc.hostIdentity()
   const admin = await connectAdmin(options.cluster, options.metadataServers)
   let clusterUuid: string
+  let answering: Address
   let services: ServiceEntry[]
   try {
     clusterUuid = admin.clusterUuid
+    answering = admin.address
     services = ((await admin.metadata.call('admin.services', {})) as { services: ServiceEntry[] }).services
   } finally {
     await admin.close()
   }
   fs.mkdirSync(repository, { recursive: true })
-  const host = options.listen?.host ?? (await localAddressTowards(options.metadataServers))
+  const host = options.listen?.host ?? (await localAddressTowards([answering]))
   if (options.warn !== null) {
     const knownHosts = services
       .filter((entry) => entry.kind === 'cs')
@@ -72,7 +77,7 @@ export async function makeChunkServer(options: MakeChunkServer): Promise<void> {
     tier: options.tier,
     checksums: options.checksums,
   })
-  options.etc.addBootstrapAddresses(options.cluster, options.metadataServers)
+  options.etc.addBootstrapAddresses(options.cluster, options.remembered)
   // The directory entry of the repository itself.
   const parent = fs.openSync(path.dirname(path.resolve(repository)), 'r')
   fs.fsyncSync(parent)

@@ -64,6 +64,7 @@ export function registerMakeCommands(program: Command, contextOf: () => CommandC
       await makeChunkServer({
         cluster: context.cluster(),
         metadataServers: context.metadataServers(),
+        remembered: context.configuredServers(),
         repository,
         etc: context.etc,
         tier,

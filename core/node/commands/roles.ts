@@ -32,7 +32,7 @@ export function registerRoleCommands(program: Command, contextOf: () => CommandC
       const { startChunkServer } = await import('../roles/chunk-server.ts')
       return startChunkServer({
         cluster: context.cluster(),
-        metadataServers: context.metadataServers(),
+        configuredServers: () => context.configuredServers(),
         repository,
         etc: context.etc,
         logger,

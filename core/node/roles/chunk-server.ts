@@ -5,19 +5,22 @@ import path from 'node:path'
 import { CairnError, codeOf } from '../../base/errors.ts'
 import { ChunkServer } from '../../chunkserver/index.ts'
 import type { EtcDirectory } from '../../cli/etc.ts'
+import { Discovery } from '../../discovery/discovery.ts'
+import type { MetadataServers } from '../../discovery/metadata-servers.ts'
 import type { Logger } from '../../platform/logger.ts'
 import type { Address } from '../../platform/network.ts'
 import { NodeDisk } from '../../platform/node/disk.ts'
 import { nodeClock, nodeNetwork, nodeRandom } from '../../platform/node/platform.ts'
 import { isPortFree, parsePortRange } from '../local-address.ts'
 import { lockRepository } from '../repository-lock.ts'
-import { bootPlugins } from '../plugins.ts'
+import { bootPlugins, type HostHandle } from '../plugins.ts'
 import type { RunningRole } from '../role-process.ts'
 import { readListenSetting } from '../listen-setting.ts'
 
 export interface ChunkServerRole {
   readonly cluster: string
-  readonly metadataServers: readonly Address[]
+  /** Base addresses an administrator gave; discovery plugins may know more. */
+  readonly configuredServers: () => readonly Address[]
   readonly repository: string
   readonly etc: EtcDirectory
   readonly logger: Logger
@@ -45,6 +48,7 @@ export async function startChunkServer(role: ChunkServerRole): Promise<RunningRo
   })
   const server = await listenOnFreePort(
     role,
+    findServers(role, plugins),
     readListenSetting(role.repository),
     plugins.configuration.core.cs.port_range,
     () => endedBecause('shut down by an administrator'),
@@ -59,8 +63,26 @@ export async function startChunkServer(role: ChunkServerRole): Promise<RunningRo
   }
 }
 
+/** Asks nobody yet; throws when there is nobody to ask. */
+function findServers(role: ChunkServerRole, { hooks }: HostHandle): MetadataServers {
+  const { cluster, configuredServers, logger } = role
+  const servers = new Discovery({
+    cluster,
+    configured: configuredServers,
+    resolve: (name) => hooks.discovery.resolve.call(name),
+    clock: nodeClock,
+    random: nodeRandom,
+    logger,
+  })
+  if (servers.list().length > 0 || hooks.discovery.resolve.tapCount > 0) return servers
+  throw new CairnError('UNREACHABLE', `no metadata server of cluster '${cluster}' is known`, {
+    next: `put HOST:PORT of one into ${role.etc.clusterDirectory(cluster)}/bs.list, or enable a discovery plugin`,
+  })
+}
+
 async function listenOnFreePort(
   role: ChunkServerRole,
+  metadataServers: MetadataServers,
   setting: Address,
   portRange: string,
   onShutdown: () => void,
@@ -75,7 +97,7 @@ async function listenOnFreePort(
       network: nodeNetwork,
       logger: role.logger,
       clusterName: role.cluster,
-      metadataAddresses: role.metadataServers,
+      metadataAddresses: metadataServers,
       listen: {
         host: setting.host,
         port: setting.port !== 0 ? setting.port : await firstFreePort(setting.host, first, last),

@@ -10,6 +10,7 @@ import type { ProcessUsage } from '../../metadata/server/cluster-statistics.ts'
 import type { Logger } from '../../platform/logger.ts'
 import { nodeClock, nodeNetwork, nodeRandom } from '../../platform/node/platform.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
+import { announcerOf } from '../announce.ts'
 import { readListenSetting } from '../listen-setting.ts'
 import { bootPlugins } from '../plugins.ts'
 import { lockRepository } from '../repository-lock.ts'
@@ -57,9 +58,13 @@ export async function startMetadataServer(role: MetadataServerRole): Promise<Run
     onShutdown: () => endedBecause('shut down by an administrator'),
     usage: usageMeter(),
   })
+  const announcer = announcerOf(plugins, role.logger)
+  const { clusterName, clusterUuid } = server
+  void announcer.announce([{ cluster: clusterName, clusterUuid, ...readListenSetting(role.repository) }])
   return {
     ended,
     async stop() {
+      await announcer.announce([])
       await server.close()
       await plugins.stop()
       lock.release()

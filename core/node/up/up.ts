@@ -242,6 +242,7 @@ export class Up {
         await makeChunkServer({
           cluster: this.#options.cluster,
           metadataServers: [this.#base],
+          remembered: [this.#base],
           repository,
           etc: new EtcDirectory(this.#layout.etc(host)),
           tier: 0,
