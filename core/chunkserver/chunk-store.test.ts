@@ -7,6 +7,7 @@ import { DataFlag, DataOp } from '../wire/data.ts'
 import { pageChecksums } from '../wire/checksum.ts'
 import { chunkPath, pagePosition } from './chunk-layout.ts'
 import { FILE_COUNT_MAX } from './region-cache.ts'
+import { Repairer } from './repairer.ts'
 import { Role } from './replica-state.ts'
 import { closeStore } from './store-open.ts'
 import {
@@ -236,14 +237,71 @@ test('rule F7: after a sync error the replica refuses, and says so, until it joi
   assert.deepEqual(joining, { version: 2, code: '' })
 })
 
-test('repeated disk errors fail the whole store', async () => {
+test('read errors cost the pages that cannot be read, never the disk (rule R1)', async () => {
+  const rig = await makeRig(9)
+  await createReplica(rig)
+  await write(rig, 0, pattern(1, 4 * PAGE_SIZE_BYTES))
+  await flush(rig)
+  const reported: number[] = []
+  rig.store.events = { ...rig.store.events, onBadPages: (_chunk, _version, pages) => reported.push(...pages) }
+  // one that passes is not even seen
+  rig.disk.faults.failReads = 1
+  assert.deepEqual(await read(rig, 0, 4 * PAGE_SIZE_BYTES), pattern(1, 4 * PAGE_SIZE_BYTES))
+  // all pages together, then the first two of them
+  rig.disk.faults.failReads = 3
+  assert.equal(await read(rig, 0, 4 * PAGE_SIZE_BYTES), 'BAD_CHECKSUM')
+  assert.deepEqual(reported, [0, 1])
+  const rest = pattern(1, 4 * PAGE_SIZE_BYTES).subarray(2 * PAGE_SIZE_BYTES)
+  assert.deepEqual(await read(rig, 2 * PAGE_SIZE_BYTES, 2 * PAGE_SIZE_BYTES), rest)
+  rig.disk.faults.failReads = 2
+  assert.equal((await write(rig, 2 * PAGE_SIZE_BYTES, pattern(2, 10))).code, 'BAD_CHECKSUM')
+  assert.equal(rig.store.failure, null)
+  assert.match(rig.store.flags, /H/)
+  // readable again: nobody else is needed
+  const repairer = new Repairer(rig.store, () => Promise.reject(new Error('nobody is asked')))
+  const order = { chunk: 1, version: 1, pages: [0, 1, 2], sources: [] }
+  assert.deepEqual(await rig.clock.settled(repairer.repair(order)), { repaired: 3, lost: 0 })
+  assert.deepEqual(await read(rig, 0, 4 * PAGE_SIZE_BYTES), pattern(1, 4 * PAGE_SIZE_BYTES))
+})
+
+test('a page that cannot be read while it is looked for is lost only until it can be read again (rules R1, J7)', async () => {
   const rig = await makeRig(9)
   await createReplica(rig)
   await write(rig, 0, pattern(1, PAGE_SIZE_BYTES))
-  rig.disk.faults.failReads = 3
-  for (let count = 0; count < 3; count++) assert.equal(await read(rig, 0, 10), 'DISK_FAILED')
+  await flush(rig)
+  const repairer = new Repairer(rig.store, () => Promise.reject(new Error('nobody is asked')))
+  const order = { chunk: 1, version: 1, pages: [0], sources: [] }
+  rig.disk.faults.failReads = 1
+  assert.deepEqual(await rig.clock.settled(repairer.repair(order)), { repaired: 0, lost: 1 })
+  assert.equal(await read(rig, 0, 10), 'LOST_PAGE')
+  assert.deepEqual(await rig.clock.settled(repairer.repair(order)), { repaired: 1, lost: 0 })
+  assert.deepEqual(await read(rig, 0, PAGE_SIZE_BYTES), pattern(1, PAGE_SIZE_BYTES))
+})
+
+test('repeated write errors give the disk up for writing; what did not fail is still read and copied (rules F7, R1, G2)', async () => {
+  const rig = await makeRig(9)
+  for (const chunk of [1, 2, 3, 4]) {
+    await createReplica(rig, chunk)
+    await write(rig, 0, pattern(chunk, PAGE_SIZE_BYTES), { chunk })
+    assert.equal((await flush(rig, { chunk })).code, '')
+  }
+  rig.disk.faults.failWrites = 3
+  for (const chunk of [1, 2, 3]) {
+    assert.equal((await write(rig, 0, pattern(9, PAGE_SIZE_BYTES), { chunk })).code, 'DISK_FAILED')
+  }
   assert.notEqual(rig.store.failure, null)
-  assert.equal(await read(rig, 0, 10), 'DISK_FAILED')
+  assert.equal(await read(rig, 0, 10, { chunk: 1 }), 'DISK_FAILED')
+  // the last good copy of its chunk may be this one
+  assert.deepEqual(await read(rig, 0, PAGE_SIZE_BYTES, { chunk: 4 }), pattern(4, PAGE_SIZE_BYTES))
+  const pulled = await ask(rig, dataRequest(DataOp.pull, { chunk: 4, length: PAGE_SIZE_BYTES }))
+  assert.equal(pulled.code, '')
+  assert.equal((await write(rig, 0, pattern(9, PAGE_SIZE_BYTES), { chunk: 4 })).code, 'DISK_FAILED')
+  assert.equal((await flush(rig, { chunk: 4 })).code, 'DISK_FAILED')
+  // a page that rots now costs no more than itself
+  rig.disk.flipBit(chunkPath(4), pagePosition(0), 1)
+  assert.equal(await read(rig, 0, 10, { chunk: 4 }), 'BAD_CHECKSUM')
+  await rig.clock.advance(60_000)
+  assert.deepEqual(await read(rig, MIB, 10, { chunk: 4 }), Buffer.alloc(10))
 })
 
 test('a full disk refuses what needs room, overwrites, reads and deletes go on', async () => {

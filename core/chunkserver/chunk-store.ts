@@ -35,8 +35,8 @@ import { type PulledBase, WriteOperation } from './write-operations.ts'
 import { ZeroOperation } from './zero-operation.ts'
 import { FlushOperation } from './flush-operation.ts'
 
-/** Errors of the disk after which the whole store counts as failed (rule F7). */
-const IO_ERRORS_MAX = 3
+/** Failed writes and syncs after which nothing more is written on the disk (rule F7). */
+const WRITE_ERRORS_MAX = 3
 /** An answer from the disk that takes longer: flag T. */
 const SLOW_IO_MS = 30_000
 const POOLED_OPERATIONS = 512
@@ -89,8 +89,12 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   isInTouch: () => boolean = () => true
   /** The server stops: nothing more is admitted. */
   closing = false
-  /** The whole disk is given up. */
+  /**
+   * The disk is given up for writing: nothing is changed, created or flushed any more. Replicas that did not
+   * fail themselves still serve reads and sources: one may be the last in sync of its chunk (rules R1, G2).
+   */
   failure: CairnError | null = null
+  #writeErrorCount = 0
   checksumErrorSeen = false
 
   readonly reads = new OperationPool(() => new ReadOperation(this), POOLED_OPERATIONS)
@@ -153,7 +157,8 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.counters.queueDepth++
     const replica = this.replicas.get(request.chunk)
     const code = validateRequest(request, borrowedTable, ownedPayload)
-    if (code !== '' || replica === undefined || this.failure !== null || this.closing) {
+    const isGivenUp = this.failure !== null && changesDisk(request.op)
+    if (code !== '' || replica === undefined || isGivenUp || this.closing) {
       if (ownedPayload !== null) this.pool.release(ownedPayload)
       const reason = this.closing ? 'STARTING' : replica === undefined ? 'NO_REPLICA' : 'DISK_FAILED'
       const refusal = code === '' ? reason : code
@@ -162,7 +167,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     const operation = this.#take(request.op)
     operation.begin(request, replica, ownedPayload, reply, owner)
     if (operation instanceof WriteOperation) operation.keepChecksums(borrowedTable)
-    const mutates = request.op === DataOp.write || request.op === DataOp.zero
+    const mutates = changesDisk(request.op) && request.op !== DataOp.flush
     if (mutates && this.writeBack.isOverloaded) {
       this.writeBack.stall(() => this.#admit(operation, replica))
       return
@@ -243,6 +248,8 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
 
   /** `records` changed: they belong into the next sync. */
   touch(replica: Replica, records: RegionRecords): void {
+    // remembered until the process ends: a sync would fail, and take the replica with it
+    if (this.failure !== null) return
     this.writeBack.touch(replica, records)
   }
 
@@ -310,11 +317,16 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.writeBack.start()
   }
 
-  /** A read failed: counts against the disk; the page may be good elsewhere. */
-  onIoError(replica: Replica, error: CairnError): void {
+  /** Rule R1: costs what could not be read, never the disk; flag H tells the operator. */
+  onReadError(replica: Replica, error: CairnError): void {
     this.counters.ioErrors++
     this.logger.error('disk error', { chunk: replica.chunk, code: error.code, reason: error.message })
-    if (this.counters.ioErrors >= IO_ERRORS_MAX) this.fail(error)
+  }
+
+  /** A write or sync failed. */
+  onWriteError(replica: Replica, error: CairnError): void {
+    this.onReadError(replica, error)
+    if (++this.#writeErrorCount >= WRITE_ERRORS_MAX) this.fail(error)
   }
 
   /** A write failed. A full disk leaves old records over old pages; anything else fails the replica (F7). */
@@ -323,14 +335,14 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
       this.#space.isFull = true
       return
     }
-    this.onIoError(replica, error)
+    this.onWriteError(replica, error)
     this.#failReplica(replica, error)
   }
 
   onSyncFailed(replica: Replica, error: CairnError): void {
     if (replica.deleted) return
     if (codeOf(error) === 'DISK_NO_SPACE') this.#space.isFull = true
-    else this.onIoError(replica, error)
+    else this.onWriteError(replica, error)
     this.#failReplica(replica, error)
   }
 
@@ -351,7 +363,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     )
   }
 
-  /** Gives up the whole disk; the process stays up to say so. */
+  /** Gives up the whole disk for writing; the process stays up to say so, and to be read from. */
   fail(error: CairnError): void {
     if (this.failure !== null) return
     this.failure = error
@@ -397,4 +409,8 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     if (this.oldestIoAgeMs > SLOW_IO_MS) flags += 'T'
     return flags
   }
+}
+
+function changesDisk(op: DataOp): boolean {
+  return op === DataOp.write || op === DataOp.zero || op === DataOp.flush
 }

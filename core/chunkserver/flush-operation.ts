@@ -13,6 +13,7 @@ export class FlushOperation extends Operation implements SyncWaiter {
   protected check(): WireCode | '' {
     const code = this.checkVersion()
     if (code !== '') return code
+    if (this.store.failure !== null) return 'DISK_FAILED'
     if (this.request.incarnation !== this.store.incarnation) return 'WRONG_INCARNATION'
     return this.current.isUnclean && this.current.good === null ? 'NOT_IN_SYNC' : ''
   }

@@ -99,7 +99,6 @@ export abstract class Operation implements QueuedOperation, RegionWaiter {
   protected checkVersion(): WireCode | '' {
     const replica = this.current
     if (replica.deleted) return 'NO_REPLICA'
-    if (this.store.failure !== null) return 'DISK_FAILED'
     if (this.request.version !== replica.state.version) {
       if (this.request.version > replica.state.version) this.store.events.onNewerVersion(replica)
       return 'WRONG_VERSION'

@@ -3,7 +3,7 @@
  * as clients' operations, a region or a megabyte at a time.
  */
 import { assert } from '../base/assert.ts'
-import { CairnError } from '../base/errors.ts'
+import { CairnError, codeOf } from '../base/errors.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES } from '../base/units.ts'
 import { crc32c } from '../wire/checksum.ts'
 import { PAGE_RECORD_BYTES } from '../wire/data.ts'
@@ -111,7 +111,7 @@ export function readData(
   })
 }
 
-/** Does one page match its record? Hold the page. */
+/** Does one page match its record? One that cannot be read does not (rule R1). Hold the page. */
 export async function verifies(
   store: ChunkStore,
   replica: Replica,
@@ -119,7 +119,13 @@ export async function verifies(
   records: RegionRecords,
 ): Promise<boolean> {
   const content = Buffer.alloc(PAGE_SIZE_BYTES)
-  await readData(store, replica, pagePosition(page), content)
+  try {
+    await readData(store, replica, pagePosition(page), content)
+  } catch (error) {
+    if (codeOf(error) !== 'DISK_IO') throw error
+    store.onReadError(replica, error as CairnError)
+    return false
+  }
   return crc32c(content) === records.contentChecksum(page % PAGES_PER_REGION)
 }
 

@@ -22,6 +22,9 @@ abstract class VerifiedRead extends Operation {
   readonly hold: Hold = Hold.read
   protected buffer: Buffer | null = null
   #again = false
+  /** Rule R1: the disk could not read all pages together; which it can is tried one by one. */
+  #singlePage = -1
+  #unreadable: number[] | null = null
 
   protected readPages(): void {
     const length = (this.lastPage - this.firstPage + 1) * PAGE_SIZE_BYTES
@@ -41,11 +44,47 @@ abstract class VerifiedRead extends Operation {
     if (buffer === null) return
     if (error !== null) {
       this.#again = false
-      this.store.onIoError(this.current, error)
-      this.answer(wireCodeOfDiskError(error))
-      return
+      this.store.onReadError(this.current, error)
+      if (this.current.file === null) return this.answer(wireCodeOfDiskError(error))
+      this.#unreadable = []
+      return this.#readSingle(this.firstPage)
     }
     buffer.fill(0, bytesRead)
+    this.#onBuffer(buffer)
+  }
+
+  #readSingle(page: number): void {
+    const { buffer } = this
+    if (buffer === null) return
+    if (page > this.lastPage) return this.#onBuffer(buffer)
+    this.#singlePage = page
+    const at = (page - this.firstPage) * PAGE_SIZE_BYTES
+    this.current.file?.read(buffer.subarray(at, at + PAGE_SIZE_BYTES), pagePosition(page), this.#onSingle)
+  }
+
+  readonly #onSingle = (error: CairnError | null, bytesRead: number): void => {
+    const page = this.#singlePage
+    const at = (page - this.firstPage) * PAGE_SIZE_BYTES
+    this.buffer?.fill(0, at + (error === null ? bytesRead : 0), at + PAGE_SIZE_BYTES)
+    if (error !== null) {
+      this.store.onReadError(this.current, error)
+      const state = this.recordsOf(page).states[page % PAGES_PER_REGION]
+      // the others have no content
+      if (state === PageState.data) this.#unreadable?.push(page)
+    }
+    this.#readSingle(page + 1)
+  }
+
+  #onBuffer(buffer: Buffer): void {
+    const unreadable = this.#unreadable
+    this.#unreadable = null
+    if (unreadable !== null && unreadable.length > 0) {
+      this.#again = false
+      this.store.markBad(this.current, unreadable, 'page cannot be read')
+      const others = this.#verify(buffer)
+      if (others !== null) this.store.markBad(this.current, others, 'page does not verify')
+      return this.onPages(buffer, [...unreadable, ...(others ?? [])])
+    }
     const bad = this.#verify(buffer)
     if (bad !== null && !this.#again) {
       this.#again = true
@@ -262,7 +301,7 @@ export class PullOperation extends VerifiedRead {
   #checkFormer(): WireCode | '' {
     const { state, failure, damage, deleted } = this.current
     if (deleted) return 'NO_REPLICA'
-    if (this.store.failure !== null || failure !== null || damage !== '') return 'DISK_FAILED'
+    if (failure !== null || damage !== '') return 'DISK_FAILED'
     const hasFailed = (state.flags & (StateFlag.crashed | StateFlag.failed)) !== 0
     if (this.request.version === 0) return ''
     return hasFailed || state.inSyncVersion < this.request.version ? 'WRONG_VERSION' : ''

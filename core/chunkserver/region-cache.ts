@@ -35,7 +35,8 @@ export interface RegionCacheEvents {
   onDamage(replica: Replica, reason: string): void
   /** Verification changed records: they have to be written. */
   onChanged(replica: Replica, records: RegionRecords): void
-  onIoError(replica: Replica, error: CairnError): void
+  onReadError(replica: Replica, error: CairnError): void
+  onWriteError(replica: Replica, error: CairnError): void
   /** Too many files are open and none can be closed. */
   onFilesFull(): void
 }
@@ -328,7 +329,10 @@ export class RegionLoad {
     const run = data.subarray(begin * PAGE_SIZE_BYTES, end * PAGE_SIZE_BYTES)
     const position = DATA_POSITION + this.#region * REGION_SIZE_BYTES + begin * PAGE_SIZE_BYTES
     this.#replica.file?.write([run], position, (error) => {
-      if (error !== null) return this.#ioFail(error)
+      if (error !== null) {
+        this.#cache.events.onWriteError(this.#replica, error)
+        return this.#fail(error)
+      }
       this.#rewriteFrom(end, records, data)
     })
   }
@@ -340,7 +344,7 @@ export class RegionLoad {
   }
 
   #ioFail(error: CairnError): void {
-    this.#cache.events.onIoError(this.#replica, error)
+    this.#cache.events.onReadError(this.#replica, error)
     this.#fail(error)
   }
 

@@ -334,13 +334,11 @@ export class Repairer {
       const state = records.states[index]
       if (state === PageState.hole) return null
       const gone = { stamp: records.stamps[index] ?? 0, checksum: records.contentChecksum(index) }
-      if (state === PageState.lost) return gone
+      // a lost one, too: the disk may be readable again
       const isGood = await verifies(this.#store, replica, page, records)
-      const verdict = isGood ? PageState.data : PageState.bad
-      if (verdict !== state) {
-        records.setState(index, verdict)
-        this.#store.touch(replica, records)
-      }
+      if (isGood) records.setState(index, PageState.data)
+      else if (state === PageState.data) records.setState(index, PageState.bad)
+      if (records.states[index] !== state) this.#store.touch(replica, records)
       return isGood ? null : gone
     })
   }

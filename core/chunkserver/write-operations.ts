@@ -44,6 +44,7 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
   protected check(): WireCode | '' {
     const code = this.checkVersion()
     if (code !== '') return code
+    if (this.store.failure !== null) return 'DISK_FAILED'
     const replica = this.current
     if (this.request.lease < Math.max(replica.state.lease, replica.logged.lease)) return 'STALE_LEASE'
     // rule B1: in sync but unverified: the quorum has not decided yet; joining and reconciling take writes
@@ -66,7 +67,7 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
       this.store.cache.createFile(this.current)
     } catch (fileError) {
       const diskError = asDiskError(fileError)
-      if (codeOf(diskError) === 'DISK_IO') this.store.onIoError(this.current, diskError)
+      if (codeOf(diskError) === 'DISK_IO') this.store.onWriteError(this.current, diskError)
       return this.answer(wireCodeOfDiskError(diskError))
     }
     this.prepareRegions()
@@ -126,14 +127,11 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
     const buffer = this.#baseBuffer
     if (buffer === null) return
     const page = this.#basePage
-    if (error !== null) {
-      this.store.onIoError(this.current, error)
-      return this.answer(wireCodeOfDiskError(error))
-    }
-    buffer.fill(0, bytesRead)
-    // rule P5: a base that does not verify is not merged into
+    if (error !== null) this.store.onReadError(this.current, error)
+    else buffer.fill(0, bytesRead)
+    // rule P5: a base that does not verify is not merged into; one that cannot be read is such (R1)
     const expected = this.recordsOf(page).contentChecksum(page % PAGES_PER_REGION)
-    if (this.store.checksums && crc32c(buffer) !== expected) {
+    if (error !== null || (this.store.checksums && crc32c(buffer) !== expected)) {
       if (!this.#baseAgain) {
         this.#baseAgain = true
         this.current.file?.read(buffer, pagePosition(page), this.#onBaseRead)
