@@ -206,6 +206,16 @@ test('a dead writer: reachable uncrashed members at once; crashed ones wait for 
   assert.equal(decided.reconcile, true)
 })
 
+test('crashed members wait for an uncrashed one that failed because it fell silent (rule J3)', () => {
+  const members = [1, 2].map((id) => ({ server: id, role: 'in-sync' as const }))
+  const failed = new Map([[1, 'exists' as const]])
+  const situation = { members, failed, unclean: new Set([2]), hasIntent: true }
+  assert.equal(plan(situation, without(1, 'inactive')).kind, 'wait')
+  assert.deepEqual(inSyncOf(plan(situation, without(1, 'offline'))), [2])
+  const lost = new Map([[1, 'lost' as const]])
+  assert.deepEqual(inSyncOf(plan({ ...situation, failed: lost }, without(1, 'inactive'))), [2])
+})
+
 test('all restarted uncleanly: reconciled among themselves; one of three: it re-joins', () => {
   assert.equal(changed(plan({ unclean: new Set([1, 2, 3]) }, all)).reconcile, true)
   const result = changed(plan({ unclean: new Set([1]) }, all))

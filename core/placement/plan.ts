@@ -128,8 +128,11 @@ function stayingInSync(context: Context, inSync: readonly number[], dropsSilent:
   const reachable = good.filter(active)
   const unclean = inSync.filter((server) => chunk.unclean.has(server) && !chunk.failed.has(server))
   if (reachable.length === 0) {
-    // Also one that restarted uncleanly and went away again: it may be the one that has everything.
-    const mayReturn = [...good, ...unclean].some((server) => stateOf(context, server) === 'inactive')
+    // Also one that restarted uncleanly and went away again: it may be the one that has everything. And one that
+    // failed because it fell silent: that says nothing about what it holds.
+    const mayReturn = inSync.some(
+      (server) => stateOf(context, server) === 'inactive' && chunk.failed.get(server) !== 'lost',
+    )
     const restarted = unclean.filter(active)
     // Rule J3: only crashed members are here; an uncrashed one may still come back.
     if (restarted.length === 0 || mayReturn) return { kind: 'wait' }
