@@ -3,9 +3,14 @@
  * nothing suitable now (everybody is down already, or the promises would not cover it).
  */
 import { DATA_POSITION } from '../../core/chunkserver/chunk-layout.ts'
-import type { ChunkServerNode, SimulatedNode } from '../../core/testing/simulated-cluster.ts'
+import type {
+  ChunkServerNode,
+  SimulatedCluster,
+  SimulatedNode,
+} from '../../core/testing/simulated-cluster.ts'
 import { PAGE_BYTES } from './file-model.ts'
 import type { World } from './nemesis.ts'
+import type { Oracle } from './oracle.ts'
 
 const CHUNK_BYTES = 64 * 1024 * 1024
 
@@ -50,15 +55,16 @@ function crashOf(
 
 /** Tells the oracle first which in-sync replicas lose their memory. */
 export function losePower(world: World, node: SimulatedNode): void {
-  tellPowerLost(world, node)
+  tellMemoryLost(world.cluster, world.oracle, node.server)
   node.losePower()
 }
 
-function tellPowerLost(world: World, node: SimulatedNode): void {
-  if (node.server === 0) return
-  for (const chunk of world.cluster.chunks()) {
-    const file = [...world.oracle.files.values()].find(({ inode }) => inode === chunk.inode)
-    if (file !== undefined) world.oracle.powerLost(file, chunk.index, chunk.inSync, node.server)
+/** `server`: 0 has none yet. */
+export function tellMemoryLost(cluster: SimulatedCluster, oracle: Oracle, server: number): void {
+  if (server === 0) return
+  for (const chunk of cluster.chunks()) {
+    const file = [...oracle.files.values()].find(({ inode }) => inode === chunk.inode)
+    if (file !== undefined) oracle.powerLost(file, chunk.index, chunk.inSync, server)
   }
 }
 
@@ -243,7 +249,7 @@ export const faultKinds = {
       durationMs: between(world, 500, 5000),
       begin: () => {
         // what a failed sync covered is gone from that disk (rule F7)
-        if (kind === 'failSyncs') tellPowerLost(world, server)
+        if (kind === 'failSyncs') tellMemoryLost(world.cluster, world.oracle, server.server)
         disk.faults[kind] = count
       },
       end: () => {
@@ -300,7 +306,7 @@ export const faultKinds = {
       description: server.name,
       durationMs: between(world, 200, 6000),
       begin: () => {
-        tellPowerLost(world, server)
+        tellMemoryLost(world.cluster, world.oracle, server.server)
         server.wipe()
       },
       end: () => server.restart(),

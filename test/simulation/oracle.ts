@@ -144,7 +144,7 @@ export class Oracle {
   // --- power
 
   /**
-   * The memory of server `lost` is gone. `members`: for each chunk of `file` its in-sync replicas as the
+   * The memory of server `lost` is gone, or nobody waits for it any more (given-up.ts). `members`: for each chunk of `file` its in-sync replicas as the
    * quorum sees them. Where no member is left that kept its memory since the last flush, data is at risk.
    */
   powerLost(file: FileModel, index: number, members: readonly number[], lost: number): void {

@@ -13,6 +13,7 @@ import { SeededRandom } from '../../core/testing/seeded-random.ts'
 import { type FaultKind, faultKinds } from './faults.ts'
 import { excuseOf, excuseOldSize } from './excuses.ts'
 import { checkAtEnd } from './final-check.ts'
+import { GivenUpServers } from './given-up.ts'
 import { Links } from './links.ts'
 import { NamespaceModel } from './namespace-model.ts'
 import { type ClientControl, Nemesis, type World } from './nemesis.ts'
@@ -98,6 +99,7 @@ class Run {
     const random = this.#random
     const rates = new Map<string, number>()
     let trace: Trace | null = null
+    let givenUp: GivenUpServers | null = null
     this.cluster = new SimulatedCluster({
       seed: options.seed,
       chunkServerCount: 4,
@@ -109,7 +111,10 @@ class Run {
         'mds.gc.grace': '1s',
         'mds.gc.stale_grace': '5s',
       },
-      logger: (name) => (trace as Trace).logger(name),
+      logger: (name) => {
+        const logger = (trace as Trace).logger(name)
+        return name === 'mds' ? (givenUp as GivenUpServers).watching(logger) : logger
+      },
       clockRate: (name) => {
         let rate = rates.get(name)
         if (rate === undefined) rates.set(name, (rate = 0.91 + random.float() * 0.18))
@@ -126,6 +131,7 @@ class Run {
     trace = new Trace(this.cluster.clock, options.print ?? null)
     this.trace = trace
     this.oracle = new Oracle(trace)
+    givenUp = new GivenUpServers(this.cluster, this.oracle)
     this.oracle.mayKnowOldSize = () => !this.shared.isStopping && excuseOldSize(this.nemesis)
     this.shared = {
       oracle: this.oracle,

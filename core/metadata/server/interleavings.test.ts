@@ -37,6 +37,28 @@ test('of members that all restarted uncleanly the one whose host stayed up is th
   )
 })
 
+test('a member that falls silent while a new epoch waits for it is waited for, not replaced by a crashed one (rule J3)', async () => {
+  const placement = { ...three, replicasNormal: 2, replicasMinimum: 1 }
+  const scene = await MetadataScene.open({ chunkServerCount: 2, placement })
+  const session = await scene.session('client')
+  const { chunks } = await granted(session, [0])
+  const [chunk = 0] = chunks
+  const [whole, crashed] = scene.chunkServers
+  assert.ok(whole !== undefined && crashed !== undefined)
+  // nobody has noticed yet when the other one is back from its power loss
+  scene.network.partition(whole.name, 'mds')
+  crashed.losePower()
+  crashed.start([chunk])
+  await scene.until(() => scene.chunk(chunk).pending !== null)
+  await scene.until(() => scene.mds.state.servers.get(whole.server)?.state === 'inactive')
+  await scene.clock.advance(5000)
+  assert.deepEqual(crashed.ordersOf('replica.heal'), [], 'it is no authority')
+  scene.network.heal(whole.name, 'mds')
+  await scene.until(() => scene.inSync(chunk).length === 2 && scene.chunk(chunk).pending === null)
+  assert.deepEqual(crashed.ordersOf('replica.heal'), [])
+  assert.equal(crashed.ordersOf('replica.join').length, 1)
+})
+
 test('a new holder is told what a dead one left dirty in front of the end of the file (rule F4)', async () => {
   const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
   const first = await scene.session('first')
