@@ -100,7 +100,7 @@ export class ChunkFlusher implements MemberRequestOwner {
     this.#sentMask = 0
     this.#brokenMask = 0
     // Nothing acknowledged is covered: nothing can be lost.
-    this.#intact = !marks.hasAcknowledged
+    this.#intact = !marks.hasAcknowledged || marks.hasDurableHeir
     for (let i = 0; i < members.length; i++) {
       if (marks.get((members[i] as Member).server) !== undefined) this.#pendingMask |= 1 << i
     }

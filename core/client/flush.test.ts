@@ -109,6 +109,37 @@ test('a replica that lost the writes and came back under a later epoch does not 
   assert.equal(await flushCode(cluster, file), 'ok')
 })
 
+/** Members 2 and 3 leave, 4 joins from 1, whose disk hangs; then 1 leaves before it has synced. */
+async function handedOver({ cluster, file, clock }: Awaited<ReturnType<typeof withFile>>, loses: boolean) {
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  const { master } = cluster
+  const chunk = master.chunkAt(file.inode, 0)
+  const first = chunk.members.filter(({ server }) => server === 1)
+  master.server(1).isHanging = true
+  if (loses) cluster.crashHost(1)
+  // rule E8: who was reconciled is in sync since then
+  master.reconfigure(chunk, loses ? first.map((member) => ({ ...member, since: 2 })) : first)
+  master.join(chunk, 4)
+  await clock.advance(100)
+  master.promote(chunk, 4)
+  await clock.advance(100)
+  cluster.kill(1)
+  master.leave(chunk, 1)
+  master.tellHolder(chunk)
+}
+
+test('who joined from a member that held everything is a witness when that one dies (F1, F5)', async () => {
+  const scene = await withFile(4)
+  await handedOver(scene, false)
+  assert.equal(await flushCode(scene.cluster, scene.file), 'ok')
+})
+
+test('who joined from a member that had lost the writes is no witness for them (F5)', async () => {
+  const scene = await withFile(4)
+  await handedOver(scene, true)
+  assert.equal(await flushCode(scene.cluster, scene.file), 'EIO')
+})
+
 test('a flush waits for the writes issued before it, not for later ones', async () => {
   const { cluster, file, clock } = await withFile()
   await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))

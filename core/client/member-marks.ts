@@ -22,6 +22,8 @@ export interface Mark {
 
 export class MemberMarks {
   readonly #marks = new Map<number, Mark>()
+  /** Joined from a member that held everything, which the join has synced (rule F1): in sync since this version. */
+  readonly #heirs = new Map<number, number>()
   #number = 0
   /** Epoch of the first acknowledged unflushed write; 0: nothing acknowledged is unflushed. */
   #dirtyVersion = 0
@@ -87,12 +89,49 @@ export class MemberMarks {
     }
   }
 
+  /**
+   * Who became in sync in the epoch `version` holds what its source held, durably (rule F1), and is a witness when
+   * the source has gone (rule F5). The source was in sync since before this epoch: no reconciliation has chosen
+   * between its members meanwhile, and none of them had restarted uncleanly, for such ones leave or start again.
+   */
+  located(members: readonly Member[], version: number): void {
+    if (this.#dirtyVersion === 0) return
+    for (const [server, since] of this.#heirs) {
+      if (!members.some((member) => member.server === server && isInSyncSince(member, since)))
+        this.#heirs.delete(server)
+    }
+    const isInherited = members.some(
+      (member) => member.since !== undefined && member.since < version && this.#hasAll(member),
+    )
+    if (!isInherited) return
+    for (const member of members) if (isInSyncSince(member, version)) this.#heirs.set(member.server, version)
+  }
+
+  /** As far as the quorum knows: it may have crashed just now. */
+  #hasAll({ server, role, since = Number.POSITIVE_INFINITY }: Member): boolean {
+    if (role !== 'in-sync') return false
+    if (this.#heirs.has(server)) return true
+    const mark = this.#marks.get(server)
+    return (
+      mark !== undefined &&
+      !mark.lost &&
+      since <= mark.firstVersion &&
+      mark.firstVersion <= this.#dirtyVersion
+    )
+  }
+
+  /** A member that needs no flush holds everything: whatever we sent to it since it joined is durable. */
+  get hasDurableHeir(): boolean {
+    for (const server of this.#heirs.keys()) if (!this.#marks.has(server)) return true
+    return false
+  }
+
   /** Rule F5: held every covered write from its acknowledgement until now without a host crash. */
   heldEverything(server: number, role: string, incarnation: number, crashes: number): boolean {
     const mark = this.#marks.get(server)
     if (mark === undefined || role !== 'in-sync' || mark.lost) return false
     if (mark.incarnation !== incarnation || mark.crashes !== crashes) return false
-    return this.#dirtyVersion === 0 || mark.firstVersion <= this.#dirtyVersion
+    return this.#dirtyVersion === 0 || mark.firstVersion <= this.#dirtyVersion || this.#heirs.has(server)
   }
 
   /**
@@ -106,13 +145,19 @@ export class MemberMarks {
     // A write whose answers came partly before and partly after: who answered before and has synced stays a
     // witness for it, or the next flush would miss one (found by the random test).
     for (const mark of this.#marks.values()) mark.firstVersion = version
+    this.#heirs.clear()
     this.#dirtyVersion = left ? version : 0
   }
 
   clear(): void {
     this.#marks.clear()
+    this.#heirs.clear()
     this.#dirtyVersion = 0
   }
+}
+
+function isInSyncSince(member: Member, version: number): boolean {
+  return member.role === 'in-sync' && member.since === version
 }
 
 /** The same members in the same places; roles may differ. */

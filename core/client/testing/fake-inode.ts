@@ -6,7 +6,7 @@ export interface FakeChunk {
   readonly inode: number
   readonly index: number
   version: number
-  members: { server: number; role: 'in-sync' | 'joining' }[]
+  members: { server: number; role: 'in-sync' | 'joining'; since?: number }[]
   /** Lease whose intent is on it; 0: none. */
   intent: number
 }

@@ -259,6 +259,7 @@ export class FakeMaster {
     const replica = this.server(server).replicas.get(chunk.id)
     if (member === undefined || replica === undefined) throw new Error('not a member')
     member.role = 'in-sync'
+    member.since = chunk.version
     replica.role = 'in-sync'
     replica.unflushed.clear()
     this.tellHolder(chunk)
@@ -350,7 +351,7 @@ export class FakeMaster {
         inode: node.attributes.inode,
         index,
         version: 1,
-        members: usable.map((server) => ({ server: server.id, role: 'in-sync' as const })),
+        members: usable.map((server) => ({ server: server.id, role: 'in-sync' as const, since: 1 })),
         intent: 0,
       }
       for (const server of usable) server.create(id, 1, node.lease)

@@ -51,7 +51,7 @@ export class Locations {
 
   locationOf(row: ChunkRow): ChunkLocation {
     const { index, chunk, version, writable } = row
-    const members = row.members.map(({ server, role }) => ({ server, role }))
+    const members = row.members.map(({ server, role, since }) => ({ server, role, since }))
     return { index, chunk, version, writable, members }
   }
 

@@ -43,7 +43,12 @@ export type Attributes = Static<typeof Attributes>
 export const Role = Type.Union([Type.Literal('in-sync'), Type.Literal('joining')])
 export type Role = Static<typeof Role>
 
-export const Member = Type.Object({ server: UInt, role: Role })
+export const Member = Type.Object({
+  server: UInt,
+  role: Role,
+  /** Version since which it is continuously in sync (rule E8): who vouches for what at a flush (rule F5). */
+  since: Type.Optional(UInt),
+})
 export type Member = Static<typeof Member>
 
 /** Where one chunk of a file is, under the grant that fetched it (rule E4). */
