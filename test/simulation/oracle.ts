@@ -20,7 +20,8 @@ export class Oracle {
   readonly trace: Trace
   readonly files = new Map<string, FileModel>()
   readonly #views = new Map<string, View>()
-  readonly #powered = new Map<string, Set<number>>()
+  /** For each chunk: servers that lost their memory since the last flush, and when. */
+  readonly #powered = new Map<string, Map<number, number>>()
   #now = 0
   #nextWrite = ZEROS + 1
   #violation: Violation | null = null
@@ -149,23 +150,43 @@ export class Oracle {
    */
   powerLost(file: FileModel, index: number, members: readonly number[], lost: number): void {
     if (!members.includes(lost)) return
-    const key = `${file.name} ${index}`
+    const key = keyOf(file, index)
     let powered = this.#powered.get(key)
-    if (powered === undefined) this.#powered.set(key, (powered = new Set()))
-    powered.add(lost)
+    if (powered === undefined) this.#powered.set(key, (powered = new Map()))
+    powered.set(lost, this.#now)
     if (members.some((member) => !powered.has(member))) return
     this.trace.line('oracle', `unflushed data of ${file.name} chunk ${index} may be lost`)
     file.lostPower(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES, this.tick())
   }
 
-  /** A flush covers what was written under its client's lease; whoever wrote before handed over flushed. */
+  /**
+   * A flush covers what was written under its client's lease; whoever wrote before handed over flushed. A write that
+   * had no answer yet is not covered: a server that had it and lost it is no witness for it later (rule F5).
+   */
   flushed(client: string, file: FileModel, issuedAt: number, isWriter: boolean): void {
     this.tick()
     this.checkedOperationCount++
     if (!isWriter) return
     file.flushed(client, issuedAt)
-    for (const key of this.#powered.keys()) if (key.startsWith(`${file.name} `)) this.#powered.delete(key)
+    const uncovered = [...file.writes.values()].filter((write) => write.endedAt >= issuedAt)
+    for (const [key, powered] of this.#powered) {
+      if (!key.startsWith(`${file.name} `)) continue
+      for (const [server, lostAt] of powered) {
+        const hadUncovered = (write: WriteRecord): boolean =>
+          write.issuedAt <= lostAt && isInChunk(write, file, key)
+        if (!uncovered.some(hadUncovered)) powered.delete(server)
+      }
+    }
   }
+}
+
+function keyOf(file: FileModel, index: number): string {
+  return `${file.name} ${index}`
+}
+
+function isInChunk(write: WriteRecord, file: FileModel, key: string): boolean {
+  const begin = Number(key.slice(file.name.length + 1)) * CHUNK_BYTES
+  return write.begin < begin + CHUNK_BYTES && write.end > begin
 }
 
 const CHUNK_BYTES = 64 * 1024 * 1024
