@@ -127,9 +127,7 @@ export class EpochDriver {
       member.role === 'joining' ? 'joining' : drive.reconcile ? 'reconciling' : 'in-sync'
     if (role === 'in-sync' && this.#outcome.isUnclean(drive.chunk, member.server)) {
       // To persist the version would say that what it holds is good.
-      mark('a pending epoch waits for an unclean member')
-      this.#retryLater(drive, member.server)
-      return this.#outcome.memberUnclean(drive.chunk)
+      return this.#holdUnclean(drive, member.server)
     }
     const order = { chunk: drive.chunk, version: drive.version, role, lease: this.#fence(drive.chunk) }
     const create = () =>
@@ -166,15 +164,31 @@ export class EpochDriver {
     if (code === '') {
       drive.failing.delete(member.server)
       drive.waiting.delete(member.server)
-      if (drive.waiting.size > 0) return
-      if (drive.reconcile) this.#outcome.reconcile(drive)
-      else this.activate(drive)
+      if (drive.waiting.size === 0) this.#persisted(drive)
       return
     }
     if (code === 'WRONG_VERSION' && held > drive.version) {
       this.#outcome.alarm(drive.chunk, member.server, held)
     }
     this.failed(drive, member.server, code === 'NO_REPLICA' ? 'lost' : 'exists', code)
+  }
+
+  #persisted(drive: Drive): void {
+    if (drive.reconcile) return this.#outcome.reconcile(drive)
+    // It had persisted the version and restarted since. While the epoch is pending those it would remove may be
+    // taken instead (rule E1); once it is active, what only they have is lost (rule J3).
+    const unclean = drive.members.filter(
+      ({ role, server }) => role === 'in-sync' && this.#outcome.isUnclean(drive.chunk, server),
+    )
+    for (const { server } of unclean) this.#holdUnclean(drive, server)
+    if (unclean.length === 0) this.activate(drive)
+  }
+
+  /** Superseded when there is somebody better; else it is looked at again. */
+  #holdUnclean(drive: Drive, server: number): void {
+    mark('a pending epoch waits for an unclean member')
+    this.#retryLater(drive, server)
+    this.#outcome.memberUnclean(drive.chunk)
   }
 
   /** A member could not follow. If nobody can take its place it is asked again. */

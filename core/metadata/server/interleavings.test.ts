@@ -59,6 +59,30 @@ test('a member that falls silent while a new epoch waits for it is waited for, n
   assert.equal(crashed.ordersOf('replica.join').length, 1)
 })
 
+test('an epoch whose only in-sync member crashed after it had persisted it does not become active (rules E1, J3)', async () => {
+  const placement = { ...three, replicasNormal: 2, replicasMinimum: 2 }
+  const scene = await MetadataScene.open({ chunkServerCount: 3, placement })
+  const session = await scene.session('client')
+  const { chunks, locations } = await granted(session, [0])
+  const [chunk = 0] = chunks
+  const [silent, crashed] = locations[0]?.members.map((member) => scene.server(member.server)) ?? []
+  const joiner = scene.chunkServers.find((server) => server !== silent && server !== crashed)
+  assert.ok(silent !== undefined && crashed !== undefined && joiner !== undefined)
+  scene.network.setDelay('mds', joiner.name, 1000)
+  silent.crash()
+  await scene.until(() => crashed.replicas.get(chunk)?.version === 2)
+  await scene.clock.advance(50)
+  crashed.losePower()
+  crashed.start([chunk])
+  await scene.clock.advance(500)
+  assert.notEqual(scene.chunk(chunk).pending, null, 'the joiner has not answered yet')
+  // it was silent only and has everything
+  silent.start()
+  await scene.until(() => scene.chunk(chunk).pending === null && scene.inSync(chunk).length === 2)
+  assert.deepEqual(crashed.ordersOf('replica.heal'), [], 'it is no authority')
+  assert.ok(scene.inSync(chunk).includes(silent.server))
+})
+
 test('a new holder is told what a dead one left dirty in front of the end of the file (rule F4)', async () => {
   const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
   const first = await scene.session('first')
