@@ -72,7 +72,7 @@ export class RaftNode {
   #appliedIndex: number
   #sequence = 0
   #handedRole = ''
-  /** Bounded by what is handed out: nothing but new entries, terms and votes makes a batch. */
+  /** At most readyCountMax. */
   readonly #outstanding: Outstanding[] = []
 
   /** Throws RAFT_HARD_STATE_LOST or RAFT_BAD_STATE when what was loaded does not fit together. */
@@ -287,9 +287,13 @@ export class RaftNode {
     step(this.#state, message)
   }
 
-  /** The next batch, or null when there is nothing to do. May be called again before `advance`. */
+  /**
+   * The next batch, or null when there is nothing to do. May be called again before `advance`: a driver whose
+   * disk is busy gathers batches and writes them as one.
+   */
   ready(): Ready | null {
     const state = this.#state
+    if (this.#outstanding.length >= this.options.readyCountMax) return null
     if (state.role === 'leader') leading.flush(state)
     const { term, vote, commit } = state
     const handed = this.#handedHardState

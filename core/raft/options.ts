@@ -22,6 +22,8 @@ export interface RaftOptions {
   readonly readCountMax: number
   /** Messages between two calls of ready(). Beyond they are dropped: Raft repeats what matters. */
   readonly outboxCountMax: number
+  /** Batches handed out and not advanced. Beyond, ready() waits: a disk that hangs must not fill the memory. */
+  readonly readyCountMax: number
   readonly memberCountMax: number
   /** A learner may vote when it lacks at most this many committed entries. */
   readonly promoteLagCountMax: number
@@ -41,6 +43,7 @@ export const defaultRaftOptions: RaftOptions = {
   committedBytesMax: 1024 * 1024,
   readCountMax: 4096,
   outboxCountMax: 4096,
+  readyCountMax: 1024,
   memberCountMax: 9,
   promoteLagCountMax: 1000,
 }
@@ -70,7 +73,8 @@ export function checkRaftOptions(options: RaftOptions): void {
     options.inflightCountMax > 0 && options.inflightBytesMax >= options.messageBytesMax,
     'an append fits the window',
   )
-  assert(options.uncommittedCountMax > 0 && options.readCountMax > 0, 'there is room for work')
+  const { uncommittedCountMax, readCountMax, readyCountMax } = options
+  assert(uncommittedCountMax > 0 && readCountMax > 0 && readyCountMax > 0, 'there is room for work')
   assert(
     options.uncommittedBytesMax >= options.entryBytesMax + entryOverheadBytes,
     'the largest entry is not always BUSY',

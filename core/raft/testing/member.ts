@@ -124,6 +124,12 @@ export class Member {
     this.#diskLog.append(entries)
   }
 
+  /** For scripts: a disk that forgot what it had acknowledged. */
+  loseLog(): void {
+    this.#diskLog.reset(0, 0)
+    this.#diskMachine = { index: 0, term: 0, digest: 0, configuration: this.#parts.configuration }
+  }
+
   /** Takes and hands on all batches that are ready; messages leave, committed entries are applied. */
   collect(): void {
     const node = this.node
@@ -138,13 +144,14 @@ export class Member {
     }
   }
 
-  /** The oldest batch has become durable. */
-  sync(): void {
-    const write = this.#writes.shift()
-    if (write === undefined) return
-    this.#write(write.ready, write.machine)
-    for (const message of write.ready.responses) this.#parts.observer.send(message)
-    this.node?.advance(write.ready)
+  /** The oldest batches have become durable, all in one write. */
+  sync(count = 1): void {
+    const written = this.#writes.splice(0, count)
+    for (const { ready, machine } of written) this.#write(ready, machine)
+    for (const { ready } of written) {
+      for (const message of ready.responses) this.#parts.observer.send(message)
+      this.node?.advance(ready)
+    }
   }
 
   /** The file as a leader would make it now: of what is durable. Null when there is nothing to ship. */

@@ -14,6 +14,9 @@ type Harm =
   | 'disk'
   | 'transfer'
   | 'configure'
+  | 'blackout'
+  | 'shadow'
+  | 'deaf transfer'
 
 const harms: readonly Harm[] = [
   'bounce',
@@ -27,6 +30,9 @@ const harms: readonly Harm[] = [
   'disk',
   'transfer',
   'configure',
+  'blackout',
+  'shadow',
+  'deaf transfer',
 ]
 
 export class Nemesis {
@@ -34,16 +40,23 @@ export class Nemesis {
   /** Harms by weight: drawn from this list. */
   readonly #taste: Harm[] = []
   readonly #pace: number
+  /** Above 0: every new leader meets with an accident within so much time. */
+  readonly #leaderLifeMax: number
   #isStopped = false
 
   constructor(simulation: Simulation) {
     this.#simulation = simulation
     const { random } = simulation
+    // Half of the seeds are after one thing above all.
+    const focus = random.below(2) === 0 ? harms[random.below(harms.length)] : undefined
     for (const harm of harms) {
-      const weight = harm === 'mend' ? 3 : random.below(4)
+      const isGreat = harm === 'blackout' || harm === 'shadow'
+      let weight = harm === 'mend' ? 3 : random.below(isGreat ? 2 : 4)
+      if (focus !== undefined && harm !== 'mend') weight = harm === focus ? 8 : Math.min(weight, 1)
       for (let i = 0; i < weight; i++) this.#taste.push(harm)
     }
-    this.#pace = (2 + random.below(20)) * tickUnits
+    this.#leaderLifeMax = random.below(3) === 0 ? (1 + random.below(4)) * tickUnits : 0
+    this.#pace = (this.#leaderLifeMax > 0 ? 20 : 1 + random.below(16)) * tickUnits
     simulation.dropPercent = random.below(2) * random.below(15)
     simulation.longDelayPercent = random.below(2) * random.below(10)
   }
@@ -59,6 +72,21 @@ export class Nemesis {
 
   stop(): void {
     this.#isStopped = true
+  }
+
+  /** The traps of elections are in the first moments of a leader (figure 8 of the paper). */
+  leaderAppeared(leader: Process): void {
+    const { random, heap } = this.#simulation
+    if (this.#isStopped || this.#leaderLifeMax === 0) return
+    if (random.below(2) === 0) this.#cutLinks('cut', leader)
+    heap.plan(random.below(this.#leaderLifeMax), () => {
+      if (this.#isStopped) return
+      const accident = random.below(6)
+      if (accident === 0) this.#do('blackout')
+      else if (accident === 1) this.#cutLinks('isolate', leader)
+      else this.#simulation.crash(leader, random.below(12 * tickUnits))
+      if (random.below(2) === 0) this.#simulation.mendLinks()
+    })
   }
 
   /** The leader more often than not: there it hurts. */
@@ -97,6 +125,16 @@ export class Nemesis {
       case 'configure':
         this.#configure()
         return
+      case 'blackout':
+        for (const process of simulation.processes) simulation.crash(process, 1 + random.below(tickUnits))
+        return
+      case 'shadow':
+        this.#shadow()
+        return
+      case 'deaf transfer':
+        this.#transfer()
+        this.#later(3 * tickUnits, () => this.#cutFromOthers(victim))
+        return
       default:
         this.#cutLinks(harm, victim)
     }
@@ -119,6 +157,38 @@ export class Nemesis {
       for (const other of processes)
         if (isInside[id - 1] !== isInside[other.member.id - 1]) simulation.cut(id, other.member.id)
     }
+  }
+
+  #later(delayMax: number, action: () => void): void {
+    this.#simulation.heap.plan(this.#simulation.random.below(delayMax), () => {
+      if (!this.#isStopped) action()
+    })
+  }
+
+  #cutFromOthers(victim: Process): void {
+    for (const { member } of this.#simulation.processes) this.#simulation.cut(member.id, victim.member.id)
+  }
+
+  /**
+   * One member has not heard the leader for long and asks for votes again and again. Then the leader is alone,
+   * and those who had just answered it restart: do they remember?
+   */
+  #shadow(): void {
+    const simulation = this.#simulation
+    const { random, processes } = simulation
+    const leader = simulation.leaderProcess
+    const shadow = processes[random.below(processes.length)]
+    if (leader === undefined || shadow === undefined || shadow === leader) return
+    simulation.cut(leader.member.id, shadow.member.id)
+    simulation.heap.plan((12 + random.below(20)) * tickUnits, () => {
+      if (this.#isStopped) return
+      for (const process of processes) {
+        if (process === leader) continue
+        simulation.cut(leader.member.id, process.member.id)
+        simulation.cut(process.member.id, leader.member.id)
+        if (process !== shadow) simulation.crash(process, 1 + random.below(200))
+      }
+    })
   }
 
   #transfer(): void {

@@ -5,7 +5,7 @@
  *   cluster 3 [learners=4] [election=10] ...      members 1 to 3 vote; options in ticks and counts
  *   preload 2 term=3 vote=1 log=1,1,3             what is on the disk before `start`: the terms of its entries
  *   node 4                                        an empty process that is no member yet
- *   start 1 2 | crash 1 | campaign 1 | tick 1 10 | hold 1 | release 1
+ *   start 1 2 | crash 1 | lose-log 1 (keeps the hard state) | campaign 1 | tick 1 10 | hold 1 | release 1
  *   drop 1 2 (that direction) | isolate 1 | heal | deliver [1 2] | lose (what waits) | later 1 2 (to the end)
  *   propose 1 x y | configure 1 remove 3 | transfer 1 2 | read 1 7 | trim 1 2 | unreachable 1 2
  *   stream 1 4 | stream-fails 1 4                 the driver's part of a snapshot
@@ -50,7 +50,7 @@ export class Script {
   #waiting: Message[] = []
   readonly #cut = new Set<string>()
   readonly #held = new Set<number>()
-  readonly #applied = new Map<number, string[]>()
+  readonly #applied = new Map<number, { readonly index: number; readonly text: string }[]>()
   readonly #reads = new Map<number, string[]>()
   readonly #needs = new Map<number, number[]>()
   #options: Partial<RaftOptions> = {}
@@ -99,7 +99,7 @@ export class Script {
         this.#preload(from, parametersOf(rest.slice(1)))
         break
       case 'start':
-        for (const id of ids) this.#member(id).start()
+        for (const id of ids) this.#start(id)
         break
       case 'crash':
         for (const id of ids) this.#member(id).crash()
@@ -127,6 +127,9 @@ export class Script {
         break
       case 'lose':
         this.#waiting = []
+        break
+      case 'lose-log':
+        this.#member(from).loseLog()
         break
       case 'trim':
         this.#member(from).trim(to)
@@ -199,7 +202,7 @@ export class Script {
   }
 
   #add(id: number, configuration: { voters: readonly number[]; learners: readonly number[] }): Member {
-    const applied: string[] = []
+    const applied: { readonly index: number; readonly text: string }[] = []
     const reads: string[] = []
     const needs: number[] = []
     this.#applied.set(id, applied)
@@ -212,7 +215,7 @@ export class Script {
         for (const lost of ready.readsLost) reads.push(`${lost}@lost`)
       },
       onApply: (_member: Member, entry: Entry) => {
-        if (entry.kind === 'command') applied.push(entry.data.toString())
+        if (entry.kind === 'command') applied.push({ index: entry.index, text: entry.data.toString() })
       },
       send: (message: Message) => this.#waiting.push(message),
     }
@@ -220,6 +223,19 @@ export class Script {
     const member = new Member(parts)
     this.#members.set(id, member)
     return member
+  }
+
+  /** What was applied and not yet durable is applied again. */
+  #start(id: number): void {
+    const member = this.#member(id)
+    member.start()
+    const applied = this.#applied.get(id) ?? []
+    this.#applied.set(id, applied)
+    applied.splice(0, applied.length, ...applied.filter(({ index }) => index <= member.machine.index))
+  }
+
+  #appliedBy(id: number): string[] {
+    return (this.#applied.get(id) ?? []).map(({ text }) => text)
   }
 
   #preload(id: number, parameters: Readonly<Record<string, string>>): void {
@@ -325,7 +341,7 @@ export class Script {
       lease: status.hasLease ? 'yes' : 'no',
       transfer: status.transferTarget,
       members: members.join(',') || 'none',
-      applied: this.#applied.get(id)?.join(',') || 'none',
+      applied: this.#appliedBy(id).join(',') || 'none',
       reads: this.#reads.get(id)?.join(',') || 'none',
       needs: this.#needs.get(id)?.join(',') || 'none',
     }

@@ -48,16 +48,16 @@ interface Process {
   syncDelayMax: number
 }
 
-const raftOptions: Partial<RaftOptions> = {
+const raftOptions = {
   electionTicks: 10,
   heartbeatTicks: 1,
   messageBytesMax: 400,
-  inflightCountMax: 4,
+  inflightCountMax: 8,
   inflightBytesMax: 1600,
   uncommittedCountMax: 60,
   committedBytesMax: 300,
   promoteLagCountMax: 5,
-}
+} satisfies Partial<RaftOptions>
 
 const memberCount = 5
 const healTicks = 250
@@ -70,6 +70,11 @@ export class Simulation {
   readonly #options: SimulationOptions
   readonly #cut = new Set<string>()
   readonly #nemesis: Nemesis
+  /** Small ones send entries one by one. */
+  readonly #messageBytesMax: number
+  readonly #networkDelayMax: number
+  readonly #syncDelayMax: number
+  #clientPace: number
   dropPercent = 0
   longDelayPercent = 0
   #isHealed = false
@@ -80,6 +85,11 @@ export class Simulation {
   constructor(options: SimulationOptions) {
     this.#options = options
     this.random = new Prng(options.seed)
+    const { random } = this
+    this.#messageBytesMax = random.below(2) === 0 ? 40 : raftOptions.messageBytesMax
+    this.#networkDelayMax = random.below(2) === 0 ? 100 : 700
+    this.#syncDelayMax = random.below(2) === 0 ? 50 : 400
+    this.#clientPace = [600, 2 * tickUnits, 2 * tickUnits, 60 * tickUnits][random.below(4)] ?? tickUnits
     const voterCount = 3 + this.random.below(3)
     const voters = Array.from({ length: voterCount }, (_, i) => i + 1)
     for (let id = 1; id <= memberCount; id++) {
@@ -176,7 +186,7 @@ export class Simulation {
       id,
       configuration,
       random: this.random.fork(),
-      options: raftOptions,
+      options: { ...raftOptions, messageBytesMax: this.#messageBytesMax },
       faults: this.#options.faults ?? {},
       observer: {
         onReady: (from, ready) => this.#onReady(from, ready),
@@ -191,7 +201,7 @@ export class Simulation {
       isStopped: false,
       missedTickCount: 0,
       isSyncPlanned: false,
-      syncDelayMax: 400,
+      syncDelayMax: this.#syncDelayMax,
     }
   }
 
@@ -213,28 +223,28 @@ export class Simulation {
   #settle(process: Process): void {
     const { member } = process
     member.collect()
+    const { leaderCount } = this.checker
     this.checker.afterStep(member)
+    if (this.checker.leaderCount > leaderCount) this.#nemesis.leaderAppeared(process)
     // A new commit anywhere makes every lease that is behind it a lie.
     for (const other of this.processes)
       if (!other.isStopped && this.checker.checkLease(other.member)) this.counts.leaseRead++
-    if (member.unsyncedCount === 0 || process.isSyncPlanned) return
-    process.isSyncPlanned = true
-    const { generation } = process
-    this.heap.plan(1 + this.random.below(process.syncDelayMax), () => {
-      if (process.generation !== generation) return
-      process.isSyncPlanned = false
-      if (process.isStopped) this.#settleLater(process, generation)
-      else this.touch(process, () => member.sync())
-    })
+    if (member.unsyncedCount > 0 && !process.isSyncPlanned)
+      this.#planSync(process, 1 + this.random.below(process.syncDelayMax), member.unsyncedCount)
   }
 
-  #settleLater(process: Process, generation: number): void {
+  /** One write at a time, of what was there when it began. A stopped process hears of it later. */
+  #planSync(process: Process, delay: number, count: number): void {
     process.isSyncPlanned = true
-    this.heap.plan(tickUnits, () => {
+    const { generation } = process
+    this.heap.plan(delay, () => {
       if (process.generation !== generation) return
+      if (process.isStopped) {
+        this.#planSync(process, tickUnits, count)
+        return
+      }
       process.isSyncPlanned = false
-      if (process.isStopped) this.#settleLater(process, generation)
-      else this.touch(process, () => process.member.sync())
+      this.touch(process, () => process.member.sync(count))
     })
   }
 
@@ -280,7 +290,7 @@ export class Simulation {
     const copyCount = random.below(100) < this.dropPercent ? 2 : 1
     for (let copy = 0; copy < copyCount; copy++) {
       const isLate = random.below(100) < this.longDelayPercent
-      const delay = 10 + random.below(isLate ? 25 * tickUnits : 700)
+      const delay = 10 + random.below(isLate ? 25 * tickUnits : this.#networkDelayMax)
       this.heap.plan(delay, () => this.#deliver(message))
     }
   }
@@ -294,7 +304,7 @@ export class Simulation {
   }
 
   #planClient(): void {
-    this.heap.plan(50 + this.random.below(2 * tickUnits), () => {
+    this.heap.plan(50 + this.random.below(this.#clientPace), () => {
       const process = this.processes[this.random.below(memberCount)]
       const target = this.random.below(4) === 0 ? process : this.leaderProcess
       if (target !== undefined) this.touch(target, () => this.#callAsClient(target.member))
@@ -318,12 +328,14 @@ export class Simulation {
 
   #heal(): void {
     this.#isHealed = true
+    // Full queues are no want of liveness.
+    this.#clientPace = Math.max(this.#clientPace, 8 * tickUnits)
     this.#nemesis.stop()
     this.mendLinks()
     this.dropPercent = 0
     this.longDelayPercent = 0
     for (const process of this.processes) {
-      process.syncDelayMax = 400
+      process.syncDelayMax = this.#syncDelayMax
       if (!process.member.isAlive) this.#boot(process)
       if (process.isStopped) this.#resume(process)
     }
@@ -331,7 +343,7 @@ export class Simulation {
 
   #checkLiveness(): void {
     const leader = this.leaderProcess?.member
-    if (leader?.node == null) throw new Violation('liveness', 'nobody leads')
+    if (leader === undefined || leader.node === null) throw new Violation('liveness', 'nobody leads')
     const result = leader.node.propose([Buffer.from('last')])
     if (!result.ok) throw new Violation('liveness', `the leader refuses: ${result.code}`)
     const before = this.checker.committedMax
