@@ -16,7 +16,7 @@ import type { Random } from '../platform/random.ts'
 import type { ChunkServerUpMethods } from '../wire/messages/chunk.ts'
 import type { ParamsOf } from '../wire/messages/method.ts'
 import { WireServer } from '../wire/server.ts'
-import type { Identity } from '../wire/types.ts'
+import type { Authenticator, Identity } from '../wire/types.ts'
 import type { ChunkStore } from './chunk-store.ts'
 import { BadPageWatch } from './bad-page-watch.ts'
 import { DataPort } from './data-port.ts'
@@ -57,6 +57,8 @@ export interface ChunkServerOptions {
   readonly decorators?: readonly string[]
   /** An administrator shuts the cluster down: this server is to be closed. */
   readonly onShutdown?: () => void
+  /** Without it nobody has to prove anything (simulation, tests). */
+  readonly authenticator?: Authenticator
 }
 
 export type ChunkServerState = 'starting' | 'invalid' | 'running' | 'closed'
@@ -161,11 +163,13 @@ export class ChunkServer {
   }
 
   async #run(store: ChunkStore): Promise<void> {
-    const { clock, random, network, logger } = this.#options
+    const { clock, random, network, logger, authenticator } = this.#options
+    const authentication = authenticator === undefined ? {} : { authenticator }
     this.#store = store
     const identity = (): Identity => this.#identity(store)
     const pool = this.#pool
     const sources = new SourcePool({
+      ...authentication,
       network,
       clock,
       random,
@@ -188,6 +192,7 @@ export class ChunkServer {
     control.onEpochChange = (replica) => joiner.abort(replica)
     const link = new MetadataLink(
       {
+        ...authentication,
         network,
         clock,
         random,
@@ -225,6 +230,7 @@ export class ChunkServer {
     const sessionTimeoutMs = this.#options.sessionTimeoutMs ?? SESSION_TIMEOUT_MS
     store.isInTouch = () => link.silenceMs < sessionTimeoutMs
     const server = new WireServer({
+      ...authentication,
       network,
       clock,
       logger: logger.child('port'),

@@ -12,7 +12,7 @@ import type { Random } from '../platform/random.ts'
 import { Dialer } from '../wire/dialer.ts'
 import { chunkServerUpMethods, type ChunkServerUpMethods } from '../wire/messages/chunk.ts'
 import type { ParamsOf, ResultOf } from '../wire/messages/method.ts'
-import type { Caller, Identity, Peer } from '../wire/types.ts'
+import type { Authenticator, Caller, Identity, Peer } from '../wire/types.ts'
 import type { ReplicaReport } from '../wire/messages/chunk.ts'
 
 const READY_TIMEOUT_MS = 4000
@@ -40,6 +40,7 @@ export interface MetadataLinkOptions {
   /** Base addresses; chunk servers dial base + 1. */
   readonly servers: MetadataServers
   readonly identity: () => Identity
+  readonly authenticator?: Authenticator
 }
 
 export interface MetadataLinkHandlers {
@@ -175,15 +176,9 @@ export class MetadataLink {
 
   /** Rejects after the first attempt that fails: the next address may answer at once. */
   #connect(address: Address): Promise<Peer> {
-    const { network, clock, random, logger, pool, identity } = this.#options
     return new Promise((resolve, reject) => {
       const dialer = new Dialer({
-        network,
-        clock,
-        random,
-        logger,
-        pool,
-        identity,
+        ...this.#options,
         address: { host: address.host, port: address.port + 1 },
         onPeer: (peer) => this.#handlers.onPeer(peer),
         onState: (state, detail) => {

@@ -5,7 +5,7 @@ import type { Logger } from '../platform/logger.ts'
 import { formatAddress, type Network } from '../platform/network.ts'
 import type { Random } from '../platform/random.ts'
 import { Dialer } from '../wire/dialer.ts'
-import type { Identity } from '../wire/types.ts'
+import type { Authenticator, Identity } from '../wire/types.ts'
 import { type PageSource, RemoteSource, type SourceAddress } from './page-source.ts'
 
 const DIALER_COUNT_MAX = 64
@@ -19,6 +19,7 @@ export interface SourcePoolOptions {
   readonly logger: Logger
   readonly pool: BufferPool
   readonly identity: () => Identity
+  readonly authenticator?: Authenticator
 }
 
 export class SourcePool {

@@ -6,17 +6,17 @@ import os from 'node:os'
 import { BufferPool } from '../base/buffer-pool.ts'
 import { CairnError, codeOf } from '../base/errors.ts'
 import { addressKey, asMetadataServers, type MetadataServers } from '../discovery/metadata-servers.ts'
-import { silentLogger } from '../platform/logger.ts'
 import { type Address, formatAddress } from '../platform/network.ts'
-import { nodeClock, nodeNetwork } from '../platform/node/platform.ts'
+import { nodeClock } from '../platform/node/platform.ts'
 import { chunkServerPortMethods } from '../wire/messages/chunk.ts'
 import type { Mutation, ServerAddress } from '../wire/messages/common.ts'
 import { type MetadataMethods, metadataMethods } from '../wire/messages/metadata.ts'
 import type { ParamsOf, ResultOf } from '../wire/messages/method.ts'
-import { WirePeer } from '../wire/peer.ts'
-import type { Caller, Identity, Peer } from '../wire/types.ts'
+import type { Authenticator, Caller, Identity, Peer } from '../wire/types.ts'
+import { hostAuthenticator } from './authentication.ts'
+import { CONNECT_TIMEOUT_MS, dial } from './dial.ts'
+import type { EtcDirectory } from './etc.ts'
 
-const CONNECT_TIMEOUT_MS = 2000
 const MASTER_DEADLINE_MS = 15_000
 const RETRY_DELAY_MS = 250
 /** A whole chunk is read from a disk. */
@@ -24,7 +24,18 @@ const VERIFY_TIMEOUT_MS = 120_000
 
 type VerifyResult = ResultOf<typeof chunkServerPortMethods, 'cs.verify'>
 
+/** Asking the same server again changes nothing. */
+const FINAL_CODES: readonly string[] = [
+  'WRONG_CLUSTER',
+  'WRONG_PROTOCOL',
+  'KEY_MISSING',
+  'KEY_RETIRED',
+  'WRONG_KEY',
+]
+
 export interface AdminConnection {
+  /** For messages that only an administrator's commands know. */
+  readonly peer: Peer
   readonly metadata: Caller<MetadataMethods>
   /** Id of the metadata server that answers. */
   readonly metadataServer: number
@@ -41,16 +52,19 @@ export interface AdminConnection {
 }
 
 /**
+ * `etc`: whose cluster key it proves.
  * Tries the servers in turn, asks discovery when none answers, and starts again until the deadline. A server of
  * another cluster is skipped (`onSkip` hears why); it is final only when nobody else is known. Rejects with
- * UNREACHABLE, or with what the server said (WRONG_CLUSTER, …).
+ * UNREACHABLE, KEY_MISSING, or with what the server said (WRONG_CLUSTER, …).
  */
 export async function connectAdmin(
   cluster: string,
   given: readonly Address[] | MetadataServers,
+  etc: EtcDirectory,
   deadlineMs = MASTER_DEADLINE_MS,
   onSkip: (message: string) => void = () => {},
 ): Promise<AdminConnection> {
+  let authenticator: Authenticator | null = null
   const endMs = nodeClock.nowMs() + deadlineMs
   const servers = asMetadataServers(given)
   const refused = new Map<string, CairnError>()
@@ -59,12 +73,13 @@ export async function connectAdmin(
   let last = 'no address is known'
   do {
     for (const server of list) {
+      authenticator ??= hostAuthenticator(etc, cluster)
       try {
-        return await openAdmin(cluster, server)
+        return await openAdmin(cluster, server, authenticator)
       } catch (error) {
         last = `${formatAddress(server)}: ${(error as Error).message}`
         const code = codeOf(error)
-        if (code !== 'WRONG_CLUSTER' && code !== 'WRONG_PROTOCOL') continue
+        if (!FINAL_CODES.includes(code)) continue
         if (!refused.has(addressKey(server)) && list.length > 1) onSkip(`${last}; it is skipped`)
         refused.set(addressKey(server), wrongServer(cluster, code, last, error))
       }
@@ -79,8 +94,9 @@ export async function connectAdmin(
 }
 
 function wrongServer(cluster: string, code: string, message: string, cause: unknown): CairnError {
+  const step = cause instanceof CairnError ? cause.next : undefined
   return new CairnError(code, message, {
-    next: `check the name given with -c, and the addresses in bs.list of '${cluster}'`,
+    next: step ?? `check the name given with -c, and the addresses in bs.list of '${cluster}'`,
     cause,
   })
 }
@@ -109,10 +125,14 @@ function unreachable(
   )
 }
 
-async function openAdmin(cluster: string, base: Address): Promise<AdminConnection> {
+async function openAdmin(
+  cluster: string,
+  base: Address,
+  authenticator: Authenticator,
+): Promise<AdminConnection> {
   const pool = new BufferPool()
   const identity = identityOf(cluster, '')
-  const peer = await dial({ host: base.host, port: base.port + 1 }, identity, pool)
+  const peer = await dial({ host: base.host, port: base.port + 1 }, identity, authenticator, pool)
   try {
     const metadata = peer.caller<MetadataMethods>(metadataMethods)
     await metadata.call('session.open', { name: `cairn-${process.pid}`, host: os.hostname(), kind: 'admin' })
@@ -122,12 +142,13 @@ async function openAdmin(cluster: string, base: Address): Promise<AdminConnectio
       const key = formatAddress(address)
       const known = chunkServers.get(key)
       if (known !== undefined) return known
-      const server = dial(address, identityOf(cluster, clusterUuid), pool)
+      const server = dial(address, identityOf(cluster, clusterUuid), authenticator, pool)
       chunkServers.set(key, server)
       return server
     }
     let sequence = 0
     return {
+      peer,
       metadata,
       metadataServer: 1,
       clusterUuid,
@@ -184,24 +205,6 @@ function identityOf(clusterName: string, clusterUuid: string): Identity {
     session: 0,
     name: `${os.hostname()} cairn ${process.pid}`,
   }
-}
-
-function dial(address: Address, identity: Identity, pool: BufferPool): Promise<Peer> {
-  return new Promise((resolve, reject) => {
-    const peer = new WirePeer({
-      connection: nodeNetwork.connect(address, CONNECT_TIMEOUT_MS),
-      side: 'dial',
-      identity: () => identity,
-      clock: nodeClock,
-      logger: silentLogger,
-      pool,
-      onReady: resolve,
-    })
-    peer.start()
-    peer.onClosed((reason) => {
-      reject(peer.refusal ?? new CairnError('DISCONNECTED', reason, { retryable: true }))
-    })
-  })
 }
 
 function pause(milliseconds: number): Promise<void> {

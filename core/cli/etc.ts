@@ -1,12 +1,13 @@
 /**
  * The configuration root of a host (default /etc/cairn): `host_id`, `location`, `cairn.json`,
- * `clusters/NAME/bs.list`. Same files as the guide's, other root. Reads and writes them; knows nothing of
+ * `clusters/NAME/bs.list` and `auth_digest.key` (read by platform/node/key-file.ts). Same files as the guide's, other root. Reads and writes them; knows nothing of
  * what they are used for. Guide: Configuring Failure Domains, Configuring Cluster Discovery.
  */
 import fs from 'node:fs'
 import path from 'node:path'
 import { CairnError } from '../base/errors.ts'
 import type { Address } from '../platform/network.ts'
+import { KEY_FILE } from '../platform/node/key-file.ts'
 import { randomBytes } from 'node:crypto'
 
 export const BASE_PORT_DEFAULT = 2510
@@ -57,6 +58,11 @@ export class EtcDirectory {
 
   clusterDirectory(cluster: string): string {
     return path.join(this.root, 'clusters', checkClusterName(cluster))
+  }
+
+  /** The cluster key of this host. */
+  keyFile(cluster: string): string {
+    return path.join(this.clusterDirectory(cluster), KEY_FILE)
   }
 
   /** Names of clusters this host knows. */

@@ -8,6 +8,7 @@ import type { Address } from '../platform/network.ts'
 import { nodeClock, nodeRandom } from '../platform/node/platform.ts'
 import { connectAdmin } from './admin.ts'
 import { registerAttributeCommands } from './commands/attributes.ts'
+import { registerAuthenticationCommands } from './commands/authentication.ts'
 import { registerCompletionCommand } from './commands/completion.ts'
 import { registerConfigurationCommands } from './commands/configuration.ts'
 import { registerDiscoverCommand } from './commands/discover.ts'
@@ -55,6 +56,7 @@ export function createProgram(version: string, openDiscovery: OpenDiscovery): Ca
   registerConfigurationCommands(program, contextOf)
   registerAttributeCommands(program, contextOf)
   registerFsckCommand(program, contextOf)
+  registerAuthenticationCommands(program, contextOf)
   registerCompletionCommand(program)
   registerDiscoverCommand(program, contextOf, openDiscovery)
   return { program, contextOf }
@@ -89,9 +91,8 @@ function createContext(
     configuredServers,
     metadataServers,
     async withAdmin(use) {
-      const admin = await connectAdmin(cluster(), metadataServers(), undefined, (message) =>
-        output.note(`cairn: ${message}`),
-      )
+      const onSkip = (message: string): void => output.note(`cairn: ${message}`)
+      const admin = await connectAdmin(cluster(), metadataServers(), etc, undefined, onSkip)
       try {
         return await use(admin)
       } finally {

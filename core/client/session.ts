@@ -43,6 +43,16 @@ export interface SessionEvents {
   counters(): Record<string, number>
 }
 
+/** A server refuses for good: trying again changes nothing. */
+const FINAL_CODES: readonly string[] = [
+  'WRONG_CLUSTER',
+  'WRONG_PROTOCOL',
+  'KEY_MISSING',
+  'KEY_RETIRED',
+  'WRONG_KEY',
+]
+const NEXT_STEP = 'check the addresses in bs.list; authenticate this host with: cairn auth-node'
+
 export class Session {
   readonly #options: SessionOptions
   readonly #platform: ClientPlatform
@@ -183,8 +193,7 @@ export class Session {
         onClosed: (reason, code) => {
           if (linkNumber !== this.#linkNumber) return
           this.#platform.logger.info('metadata server connection closed', { host: address.host, reason })
-          if (code === 'WRONG_CLUSTER' || code === 'WRONG_PROTOCOL')
-            this.#skip(base, new CairnError(code, reason))
+          if (FINAL_CODES.includes(code)) this.#skip(base, new CairnError(code, reason, { next: NEXT_STEP }))
           this.#changeServer(reason)
         },
       },

@@ -8,7 +8,7 @@ import type { Address, Network } from '../platform/network.ts'
 import type { Random } from '../platform/random.ts'
 import type { DataRequest } from '../wire/data.ts'
 import type { ClientMethods, MetadataMethods } from '../wire/messages/metadata.ts'
-import type { Caller, DataCallback, Handlers } from '../wire/types.ts'
+import type { Authenticator, Caller, DataCallback, Handlers } from '../wire/types.ts'
 
 /** Everything of the outside world; the simulator passes its own. */
 export interface ClientPlatform {
@@ -18,6 +18,8 @@ export interface ClientPlatform {
   readonly logger: Logger
   /** Shown in `stat`: where this client runs. */
   readonly hostName?: string
+  /** Proves the cluster's key; without it no server that wants a proof lets this client in. */
+  readonly authenticator?: Authenticator
 }
 
 export interface MetadataLink {

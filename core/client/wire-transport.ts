@@ -78,9 +78,10 @@ export class WireTransport implements Transport {
     onPeer: (peer: Peer) => void,
     events: { onClosed(reason: string, code: string): void },
   ): LinkAttempt {
-    const { clock, logger, network, hostName } = this.#platform
+    const { authenticator, clock, logger, network, hostName } = this.#platform
     const name = `${this.#options.kind} ${this.#options.name}${hostName === undefined ? '' : ` on ${hostName}`}`
     const peer = new WirePeer({
+      ...(authenticator === undefined ? {} : { authenticator }),
       connection: network.connect(address, timeoutMs),
       side: 'dial',
       clock,

@@ -30,7 +30,11 @@ export function clientEnvironment(
           ...options,
           metadataServers: contextOf(options.cluster).metadataServers(),
         },
-        { logger, hostName: os.hostname() },
+        {
+          logger,
+          hostName: os.hostname(),
+          keyFile: contextOf().etc.keyFile(options.cluster),
+        },
       )
       try {
         await onConnect(options.kind)

@@ -61,6 +61,12 @@ export const wireCodes = {
   COMPACTED: { retryable: false, meaning: 'the history no longer reaches this revision: read again' },
   TOO_LARGE: { retryable: false, meaning: 'a key, value or transaction is larger than allowed' },
   QUOTA: { retryable: false, meaning: 'a configured bound of the key-value store is reached' },
+  // authentication
+  KEY_MISSING: { retryable: false, meaning: 'the host has no cluster key: run cairn auth-node there' },
+  WRONG_KEY: { retryable: false, meaning: 'the proof of the cluster key does not verify' },
+  KEY_RETIRED: { retryable: false, meaning: 'the two sides have no version of the cluster key in common' },
+  WRONG_PASSWORD: { retryable: false, meaning: 'not the password of the cluster' },
+  TOO_MANY_ATTEMPTS: { retryable: false, meaning: 'too many failed attempts: wait' },
 } as const satisfies Record<string, CodeInfo>
 
 export type WireCode = keyof typeof wireCodes

@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import { BufferPool } from '../base/buffer-pool.ts'
 import { Prng } from '../base/prng.ts'
 import { FRAME_HEADER_BYTES, FrameKind, FrameParser, sealFrame } from './frame.ts'
-import { META_BYTES_MAX, PAYLOAD_BYTES_MAX } from './limits.ts'
+import { META_BYTES_MAX, PAYLOAD_BYTES_MAX, TAG_BYTES } from './limits.ts'
 
 interface Frame {
   readonly kind: number
@@ -130,7 +130,7 @@ test('the largest meta and payload pass, one byte more is refused before memory 
   for (const at of [16, 20]) {
     const header = Buffer.alloc(FRAME_HEADER_BYTES)
     sealFrame(header, 0, FrameKind.dataAnswer, 1, 0, 0)
-    header.writeUInt32LE(at === 16 ? META_BYTES_MAX + 1 : PAYLOAD_BYTES_MAX + 1, at)
+    header.writeUInt32LE(at === 16 ? META_BYTES_MAX + TAG_BYTES + 1 : PAYLOAD_BYTES_MAX + 1, at)
     const refused = new Recorder()
     refused.feed(header, [])
     equal(refused.errors.length, 1)

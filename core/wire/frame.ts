@@ -12,7 +12,7 @@
 import type { BufferPool } from '../base/buffer-pool.ts'
 import { KIB } from '../base/units.ts'
 import { crc32c } from './checksum.ts'
-import { META_BYTES_MAX, PAYLOAD_BYTES_MAX } from './limits.ts'
+import { META_BYTES_MAX, PAYLOAD_BYTES_MAX, TAG_BYTES } from './limits.ts'
 
 export const FRAME_HEADER_BYTES = 32
 export const FRAME_MAGIC = 0x574e5243
@@ -241,7 +241,7 @@ export class FrameParser {
     header.payloadBytes = source.readUInt32LE(at + 20)
     if (header.kind === 0 || header.kind > KIND_MAX) return this.#fail(`unknown frame kind ${header.kind}`)
     if (header.flags !== 0) return this.#fail(`unknown frame flags ${header.flags}`)
-    if (header.metaBytes > META_BYTES_MAX) return this.#fail(`meta of ${header.metaBytes} bytes`)
+    if (header.metaBytes > META_BYTES_MAX + TAG_BYTES) return this.#fail(`meta of ${header.metaBytes} bytes`)
     if (header.payloadBytes > PAYLOAD_BYTES_MAX) return this.#fail(`payload of ${header.payloadBytes} bytes`)
     if (
       header.payloadBytes > 0 &&

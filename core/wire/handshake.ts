@@ -2,6 +2,7 @@
  * The steps from an open connection to a ready one: hello, welcome or refusal, then the authentication
  * frames when there is an Authenticator. Contents and decisions are in hello.ts.
  */
+import { AssertionError } from '../base/assert.ts'
 import { CairnError } from '../base/errors.ts'
 import { FrameKind } from './frame.ts'
 import {
@@ -11,11 +12,19 @@ import {
   encodeHello,
   encodeRefusal,
   encodeWelcome,
+  FEATURE_AUTHENTICATION,
   type LocalSide,
   PROTOCOL_FEATURES,
   PROTOCOL_VERSIONS,
 } from './hello.ts'
-import type { Authenticator, Identity, RemoteIdentity } from './types.ts'
+import type {
+  AuthenticationContext,
+  AuthenticationSession,
+  Authenticator,
+  FrameProtection,
+  Identity,
+  RemoteIdentity,
+} from './types.ts'
 
 export interface HandshakeOptions {
   readonly side: 'dial' | 'accept'
@@ -32,21 +41,24 @@ export interface HandshakeOptions {
 
 export interface HandshakeSteps {
   send(kind: number, meta: Buffer): void
-  ready(): void
+  ready(protection: FrameProtection | null): void
   /** The connection has to be closed, after what was sent. */
   fail(error: CairnError): void
 }
 
 export class Handshake {
   readonly side: 'dial' | 'accept'
+  readonly #remoteAddress: string
   readonly #options: HandshakeOptions
   readonly #steps: HandshakeSteps
   #remote: RemoteIdentity | null = null
   #refusal: CairnError | null = null
-  #authentication: { onMessage(borrowedMessage: Buffer): void } | null = null
+  #helloMeta: Buffer = EMPTY
+  #authentication: AuthenticationSession | null = null
 
-  constructor(options: HandshakeOptions, steps: HandshakeSteps) {
+  constructor(options: HandshakeOptions, remoteAddress: string, steps: HandshakeSteps) {
     this.side = options.side
+    this.#remoteAddress = remoteAddress
     this.#options = options
     this.#steps = steps
   }
@@ -61,17 +73,18 @@ export class Handshake {
 
   /** The dialled connection is open. */
   open(): void {
-    this.#steps.send(FrameKind.hello, encodeHello(this.#local()))
+    this.#helloMeta = encodeHello(this.#local())
+    this.#steps.send(FrameKind.hello, this.#helloMeta)
   }
 
   onFrame(kind: number, borrowedMeta: Buffer): void {
     try {
       if (kind === FrameKind.authentication && this.#authentication !== null)
         this.#authentication.onMessage(borrowedMeta)
+      else if (this.side === 'dial' && kind === FrameKind.refuse) this.#fail(decodeRefusal(borrowedMeta))
       else if (this.#remote !== null) throw unexpected(kind)
       else if (this.side === 'accept' && kind === FrameKind.hello) this.#onHello(borrowedMeta)
       else if (this.side === 'dial' && kind === FrameKind.welcome) this.#onWelcome(borrowedMeta)
-      else if (this.side === 'dial' && kind === FrameKind.refuse) this.#fail(decodeRefusal(borrowedMeta))
       else throw unexpected(kind)
     } catch (error) {
       this.#refuse(
@@ -82,24 +95,47 @@ export class Handshake {
     }
   }
 
+  /** Authentication goes on after the handshake (a new key). `close`: the connection must end. */
+  onLateAuthentication(borrowedMessage: Buffer, close: (reason: string) => void): void {
+    if (this.#authentication === null) {
+      close('the peer asks for authentication, and this side has no key')
+      return
+    }
+    try {
+      this.#authentication.onMessage(borrowedMessage)
+    } catch (error) {
+      if (error instanceof AssertionError) throw error
+      close(`authentication: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  }
+
+  closed(): void {
+    this.#authentication?.onClosed?.()
+    this.#authentication = null
+  }
+
   #onHello(borrowedMeta: Buffer): void {
     const local = this.#local()
     const remote = acceptHello(borrowedMeta, local)
+    this.#options.authenticator?.admit?.(remote)
     this.#options.admit?.(remote)
     this.#remote = remote
-    this.#steps.send(FrameKind.welcome, encodeWelcome(local, remote.protocolVersion))
-    this.#authenticate(remote)
+    const welcomeMeta = encodeWelcome(local, remote.protocolVersion)
+    this.#steps.send(FrameKind.welcome, welcomeMeta)
+    this.#helloMeta = Buffer.from(borrowedMeta)
+    this.#authenticate(remote, local.identity, welcomeMeta)
   }
 
   #onWelcome(borrowedMeta: Buffer): void {
-    const remote = acceptWelcome(borrowedMeta, this.#local())
+    const local = this.#local()
+    const remote = acceptWelcome(borrowedMeta, local)
     this.#remote = remote
-    this.#authenticate(remote)
+    this.#authenticate(remote, local.identity, Buffer.from(borrowedMeta))
   }
 
-  #authenticate(remote: RemoteIdentity): void {
+  #authenticate(remote: RemoteIdentity, local: Identity, welcomeMeta: Buffer): void {
     if (this.#options.authenticator === undefined) {
-      this.#steps.ready()
+      this.#steps.ready(null)
       return
     }
     let over = false
@@ -108,11 +144,18 @@ export class Handshake {
       over = true
       step()
     }
-    this.#authentication = this.#options.authenticator.start(this.side, remote, {
-      send: (message) => this.#steps.send(FrameKind.authentication, Buffer.from(message)),
-      accept: () => end(() => this.#steps.ready()),
-      refuse: (reason) => end(() => this.#refuse(new CairnError('REFUSED', reason))),
-    })
+    const context: AuthenticationContext = {
+      local,
+      remoteAddress: this.#remoteAddress,
+      helloMeta: this.#helloMeta,
+      welcomeMeta,
+    }
+    const channel = {
+      send: (message: Uint8Array) => this.#steps.send(FrameKind.authentication, Buffer.from(message)),
+      accept: (protection?: FrameProtection) => end(() => this.#steps.ready(protection ?? null)),
+      refuse: (error: CairnError) => end(() => this.#refuse(error)),
+    }
+    this.#authentication = this.#options.authenticator.start(this.side, remote, channel, context)
   }
 
   #refuse(error: CairnError): void {
@@ -126,13 +169,16 @@ export class Handshake {
   }
 
   #local(): LocalSide {
+    const { identity, versions, features, authenticator } = this.#options
     return {
-      identity: this.#options.identity(),
-      versions: this.#options.versions ?? PROTOCOL_VERSIONS,
-      features: this.#options.features ?? PROTOCOL_FEATURES,
+      identity: identity(),
+      versions: versions ?? PROTOCOL_VERSIONS,
+      features: (features ?? PROTOCOL_FEATURES) | (authenticator === undefined ? 0 : FEATURE_AUTHENTICATION),
     }
   }
 }
+
+const EMPTY = Buffer.alloc(0)
 
 function unexpected(kind: number): CairnError {
   return new CairnError('BAD_MESSAGE', `a frame of kind ${kind} during the handshake`)

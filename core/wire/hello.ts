@@ -10,8 +10,9 @@ import { UInt } from './messages/method.ts'
 import type { Identity, RemoteIdentity } from './types.ts'
 
 export const PROTOCOL_VERSIONS: readonly number[] = [1]
-/** No optional features yet. */
 export const PROTOCOL_FEATURES = 0
+/** Feature bit: this side takes part in the authentication (docs/formats/authentication.md). */
+export const FEATURE_AUTHENTICATION = 1
 
 const Side = {
   features: Type.Integer({ minimum: 0, maximum: 0x7fff_ffff }),
@@ -26,6 +27,7 @@ const Welcome = Type.Object({ version: UInt, ...Side })
 const Refusal = Type.Object({
   code: Type.String({ maxLength: 64 }),
   message: Type.String({ maxLength: 1024 }),
+  next: Type.Optional(Type.String({ maxLength: 1024 })),
 })
 
 export interface LocalSide {
@@ -43,7 +45,9 @@ export function encodeWelcome(local: LocalSide, version: number): Buffer {
 }
 
 export function encodeRefusal(error: CairnError): Buffer {
-  return encodeMessage({ code: error.code, message: error.message.slice(0, 1000) })
+  const { code, message, next } = error
+  const refusal = { code, message: message.slice(0, 1000) }
+  return encodeMessage(next === undefined ? refusal : { ...refusal, next: next.slice(0, 1000) })
 }
 
 /** What the accepting side makes of a hello. Throws CairnError: refuse with it. */
@@ -80,9 +84,10 @@ export function decodeRefusal(borrowedMeta: Buffer): CairnError {
   const refusal = decodeMessage(borrowedMeta)
   const fault = shapeFault(Refusal, refusal)
   if (fault !== null) return new CairnError('BAD_MESSAGE', `refusal ${fault}`)
-  const { code, message } = refusal as Static<typeof Refusal>
+  const { code, message, next } = refusal as Static<typeof Refusal>
   if (!isWireCode(code)) return new CairnError('REFUSED', `${code}: ${message}`)
-  return new CairnError(code, message, { retryable: wireCodes[code].retryable })
+  const { retryable } = wireCodes[code]
+  return new CairnError(code, message, next === undefined ? { retryable } : { retryable, next })
 }
 
 function checkCluster(remote: Identity, local: Identity): void {

@@ -4,6 +4,8 @@ import { DATA_PAYLOAD_BYTES_MAX, KIB, MIB } from '../base/units.ts'
 import type { WireLimits } from './types.ts'
 
 export const META_BYTES_MAX = MIB
+/** Behind the meta of control frames on authenticated connections. */
+export const TAG_BYTES = 16
 /** A data payload, and a little for page records of later protocol versions. */
 export const PAYLOAD_BYTES_MAX = DATA_PAYLOAD_BYTES_MAX + 64 * KIB
 /** Request ids carry a slot number of 12 bits. */

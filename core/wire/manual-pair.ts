@@ -77,6 +77,8 @@ export class ManualConnection implements Connection {
   closed = false
   closeReason = ''
   bufferedBytes = 0
+  /** Somebody in the middle: what arrives instead of each write. */
+  onTheWay: (written: Buffer) => Buffer = (written) => written
   readonly #clock: ManualClock
   readonly #outgoing: { buffers: readonly Buffer[]; onSent: (() => void) | undefined }[] = []
 
@@ -122,8 +124,9 @@ export class ManualConnection implements Connection {
     if (other === null || other.paused || other.takesNothing) return false
     const write = this.#outgoing.shift()
     if (write === undefined) return false
-    const bytes = Buffer.concat(write.buffers)
-    this.bufferedBytes -= bytes.length
+    const written = Buffer.concat(write.buffers)
+    this.bufferedBytes -= written.length
+    const bytes = this.onTheWay(written)
     write.onSent?.()
     for (let at = 0; at < bytes.length && !other.closed; at += pieceBytes) {
       const piece = Buffer.from(bytes.subarray(at, at + pieceBytes))

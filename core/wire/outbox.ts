@@ -8,6 +8,8 @@ import { KIB, MIB } from '../base/units.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Connection } from '../platform/network.ts'
 import { FRAME_HEADER_BYTES, sealFrame } from './frame.ts'
+import { TAG_BYTES } from './limits.ts'
+import type { FrameProtection } from './types.ts'
 
 const SEGMENT_BYTES = 64 * KIB
 /** Up to here a copy is cheaper than one more element in a writev. */
@@ -40,6 +42,8 @@ export class Outbox {
   #answerBytes = 0
   #sentCount = 0
   #takenBytes = 0
+  /** Set once the connection is authenticated. */
+  protection: FrameProtection | null = null
 
   /** `onSent` runs after each completed write. */
   constructor(connection: Connection, clock: Clock, pool: BufferPool, onSent: () => void) {
@@ -132,11 +136,14 @@ export class Outbox {
     this.#clock.defer(this.#flush)
   }
 
-  /** A frame whose meta exists already. */
+  /** A control frame: its meta exists already, and gets a tag when the connection has them. */
   frame(kind: number, requestId: number, borrowedMeta: Buffer, isAnswer = false): void {
-    this.begin(borrowedMeta.length)
+    const { protection } = this
+    const metaBytes = borrowedMeta.length + (protection === null ? 0 : TAG_BYTES)
+    this.begin(metaBytes)
     borrowedMeta.copy(this.metaTarget, this.metaAt)
-    this.commit(kind, requestId, borrowedMeta.length, null, false, isAnswer)
+    protection?.sign(this.metaTarget, this.metaAt, borrowedMeta.length, kind, requestId)
+    this.commit(kind, requestId, metaBytes, null, false, isAnswer)
   }
 
   /** Writes what is there without waiting for the end of the turn (last words of a connection). */

@@ -95,7 +95,7 @@ test('authentication stands between hello and ready', async () => {
             channel.send(Buffer.from(`${message.toString()} ${secret}`))
             channel.accept()
           } else if (message.toString() === `challenge ${secret}`) channel.accept()
-          else channel.refuse('wrong secret')
+          else channel.refuse(new CairnError('REFUSED', 'wrong secret'))
         },
       }
     },

@@ -10,7 +10,7 @@ import { CairnError, codeOf } from '../base/errors.ts'
 import type { Clock, Timer } from '../platform/clock.ts'
 import type { Logger } from '../platform/logger.ts'
 import type { Connection } from '../platform/network.ts'
-import { decodeMessage, encodeMessage, shapeFault } from './codec.ts'
+import { encodeMessage } from './codec.ts'
 import { DATA_ANSWER_BYTES, DATA_REQUEST_BYTES, type DataAnswer, type DataRequest } from './data.ts'
 import {
   emptyDataAnswer,
@@ -21,17 +21,16 @@ import {
 } from './data-codec.ts'
 import { type FrameHeader, FrameKind, FrameParser } from './frame.ts'
 import { Handshake, type HandshakeOptions } from './handshake.ts'
-import { decodeError } from './hello.ts'
 import { Inbound } from './inbound.ts'
-import { META_BYTES_MAX, wireLimits } from './limits.ts'
+import { META_BYTES_MAX, TAG_BYTES, wireLimits } from './limits.ts'
 import { Liveness } from './liveness.ts'
 import type { MethodTable } from './messages/method.ts'
 import { Outbox } from './outbox.ts'
-import { PendingTable } from './pending.ts'
+import { PendingTable, settleCall } from './pending.ts'
 import { ServedCalls } from './served-calls.ts'
 import { ServedData } from './served-data.ts'
 import type { Caller, DataCallback, DataHandler, Handlers, Peer, PeerState } from './types.ts'
-import type { RemoteIdentity, WireLimits } from './types.ts'
+import type { FrameProtection, RemoteIdentity, WireLimits } from './types.ts'
 
 export interface WirePeerOptions extends HandshakeOptions {
   readonly connection: Connection
@@ -83,11 +82,11 @@ export class WirePeer implements Peer {
     )
     this.#inbound = new Inbound(options.connection, options.clock, this.#parser)
     this.#outbox = new Outbox(options.connection, options.clock, options.pool, () => this.#maybeResume())
-    this.#handshake = new Handshake(options, {
+    this.#handshake = new Handshake(options, this.remote, {
       send: (kind, meta) => {
         if (this.#state !== 'closed') this.#outbox.frame(kind, 0, meta)
       },
-      ready: () => this.#ready(),
+      ready: (protection) => this.#ready(protection),
       fail: (error) => this.#refused(error),
     })
     this.#servedCalls = new ServedCalls(this.#limits, options.logger, (requestId, isError, meta) => {
@@ -275,9 +274,9 @@ export class WirePeer implements Peer {
       return
     }
     if (payload !== null) this.#pool.release(payload)
-    if (callback === null) return
-    callback(new CairnError('BAD_MESSAGE', `malformed answer from ${this.remote}`), null, null, null)
-    this.#close('a malformed data answer', true)
+    const fault = new CairnError('BAD_MESSAGE', `malformed answer from ${this.remote}`)
+    callback?.(fault, null, null, null)
+    if (callback !== null || this.#state === 'handshake') this.#close('a malformed data answer', true)
   }
 
   #onControl(kind: number, requestId: number, meta: Buffer): void {
@@ -285,6 +284,14 @@ export class WirePeer implements Peer {
       this.#handshake.onFrame(kind, meta)
       return
     }
+    const { protection } = this.#outbox
+    const isGenuine = protection === null || protection.verify(meta, kind, requestId)
+    if (!isGenuine) this.#close('the tag of a frame does not verify: changed, repeated or left out', true)
+    else
+      this.#dispatch(kind, requestId, protection === null ? meta : meta.subarray(0, meta.length - TAG_BYTES))
+  }
+
+  #dispatch(kind: number, requestId: number, meta: Buffer): void {
     switch (kind) {
       case FrameKind.call:
         this.#servedCalls.onCall(requestId, meta, this)
@@ -303,6 +310,9 @@ export class WirePeer implements Peer {
         return
       case FrameKind.pong:
         return
+      case FrameKind.authentication:
+        this.#handshake.onLateAuthentication(meta, (fault) => this.#close(fault, true))
+        return
       default:
         this.#close(`a frame of kind ${kind} after the handshake`, true)
     }
@@ -311,21 +321,9 @@ export class WirePeer implements Peer {
   #onCallAnswer(kind: number, requestId: number, meta: Buffer): void {
     const call = this.#pending.takeCall(requestId)
     if (call === null) return
-    if (kind === FrameKind.error) {
-      call.reject(decodeError(meta))
-      return
-    }
-    try {
-      const value = decodeMessage(meta)
-      const fault = shapeFault(call.result, value)
-      if (fault !== null) throw new CairnError('BAD_MESSAGE', `answer to ${call.method} ${fault}`)
-      call.resolve(value)
-    } catch (error) {
-      this.#logger.warn('bad answer', { remote: this.remote, method: call.method, error: String(error) })
-      call.reject(
-        error instanceof CairnError ? error : new CairnError('BAD_MESSAGE', 'bad answer', { cause: error }),
-      )
-    }
+    const fault = settleCall(call, kind === FrameKind.error, meta)
+    if (fault !== null)
+      this.#logger.warn('bad answer', { remote: this.remote, method: call.method, error: fault })
   }
 
   #maybeResume(): void {
@@ -358,8 +356,9 @@ export class WirePeer implements Peer {
       this.#close('a data request timed out before it could be sent', true)
   }
 
-  #ready(): void {
+  #ready(protection: FrameProtection | null): void {
     this.#state = 'ready'
+    this.#outbox.protection = protection
     const remote = this.#handshake.remote
     this.#logger.debug('connected', { remote: this.remote, role: remote?.role, name: remote?.name })
     this.#onReady(this)
@@ -384,6 +383,7 @@ export class WirePeer implements Peer {
     if (isFault) this.#logger.warn('connection closed', fields)
     else this.#logger.info('connection closed', fields)
     this.#timer?.cancel()
+    this.#handshake.closed()
     this.#inbound.close()
     this.#servedData.close()
     this.#outbox.close()

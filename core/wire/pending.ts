@@ -3,7 +3,9 @@
  * (20 bits), so that an answer that comes after its time-out finds nobody.
  */
 import type { TSchema } from '@sinclair/typebox'
-import type { CairnError } from '../base/errors.ts'
+import { CairnError } from '../base/errors.ts'
+import { decodeMessage, shapeFault } from './codec.ts'
+import { decodeError } from './hello.ts'
 import type { DataCallback } from './types.ts'
 
 const SLOT_BITS = 12
@@ -15,6 +17,26 @@ export interface CallContinuation {
   readonly result: TSchema
   readonly resolve: (value: unknown) => void
   readonly reject: (error: CairnError) => void
+}
+
+/** Ends a call with its answer. A text when the answer does not have the form it must have. */
+export function settleCall(call: CallContinuation, isError: boolean, borrowedMeta: Buffer): string | null {
+  if (isError) {
+    call.reject(decodeError(borrowedMeta))
+    return null
+  }
+  try {
+    const value = decodeMessage(borrowedMeta)
+    const fault = shapeFault(call.result, value)
+    if (fault !== null) throw new CairnError('BAD_MESSAGE', `answer to ${call.method} ${fault}`)
+    call.resolve(value)
+    return null
+  } catch (error) {
+    call.reject(
+      error instanceof CairnError ? error : new CairnError('BAD_MESSAGE', 'bad answer', { cause: error }),
+    )
+    return String(error)
+  }
 }
 
 class Slot {

@@ -164,16 +164,46 @@ export interface WireLimits {
   readonly tickMs: number
 }
 
-/** Frames between hello and ready; the quorum issue brings a real one. Both sides must end with `accept`. */
+/** Frames between hello and ready, and later on. Both sides must end with `accept`. */
 export interface AuthenticationChannel {
+  /** Also after `accept`: then the frame carries a tag as every control frame does. */
   send(message: Uint8Array): void
-  accept(): void
-  refuse(reason: string): void
+  /** The peer is who it should be. With `protection` every control frame from now on carries a tag. */
+  accept(protection?: FrameProtection): void
+  refuse(error: CairnError): void
 }
+
+/** What was said before: both sides bind their proofs to it. */
+export interface AuthenticationContext {
+  readonly local: Identity
+  /** Address of the other end. */
+  readonly remoteAddress: string
+  readonly helloMeta: Buffer
+  readonly welcomeMeta: Buffer
+}
+
+/** One connection's part of an authenticator. What it throws ends the connection. */
+export interface AuthenticationSession {
+  onMessage(borrowedMessage: Buffer): void
+  onClosed?(): void
+}
+
+/** core/wire/authentication has the one of production. Without one frames carry no tags. */
 export interface Authenticator {
+  /** Accepting side, before the welcome: throws CairnError to refuse a peer by what its hello says. */
+  admit?(remote: RemoteIdentity): void
   start(
     side: 'dial' | 'accept',
     remote: RemoteIdentity,
     channel: AuthenticationChannel,
-  ): { onMessage(borrowedMessage: Buffer): void }
+    context: AuthenticationContext,
+  ): AuthenticationSession
+}
+
+/** Tags of control frames: one object for each connection, both directions. */
+export interface FrameProtection {
+  /** Writes the tag behind the meta, which lies at `target[metaAt]` and is `metaBytes` long without it. */
+  sign(target: Buffer, metaAt: number, metaBytes: number, kind: number, requestId: number): void
+  /** `borrowedMeta` ends with the tag. Frames are verified in the order in which they were signed. */
+  verify(borrowedMeta: Buffer, kind: number, requestId: number): boolean
 }

@@ -75,7 +75,12 @@ it('make-mds, mds, make-cs, cs, mount, shutdown by hand on hosts of their own', 
   const hosts = new Hosts(t)
   const address = `127.0.0.1:${await freePorts()}`
   const repository = hosts.path('mds')
-  const made = await hosts.run('a', 'make-mds', '-I', '-a', address, '-r', repository, '--replicas', '2')
+  const password = hosts.path('password')
+  fs.writeFileSync(password, 'a password for the shop\n', { mode: 0o600 })
+  const made = await hosts.run(
+    'a',
+    ...['make-mds', '-I', '-a', address, '-r', repository, '--replicas', '2', '--password-file', password],
+  )
   assert.match(made, /cairn .*mds -r/)
   const roles = [hosts.start('a', 'mds', '-r', repository)]
   await until('the metadata server answers', async () => {
@@ -84,6 +89,7 @@ it('make-mds, mds, make-cs, cs, mount, shutdown by hand on hosts of their own', 
   })
   for (const host of ['b', 'c', 'd']) {
     hosts.tellAddress(host, address)
+    await hosts.run(host, 'auth-node', '--password-file', password)
     fs.writeFileSync(hosts.path(host, 'location'), `0.0.${host}\n`)
     const warned = await runProgram(CAIRN, [
       '--etc',
@@ -109,6 +115,7 @@ it('make-mds, mds, make-cs, cs, mount, shutdown by hand on hosts of their own', 
   })
   assert.match(await hosts.run('b', 'get-attr', '-p', '/'), /replicas=2:\d\n.*failure-domain=host/)
   hosts.tellAddress('client', address)
+  await hosts.run('client', 'auth-node', '--password-file', password)
   const mount = hosts.path('mnt')
   fs.mkdirSync(mount)
   await hosts.run('client', 'mount', '--log', hosts.path('mount.log'), mount)

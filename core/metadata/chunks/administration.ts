@@ -9,12 +9,15 @@ import { isParameter, parseParameter } from './parameters.ts'
 /** Kept beside the parameters; no parameter has such a name. */
 export const CLUSTER_NAME_KEY = 'cluster.name'
 export const CLUSTER_UUID_KEY = 'cluster.uuid'
+/** Verifier and keys, sealed (docs/formats/authentication.md), and how often they were changed. */
+export const AUTHENTICATION_KEY = 'cluster.authentication'
+export const AUTHENTICATION_REVISION_KEY = 'cluster.authentication.revision'
 
 /** Rule L11: one tick never advances log time further, whatever the master's clock did. */
 export const TICK_MS_MAX = 10_000
 
 export const administrationHandlers: ChunkHandlers<
-  'cluster.create' | 'event.record' | 'tick' | 'admin.setConfig'
+  'cluster.create' | 'event.record' | 'tick' | 'admin.setConfig' | 'authentication.set'
 > = {
   'cluster.create'(context, { name, uuid, placement }) {
     const { state } = context
@@ -53,6 +56,14 @@ export const administrationHandlers: ChunkHandlers<
     const parsed = parseParameter(key, value)
     if ('error' in parsed) return refused(isParameter(key) ? 'EINVAL' : 'NOT_FOUND', parsed.error)
     state.config.set(key, parsed.value)
+    return { ok: {} }
+  },
+
+  'authentication.set'({ state }, { revision, value }) {
+    const known = Number(state.config.get(AUTHENTICATION_REVISION_KEY) ?? 0)
+    if (revision !== known + 1) return refused('REFUSED', 'password or key were changed at the same time')
+    state.config.set(AUTHENTICATION_REVISION_KEY, revision)
+    state.config.set(AUTHENTICATION_KEY, value)
     return { ok: {} }
   },
 }

@@ -112,6 +112,13 @@ export const parameters = {
     maximum: 1024 * mebibyte,
     meaning: 'the same for each namespace of the key-value store',
   },
+  'mds.auth.key_overlap': {
+    kind: 'duration',
+    defaultValue: 24 * hour,
+    minimum: 0,
+    maximum: 30 * 24 * hour,
+    meaning: 'the old cluster key is accepted for this long after `passwd --rotate-key`',
+  },
 } as const satisfies Record<string, Parameter>
 
 export type ParameterName = keyof typeof parameters

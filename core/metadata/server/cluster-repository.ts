@@ -14,6 +14,7 @@ import type { Store } from '../../platform/store.ts'
 import type { StateMachine } from '../state/apply.ts'
 import { createStateMachine } from '../state/machine.ts'
 import { valueOf } from '../state/result.ts'
+import type { AuthenticationRecord } from '../authentication/record.ts'
 
 const UUID_BYTES = 16
 
@@ -51,6 +52,8 @@ export interface NewCluster {
   readonly name: string
   /** Attributes of the root; what is missing has the value of a new cluster (guide: 1 replica, host). */
   readonly placement?: PlacementAttributes
+  /** What is remembered of its password and key; without it nobody has to prove anything (tests). */
+  readonly authentication?: (clusterUuid: string) => AuthenticationRecord
 }
 
 /** In an empty repository. Rejects with REFUSED when there is a cluster already. Closes the store. */
@@ -66,6 +69,10 @@ export async function createCluster(
     const uuid = options.random.hex(UUID_BYTES)
     const { name, placement = {} } = cluster
     valueOf(await repository.log.propose({ type: 'cluster.create', name, uuid, placement }))
+    if (cluster.authentication !== undefined) {
+      const value = JSON.stringify(cluster.authentication(uuid))
+      valueOf(await repository.log.propose({ type: 'authentication.set', revision: 1, value }))
+    }
     return { uuid }
   } finally {
     await repository.log.close()

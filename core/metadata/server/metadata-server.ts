@@ -8,13 +8,18 @@ import type { Clock } from '../../platform/clock.ts'
 import type { Logger } from '../../platform/logger.ts'
 import type { Address, Network } from '../../platform/network.ts'
 import { formatAddress } from '../../platform/network.ts'
+import type { KeyStore } from '../../platform/key-ring.ts'
+import type { PasswordExchange } from '../../platform/password.ts'
 import type { Random } from '../../platform/random.ts'
 import type { Store } from '../../platform/store.ts'
 import { chunkServerUpMethods } from '../../wire/messages/chunk.ts'
 import { metadataMethods } from '../../wire/messages/metadata.ts'
+import { KeyAuthenticator, PASSWORD_ROLE } from '../../wire/authentication/key-authenticator.ts'
+import { keyMethods, passwordMethods } from '../../wire/messages/authentication.ts'
 import { WireServer } from '../../wire/server.ts'
 import type { Peer, WireLimits } from '../../wire/types.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
+import { AuthenticationService } from '../authentication/service.ts'
 import { Master } from '../control/master.ts'
 import { MeasuredStore } from '../log/measured-store.ts'
 import type { SingleLog } from '../log/single-log.ts'
@@ -39,6 +44,13 @@ export interface MetadataServerOptions {
   readonly onShutdown?: () => void
   readonly usage?: () => ProcessUsage
   readonly limits?: Partial<WireLimits>
+  /** Without it nobody has to prove anything (simulation, tests). */
+  readonly authentication?: MetadataAuthentication
+}
+
+export interface MetadataAuthentication {
+  readonly keys: KeyStore
+  readonly loadExchange: () => Promise<PasswordExchange>
 }
 
 const CONNECTION_COUNT_MAX = 16_384
@@ -82,7 +94,25 @@ export class MetadataServer {
       ...options,
       ...{ master, store, clusterName, clusterUuid },
     })
+    const authentication =
+      options.authentication === undefined
+        ? null
+        : new AuthenticationService({
+            ...options.authentication,
+            ...{ master, clusterName, events: control.events },
+          })
+    authentication?.start()
+    const authenticator =
+      options.authentication === undefined
+        ? {}
+        : {
+            authenticator: new KeyAuthenticator({
+              ...{ clock, random, logger, cluster: clusterName, admitsPasswords: true },
+              keys: options.authentication.keys,
+            }),
+          }
     const server = new WireServer({
+      ...authenticator,
       network,
       clock,
       logger,
@@ -90,7 +120,7 @@ export class MetadataServer {
       connectionCountMax: CONNECTION_COUNT_MAX,
       ...(options.limits === undefined ? {} : { limits: options.limits }),
       identity: () => ({ role: 'mds', clusterName, clusterUuid, session: 0, name: options.hostName }),
-      onPeer: (peer) => serve(peer, control),
+      onPeer: (peer) => serve(peer, control, authentication),
     })
     const clients: Address = { host: address.host, port: address.port + 1 }
     await server.listen(clients)
@@ -118,8 +148,17 @@ export class MetadataServer {
   }
 }
 
-function serve(peer: Peer, control: ControlPlane): void {
-  if (peer.remoteIdentity?.role === 'cs') {
+function serve(peer: Peer, control: ControlPlane, authentication: AuthenticationService | null): void {
+  const role = peer.remoteIdentity?.role
+  if (role === PASSWORD_ROLE) {
+    // It has proved nothing yet: nothing else is served to it.
+    if (authentication !== null) peer.serve(passwordMethods, authentication.passwordHandlers())
+    return
+  }
+  if (role === 'cs') {
     peer.serve(chunkServerUpMethods, control.chunkServerHandlers())
-  } else peer.serve(metadataMethods, clientHandlers(control))
+    return
+  }
+  peer.serve(metadataMethods, clientHandlers(control))
+  if (role === 'admin' && authentication !== null) peer.serve(keyMethods, authentication.keyHandlers())
 }

@@ -54,6 +54,8 @@ export type RequestCommand =
 export type ControlCommand =
   /** The first command of a cluster: its identity and the attributes of its root. Ignored later. */
   | { type: 'cluster.create'; name: string; uuid: string; placement: PlacementAttributes }
+  /** Password or key were changed: applied when nobody else did so meanwhile. The value is sealed. */
+  | { type: 'authentication.set'; revision: number; value: string }
   | { type: 'session.open'; name: string; host: string; kind: string; secret: string }
   /** Ends all its leases; their intents become dirty by a dead lease (rules J5, L1). */
   | { type: 'session.expire'; session: number; clean: boolean }

@@ -42,7 +42,7 @@ export async function makeChunkServer(options: MakeChunkServer): Promise<void> {
     })
   }
   const identity = options.etc.hostIdentity()
-  const admin = await connectAdmin(options.cluster, options.metadataServers)
+  const admin = await connectAdmin(options.cluster, options.metadataServers, options.etc)
   let clusterUuid: string
   let answering: Address
   let services: ServiceEntry[]

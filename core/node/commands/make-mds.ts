@@ -4,9 +4,13 @@ import path from 'node:path'
 import { CairnError } from '../../base/errors.ts'
 import { parsePlacement } from '../../cli/commands/attributes.ts'
 import { checkClusterName, type EtcDirectory } from '../../cli/etc.ts'
+import { sealVerifier } from '../../metadata/authentication/record.ts'
 import { createCluster } from '../../metadata/server/cluster-repository.ts'
+import { CLUSTER_KEY_BYTES, KeyRing } from '../../platform/key-ring.ts'
 import { silentLogger } from '../../platform/logger.ts'
 import type { Address } from '../../platform/network.ts'
+import { writeKeyFile } from '../../platform/node/key-file.ts'
+import { loadPasswordExchange } from '../../platform/node/opaque-password.ts'
 import { nodeClock, nodeRandom } from '../../platform/node/platform.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
 import { writeListenSetting } from '../listen-setting.ts'
@@ -20,6 +24,7 @@ export interface MakeMetadataServer {
   /** "N" or "N:M". */
   readonly replicas: string
   readonly failureDomain: string
+  readonly password: string
 }
 
 /** Durable when it resolves. Throws USAGE, and REFUSED when the directory holds something. */
@@ -35,12 +40,20 @@ export async function makeMetadataServer(options: MakeMetadataServer): Promise<v
       next: 'name a directory that does not exist yet, or an empty one',
     })
   }
+  const keyFile = etc.keyFile(cluster)
+  if (fs.existsSync(keyFile)) {
+    throw new CairnError('REFUSED', `this host belongs to a cluster '${cluster}' already (${keyFile})`, {
+      next: 'choose another name with -c; or, when that cluster is gone for good, remove the file',
+    })
+  }
+  const exchange = await loadPasswordExchange()
+  const key = nodeRandom.bytes(CLUSTER_KEY_BYTES)
   // A cluster is created beside its place and renamed there: a crash leaves no half-made repository.
   const draft = `${repository}.new`
   fs.rmSync(draft, { recursive: true, force: true })
   fs.mkdirSync(draft, { recursive: true, mode: 0o700 })
   const fatal: { error: Error | null } = { error: null }
-  await createCluster(
+  const { uuid } = await createCluster(
     {
       store: await SqliteStore.open(path.join(draft, METADATA_DATABASE)),
       clock: nodeClock,
@@ -50,10 +63,20 @@ export async function makeMetadataServer(options: MakeMetadataServer): Promise<v
         fatal.error = error
       },
     },
-    { name: cluster, placement },
+    {
+      name: cluster,
+      placement,
+      authentication: (clusterUuid) => {
+        const ring = new KeyRing(clusterUuid, [[1, key]])
+        const verifier = exchange.createVerifier(options.password, clusterUuid)
+        return { version: 1, oldest: 1, verifier: sealVerifier(verifier, 1, ring, nodeRandom) }
+      },
+    },
   )
   if (fatal.error !== null) throw fatal.error
   writeListenSetting(draft, options.address)
+  // Before the repository has its name: without the key it could not be opened.
+  writeKeyFile(keyFile, new KeyRing(uuid, [[1, key]]))
   if (fs.existsSync(repository)) fs.rmdirSync(repository)
   fs.renameSync(draft, repository)
   const parent = fs.openSync(path.dirname(path.resolve(repository)), 'r')

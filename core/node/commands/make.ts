@@ -4,10 +4,21 @@ import type { Command } from 'commander'
 import { CairnError } from '../../base/errors.ts'
 import type { CommandContext } from '../../cli/context.ts'
 import { parseAddress } from '../../cli/etc.ts'
+import { readPassword } from '../../cli/password.ts'
 import { makeChunkServer } from './make-cs.ts'
 import { makeMetadataServer } from './make-mds.ts'
 
 const TIER_MAX = 3
+
+interface MakeMetadataServerOptions {
+  readonly I?: boolean
+  readonly p?: boolean
+  readonly passwordFile?: string
+  readonly a: string
+  readonly r: string
+  readonly replicas: string
+  readonly failureDomain: string
+}
 
 export function registerMakeCommands(program: Command, contextOf: () => CommandContext): void {
   program
@@ -16,33 +27,45 @@ export function registerMakeCommands(program: Command, contextOf: () => CommandC
     .option('-I', 'create a new cluster')
     .requiredOption('-a <address>', 'address of this server: IP[:PORT]; PORT and PORT + 1 are used')
     .requiredOption('-r <dir>', 'repository: a directory that does not exist yet, or an empty one')
+    .option('-p', 'set the password of the cluster (typed, or the first line of standard input)')
+    .option('--password-file <file>', 'the same, the first line of a file')
     .option('--replicas <N[:M]>', 'replicas of new files, normal and minimum', '1')
     .option('--failure-domain <domain>', 'disk, host, rack, row or room', 'host')
-    .addHelpText('after', '\nExample:\n  cairn -c demo make-mds -I -a 10.30.100.101 -r /cairn/demo-mds')
-    .action(
-      async (options: { I?: boolean; a: string; r: string; replicas: string; failureDomain: string }) => {
-        const context = contextOf()
-        if (options.I !== true) {
-          throw new CairnError('USAGE', 'this version has one metadata server a cluster', {
-            next: 'create a cluster with -I',
-          })
-        }
-        const cluster = context.cluster()
-        const address = parseAddress(options.a)
-        await makeMetadataServer({
-          cluster,
-          address,
-          repository: path.resolve(options.r),
-          etc: context.etc,
-          replicas: options.replicas,
-          failureDomain: options.failureDomain,
+    .addHelpText('after', '\nExample:\n  cairn -c demo make-mds -I -a 10.30.100.101 -r /cairn/demo-mds -p')
+    .action(async (options: MakeMetadataServerOptions) => {
+      const context = contextOf()
+      if (options.I !== true) {
+        throw new CairnError('USAGE', 'this version has one metadata server a cluster', {
+          next: 'create a cluster with -I',
         })
-        context.output.document({ cluster, repository: path.resolve(options.r), address: options.a })
-        context.output.line(
-          `Cluster '${cluster}' is created. Start its metadata server with: cairn -c ${cluster} mds -r ${options.r}`,
-        )
-      },
-    )
+      }
+      const cluster = context.cluster()
+      const address = parseAddress(options.a)
+      if (options.p !== true && options.passwordFile === undefined) {
+        throw new CairnError('USAGE', 'a cluster has a password, with which further hosts authenticate', {
+          next: 'add -p, or --password-file FILE',
+        })
+      }
+      const password = await readPassword({
+        file: options.passwordFile,
+        prompt: `Password of the new cluster '${cluster}'`,
+        isNew: true,
+        warn: (text) => context.output.note(`cairn: warning: ${text}`),
+      })
+      await makeMetadataServer({
+        cluster,
+        address,
+        repository: path.resolve(options.r),
+        etc: context.etc,
+        replicas: options.replicas,
+        failureDomain: options.failureDomain,
+        password,
+      })
+      context.output.document({ cluster, repository: path.resolve(options.r), address: options.a })
+      context.output.line(
+        `Cluster '${cluster}' is created. Start its metadata server with: cairn -c ${cluster} mds -r ${options.r}`,
+      )
+    })
 
   program
     .command('make-cs')

@@ -4,6 +4,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { CairnError, codeOf } from '../../base/errors.ts'
 import { ChunkServer } from '../../chunkserver/index.ts'
+import { hostAuthenticator } from '../../cli/authentication.ts'
 import type { EtcDirectory } from '../../cli/etc.ts'
 import { Discovery } from '../../discovery/discovery.ts'
 import type { MetadataServers } from '../../discovery/metadata-servers.ts'
@@ -11,6 +12,7 @@ import type { Logger } from '../../platform/logger.ts'
 import type { Address } from '../../platform/network.ts'
 import { NodeDisk } from '../../platform/node/disk.ts'
 import { nodeClock, nodeNetwork, nodeRandom } from '../../platform/node/platform.ts'
+import type { Authenticator } from '../../wire/types.ts'
 import { isPortFree, parsePortRange } from '../local-address.ts'
 import { lockRepository } from '../repository-lock.ts'
 import { bootPlugins, type HostHandle } from '../plugins.ts'
@@ -35,6 +37,7 @@ export async function startChunkServer(role: ChunkServerRole): Promise<RunningRo
       next: 'attach or mount the disk, or make a chunk server with: cairn make-cs -r DIR',
     })
   }
+  const authenticator = hostAuthenticator(role.etc, role.cluster, role.logger)
   const lock = lockRepository(role.repository)
   const plugins = await bootPlugins({
     role: 'cs',
@@ -51,6 +54,7 @@ export async function startChunkServer(role: ChunkServerRole): Promise<RunningRo
     findServers(role, plugins),
     readListenSetting(role.repository),
     plugins.configuration.core.cs.port_range,
+    authenticator,
     () => endedBecause('shut down by an administrator'),
   )
   return {
@@ -85,6 +89,7 @@ async function listenOnFreePort(
   metadataServers: MetadataServers,
   setting: Address,
   portRange: string,
+  authenticator: Authenticator,
   onShutdown: () => void,
 ): Promise<ChunkServer> {
   const { first, last } = parsePortRange(portRange)
@@ -106,6 +111,7 @@ async function listenOnFreePort(
       hostName: os.hostname(),
       location: identity.location,
       onShutdown,
+      authenticator,
     })
     try {
       await server.start()

@@ -4,10 +4,12 @@ import os from 'node:os'
 import path from 'node:path'
 import { BufferPool } from '../../base/buffer-pool.ts'
 import { CairnError } from '../../base/errors.ts'
+import { hostKeys } from '../../cli/authentication.ts'
 import type { EtcDirectory } from '../../cli/etc.ts'
 import { MetadataServer } from '../../metadata/server/metadata-server.ts'
 import type { ProcessUsage } from '../../metadata/server/cluster-statistics.ts'
 import type { Logger } from '../../platform/logger.ts'
+import { loadPasswordExchange } from '../../platform/node/opaque-password.ts'
 import { nodeClock, nodeNetwork, nodeRandom } from '../../platform/node/platform.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
 import { announcerOf } from '../announce.ts'
@@ -32,6 +34,7 @@ export async function startMetadataServer(role: MetadataServerRole): Promise<Run
       next: 'attach or mount the disk, or create a cluster with: cairn make-mds -I',
     })
   }
+  const keys = hostKeys(role.etc, role.cluster, role.logger)
   const lock = lockRepository(role.repository)
   const plugins = await bootPlugins({
     role: 'mds',
@@ -57,6 +60,7 @@ export async function startMetadataServer(role: MetadataServerRole): Promise<Run
     onFatal: failed,
     onShutdown: () => endedBecause('shut down by an administrator'),
     usage: usageMeter(),
+    authentication: { keys, loadExchange: loadPasswordExchange },
   })
   const announcer = announcerOf(plugins, role.logger)
   const { clusterName, clusterUuid } = server

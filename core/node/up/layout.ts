@@ -4,6 +4,7 @@
  *   D/up.json            options of the first `up`; later ones may change only what does not touch data
  *   D/up.sock            control socket of the running supervisor (0600)
  *   D/etc                configuration root (host 1, and the clients)
+ *   D/etc/password       generated password of the cluster (0600)
  *   D/hosts/2/etc        configuration roots of further pretended hosts (--hosts)
  *   D/mds1 D/cs1 …       repositories
  *   D/log/NAME.log       log files
@@ -13,6 +14,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { CairnError } from '../../base/errors.ts'
 import { isMissing } from '../../cli/etc.ts'
+import { nodeRandom } from '../../platform/node/platform.ts'
 
 export interface UpOptions {
   readonly directory: string
@@ -27,6 +29,8 @@ export interface UpOptions {
   readonly restart: boolean
   readonly plugins: readonly string[]
 }
+
+const PASSWORD_BYTES = 18
 
 export class UpLayout {
   readonly root: string
@@ -59,6 +63,20 @@ export class UpLayout {
   }
   chunkRepository(number: number): string {
     return path.join(this.root, `cs${number}`)
+  }
+
+  /** Made at random when first asked for. */
+  password(): string {
+    const file = path.join(this.etc(1), 'password')
+    try {
+      return fs.readFileSync(file, 'utf8').trim()
+    } catch (error) {
+      if (!isMissing(error)) throw error
+    }
+    const password = nodeRandom.bytes(PASSWORD_BYTES).toString('base64url')
+    fs.mkdirSync(this.etc(1), { recursive: true })
+    fs.writeFileSync(file, `${password}\n`, { mode: 0o600, flag: 'wx' })
+    return password
   }
 
   readOptions(): Partial<UpOptions> | null {

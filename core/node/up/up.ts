@@ -10,6 +10,7 @@ import path from 'node:path'
 import { CairnError } from '../../base/errors.ts'
 import { BASE_PORT_DEFAULT, EtcDirectory } from '../../cli/etc.ts'
 import { connectAdmin } from '../../cli/admin.ts'
+import { authenticateHost } from '../../cli/authentication.ts'
 import type { Logger } from '../../platform/logger.ts'
 import type { Address } from '../../platform/network.ts'
 import { nodeClock } from '../../platform/node/platform.ts'
@@ -131,6 +132,7 @@ export class Up {
         etc: new EtcDirectory(this.#layout.etc(1)),
         replicas: this.#options.replicas,
         failureDomain: this.#options.failureDomain,
+        password: this.#layout.password(),
       })
     }
   }
@@ -203,6 +205,7 @@ export class Up {
         const statistics = await this.#askStatistics()
         if (!chunkServersStarted) {
           chunkServersStarted = true
+          await this.#authenticateHosts()
           await this.#startChunkServers()
         }
         const active = statistics.cs.filter((server) => server.status === 'active').length
@@ -224,11 +227,26 @@ export class Up {
   }
 
   async #askStatistics(): Promise<ClusterStatistics> {
-    const admin = await connectAdmin(this.#options.cluster, [this.#base])
+    const admin = await connectAdmin(
+      this.#options.cluster,
+      [this.#base],
+      new EtcDirectory(this.#layout.etc(1)),
+    )
     try {
       return (await admin.metadata.call('admin.stat', {})) as ClusterStatistics
     } finally {
       await admin.close()
+    }
+  }
+
+  /** Each pretended host proves the password, as real ones do. */
+  async #authenticateHosts(): Promise<void> {
+    const { cluster, hostCount } = this.#options
+    for (let host = 2; host <= hostCount; host++) {
+      const etc = new EtcDirectory(this.#layout.etc(host))
+      if (fs.existsSync(etc.keyFile(cluster))) continue
+      const password = this.#layout.password()
+      await authenticateHost({ cluster, metadataServers: [this.#base], password }, etc)
     }
   }
 

@@ -205,6 +205,10 @@ export class TestCluster {
     })
   }
 
+  get keyFile(): string {
+    return new EtcDirectory(path.join(this.directory, 'etc')).keyFile('demo')
+  }
+
   get metadataServers(): string[] {
     return new EtcDirectory(path.join(this.directory, 'etc')).bootstrapList('demo').map(formatBase)
   }
@@ -213,6 +217,7 @@ export class TestCluster {
     const admin = await connectAdmin(
       'demo',
       this.metadataServers.map((text) => parseAddress(text)),
+      new EtcDirectory(path.join(this.directory, 'etc')),
     )
     try {
       return await question(admin)
