@@ -235,6 +235,13 @@ export function writtenBytesOf(source: Buffer, at: number): number {
   return source.readUInt16LE(at + 10)
 }
 
+/** An entry of a hole that was never written, where no written bytes end. */
+export function isBlankRecord(source: Buffer, at: number): boolean {
+  return (
+    source.readUInt32LE(at) === 0 && source.readUInt32LE(at + 4) === 0 && source.readUInt32LE(at + 8) === 0
+  )
+}
+
 /** One entry of a digest or of a pull table. */
 export function decodePageRecord(
   source: Buffer,

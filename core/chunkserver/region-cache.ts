@@ -301,9 +301,8 @@ export class RegionLoad {
     const bad: number[] = []
     let changed = false
     for (let index = 0; index < PAGES_PER_REGION; index++) {
-      const content = data.subarray(index * PAGE_SIZE_BYTES, (index + 1) * PAGE_SIZE_BYTES)
       const state = records.states[index] as PageState
-      const verdict = judgePage(records, index, state, content)
+      const verdict = judgePage(records, index, state, data)
       if (verdict === state) continue
       records.setState(index, verdict)
       changed = true
@@ -364,13 +363,18 @@ export class RegionLoad {
  * What a page of an unverified region is. A hole with content was written after the records were last
  * synced, or its record was lost: either way it has to be adopted or repaired (rule P1).
  */
-function judgePage(records: RegionRecords, index: number, state: PageState, content: Buffer): PageState {
+function judgePage(records: RegionRecords, index: number, state: PageState, data: Buffer): PageState {
+  const begin = index * PAGE_SIZE_BYTES
+  const end = begin + PAGE_SIZE_BYTES
   switch (state) {
     case PageState.hole:
-      return content.equals(zeroPage) ? PageState.hole : PageState.bad
+      // most pages of most regions
+      return zeroPage.compare(data, begin, end) === 0 ? PageState.hole : PageState.bad
     case PageState.data:
     case PageState.bad:
-      return crc32c(content) === records.contentChecksum(index) ? PageState.data : PageState.bad
+      return crc32c(data.subarray(begin, end)) === records.contentChecksum(index)
+        ? PageState.data
+        : PageState.bad
     case PageState.lost:
       return PageState.lost
     default:

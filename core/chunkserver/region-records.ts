@@ -63,6 +63,11 @@ export class RegionRecords {
     return this.#bytes.equals(blankTable)
   }
 
+  /** The same of one page. */
+  isBlankAt(index: number): boolean {
+    return this.states[index] === PageState.hole && this.stamps[index] === 0
+  }
+
   /** Content CRC as recorded; `index` counts pages within the region. */
   contentChecksum(index: number): number {
     const page = this.region * PAGES_PER_REGION + index
@@ -124,7 +129,8 @@ export class RegionRecords {
   }
 }
 
-const zeroSlot = Buffer.alloc(SLOT_BYTES)
+const zeroSlots = Buffer.alloc(2 * SLOT_BYTES)
+const zeroSlot = zeroSlots.subarray(0, SLOT_BYTES)
 
 export interface SlotReading {
   /** No usable image although there should be one: every page is bad. */
@@ -135,6 +141,8 @@ export interface SlotReading {
 
 /** Loads the newest valid image of `area` (both slots, 8 KiB). `present`: the header promises records. */
 export function loadSlots(records: RegionRecords, area: Buffer, present: boolean): SlotReading {
+  // most regions of most chunks were never written
+  if (!present && area.equals(zeroSlots)) return { damaged: false, fellBack: false }
   const images = [area.subarray(0, SLOT_BYTES), area.subarray(SLOT_BYTES, 2 * SLOT_BYTES)] as const
   const first = records.validSequence(images[0], 0)
   const second = records.validSequence(images[1], 1)

@@ -212,7 +212,7 @@ export class SimulatedDisk implements Disk {
     inode.cached.clear()
     for (const [page, content] of inode.durable) {
       if (page * PAGE_SIZE_BYTES >= inode.size) inode.durable.delete(page)
-      else inode.cached.set(page, Buffer.from(content))
+      else content.copy(pageOf(inode.cached, page))
     }
   }
 

@@ -55,7 +55,7 @@ export class SimulatedFile implements DiskFile {
   write(borrowedBuffers: readonly Buffer[], position: number, callback: DiskCallback): void {
     this.#check()
     this.#disk.perform('write', callback, () =>
-      this.#disk.write(this.#inode, position, Buffer.concat(borrowedBuffers)),
+      this.#disk.write(this.#inode, position, inOnePiece(borrowedBuffers)),
     )
   }
 
@@ -84,4 +84,9 @@ export class SimulatedFile implements DiskFile {
   #check(): void {
     if (this.#closed) throw new Error('a closed file is used')
   }
+}
+
+function inOnePiece(buffers: readonly Buffer[]): Buffer {
+  const [first] = buffers
+  return buffers.length === 1 && first !== undefined ? first : Buffer.concat(buffers)
 }

@@ -5,6 +5,22 @@ const SECTOR_BYTES = 512
 export const SECTORS_PER_PAGE = PAGE_SIZE_BYTES / SECTOR_BYTES
 const ALL_SECTORS = (1 << SECTORS_PER_PAGE) - 1
 
+/** Of many pages at once: a buffer of its own for each would keep the collector of garbage busy. */
+const SLAB_BYTES = 128 * 1024
+let slab = Buffer.alloc(0)
+let slabUsed = 0
+
+/** Zeros. */
+function newPage(): Buffer {
+  if (slabUsed === slab.length) {
+    slab = Buffer.alloc(SLAB_BYTES)
+    slabUsed = 0
+  }
+  const page = slab.subarray(slabUsed, slabUsed + PAGE_SIZE_BYTES)
+  slabUsed += PAGE_SIZE_BYTES
+  return page
+}
+
 export class Inode {
   readonly cached = new Map<number, Buffer>()
   readonly durable = new Map<number, Buffer>()
@@ -17,7 +33,7 @@ export class Inode {
 export function pageOf(pages: Map<number, Buffer>, page: number): Buffer {
   let content = pages.get(page)
   if (content === undefined) {
-    content = Buffer.alloc(PAGE_SIZE_BYTES)
+    content = newPage()
     pages.set(page, content)
   }
   return content
