@@ -12,6 +12,8 @@ const endsSessions: readonly FaultKind[] = [
   'all-power-loss',
   'slow-network',
   'cut-connections',
+  'stalled-link',
+  'shared-island',
 ]
 /** A holder that cannot flush in time keeps its lease: the asker hears EBUSY (rule L9). */
 const delaysHolders: readonly FaultKind[] = [
@@ -45,6 +47,7 @@ const disablesServers: readonly FaultKind[] = [
   'slow-disk',
   'disk-error',
   'wiped-cs',
+  'shared-island',
 ]
 /** What a fault did may be told this much later. */
 const MEMORY_MS = 60_000

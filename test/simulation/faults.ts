@@ -276,6 +276,36 @@ export const faultKinds = {
       },
     }
   },
+  /** What is on its way from a client to a chunk server waits, and is lost with the connection. */
+  'stalled-link': (world) => {
+    const client = pick(world, world.clients)
+    const server = pick(world, world.cluster.chunkServers)
+    if (client === null || server === null) return null
+    const { host } = client.node
+    return {
+      description: `${client.name} to ${server.name}`,
+      durationMs: between(world, 20, 600),
+      begin: () => world.links.block(host, server.host),
+      end: () => {
+        world.cluster.network.cut(host, server.host)
+        world.links.unblock(host, server.host)
+      },
+    }
+  },
+  /** A client and a chunk server see each other and everybody else, but no metadata server. */
+  'shared-island': (world) => {
+    const client = pick(world, world.clients)
+    const server = pick(world, world.cluster.chunkServers)
+    if (client === null || server === null) return null
+    const { host } = world.cluster.metadataServer
+    return {
+      description: `${client.name} and ${server.name} without the mds`,
+      // longer than a server may be away, shorter than a session lasts without renewal
+      durationMs: between(world, 3300, 5500),
+      begin: () => [client.node.host, server.host].forEach((one) => blockBoth(world, one, host)),
+      end: () => [client.node.host, server.host].forEach((one) => unblockBoth(world, one, host)),
+    }
+  },
   /** Always the same server in one run, so that one good replica is left whatever rots. */
   'bit-rot': (world) => {
     const server = world.cluster.chunkServers[0] as ChunkServerNode
@@ -331,6 +361,9 @@ export const faultKinds = {
 } as const satisfies Record<string, FaultSource>
 
 export type FaultKind = keyof typeof faultKinds
+
+/** Only when they are asked for: what the seeds without a wish do stays as it was. */
+export const focusedKinds: readonly FaultKind[] = ['stalled-link', 'shared-island']
 
 function blockBoth(world: World, a: string, b: string): void {
   world.links.block(a, b)

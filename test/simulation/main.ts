@@ -2,27 +2,34 @@
  * `npm run sim`: runs seeds of the whole-cluster simulation.
  *
  *   npm run sim -- --seed 17 --trace        one run, readable
- *   npm run sim -- --seeds 1000 --from 1    many, on two processes; failing seeds with the command to replay
+ *   npm run sim -- --seeds 1000 --from 1    many; failing seeds with the command to replay
+ *   npm run sim -- --planted KEY --seeds 20 must fail: a bug is planted (planted-bugs.ts)
  *
- * Options: --seconds S (simulated seconds of trouble, default 30), --faults KIND,KIND | none, --jobs J.
+ * Options: --seconds S (simulated seconds of trouble, default 30), --faults KIND,KIND | none, --jobs J (worker
+ * processes, default: one for each processor), --profile KEY (the trouble of a planted bug without the bug),
+ * --fault-pause-ms P and --faults-at-once N (default: the seed decides).
  */
 import { spawn } from 'node:child_process'
+import { availableParallelism } from 'node:os'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
 import type { FaultKind } from './faults.ts'
+import { type PlantedBug, plantedBugs } from './planted-bugs.ts'
 import { allFaultKinds, type RunResult, runSimulation } from './simulation.ts'
 import { Summary } from './summary.ts'
-
-const JOBS_DEFAULT = 2
 
 const { values } = parseArgs({
   options: {
     seed: { type: 'string' },
     seeds: { type: 'string' },
     from: { type: 'string', default: '1' },
-    jobs: { type: 'string', default: String(JOBS_DEFAULT) },
+    jobs: { type: 'string', default: String(availableParallelism()) },
     seconds: { type: 'string', default: '30' },
     faults: { type: 'string' },
+    'fault-pause-ms': { type: 'string' },
+    'faults-at-once': { type: 'string' },
+    planted: { type: 'string' },
+    profile: { type: 'string' },
     trace: { type: 'boolean', default: false },
     /** Internal: one worker of many; prints a line of JSON for each seed. */
     worker: { type: 'string' },
@@ -47,7 +54,29 @@ function kindsOf(text: string | undefined): readonly FaultKind[] | undefined {
 
 const kinds = kindsOf(values.faults)
 const durationMs = whole(values.seconds, 'seconds') * 1000
-const common = { durationMs, ...(kinds === undefined ? {} : { kinds }) }
+const bug = bugOf(values.planted ?? values.profile)
+const planted = values.planted === undefined ? undefined : bug?.plant()
+const common = {
+  durationMs,
+  ...bug?.profile,
+  ...planted?.options,
+  ...(kinds === undefined ? {} : { kinds }),
+  ...numberOption('fault-pause-ms', 'faultPauseMs'),
+  ...numberOption('faults-at-once', 'faultsAtOnce'),
+}
+
+function numberOption(option: 'fault-pause-ms' | 'faults-at-once', name: string): Record<string, number> {
+  const text = values[option]
+  return text === undefined ? {} : { [name]: whole(text, option) }
+}
+
+function bugOf(key: string | undefined): PlantedBug | undefined {
+  if (key === undefined) return undefined
+  const found = plantedBugs.find((candidate) => candidate.key === key)
+  if (found === undefined)
+    throw new Error(`no planted bug ${key}; there are ${plantedBugs.map((one) => one.key).join(', ')}`)
+  return found
+}
 
 /** The run whose promise nobody waited for is the one under way. */
 let strayRejection: unknown = null
@@ -75,7 +104,11 @@ async function runOne(seed: number): Promise<void> {
 function replayCommand(seed: number): string {
   const faults = values.faults === undefined ? '' : ` --faults ${values.faults}`
   const seconds = values.seconds === '30' ? '' : ` --seconds ${values.seconds}`
-  return `npm run sim -- --seed ${seed}${seconds}${faults} --trace`
+  const ofBug = (['planted', 'profile', 'fault-pause-ms', 'faults-at-once'] as const)
+    .filter((option) => values[option] !== undefined)
+    .map((option) => ` --${option} ${values[option]}`)
+    .join('')
+  return `npm run sim -- --seed ${seed}${seconds}${faults}${ofBug} --trace`
 }
 
 /** Seeds `from + worker`, `+ jobs`, … */

@@ -4,22 +4,28 @@
  * find each within a few seeds, else its oracle or its faults are blind there.
  */
 import { Operation } from '../../core/chunkserver/operation.ts'
+import { Replica } from '../../core/chunkserver/replica.ts'
+import { createStore } from '../../core/chunkserver/store-open.ts'
 import { connectOver } from '../../core/client/client.ts'
 import type { DataLink, Transport } from '../../core/client/transport.ts'
 import { WireTransport } from '../../core/client/wire-transport.ts'
 import { ChunkTable } from '../../core/metadata/chunks/chunk-table.ts'
 import { SimulatedDisk } from '../../core/testing/simulated-disk.ts'
 import { type DataAnswer, DataOp } from '../../core/wire/data.ts'
-import type { FaultKind } from './faults.ts'
 import type { RunOptions } from './simulation.ts'
 
 export interface PlantedBug {
+  /** For the command line. */
+  readonly key: string
   readonly name: string
   /** The rule that is taken out. */
   readonly rule: string
-  readonly kinds: readonly FaultKind[]
-  /** Within how many seeds it must be found; many: not in every test run. */
+  /** The trouble in which it shows. */
+  readonly profile: Pick<RunOptions, 'kinds' | 'faultPauseMs' | 'faultsAtOnce' | 'offlineSeconds'>
+  /** Within how many seeds it must be found. */
   readonly seedsToFind: number
+  /** Long runs: not in every test run. */
+  readonly isSlow?: boolean
   /** Plants it; `remove` takes it out again. */
   plant(): { readonly options: Pick<RunOptions, 'roles' | 'makeDisk'>; remove(): void }
 }
@@ -37,7 +43,7 @@ function replaceMethod(
   return () => void Reflect.set(target, name, original)
 }
 
-/** Answers writes to the third chunk server at once, and sends them without looking at what comes back. */
+/** Answers writes to all chunk servers but the first at once, and sends them without looking at what comes back. */
 class HastyTransport implements Transport {
   readonly #inner: WireTransport
   readonly connectMetadata: Transport['connectMetadata']
@@ -50,7 +56,7 @@ class HastyTransport implements Transport {
   }
 
   connectData(...[address, session, events, timeoutMs]: Parameters<Transport['connectData']>) {
-    if (!address.host.startsWith('cs3')) return this.#inner.connectData(address, session, events, timeoutMs)
+    if (address.host.startsWith('cs1')) return this.#inner.connectData(address, session, events, timeoutMs)
     const onReady = (link: DataLink): void => events.onReady(hasty(link))
     return this.#inner.connectData(address, session, { ...events, onReady }, timeoutMs)
   }
@@ -81,12 +87,29 @@ class LyingDisk extends SimulatedDisk {
   override syncInode(): void {}
 }
 
+/** Puts a row into the table of chunks, but not all of it. */
+function damagedRows(damage: object): () => void {
+  return replaceMethod(
+    ChunkTable.prototype,
+    'put',
+    (original) =>
+      function (this: ChunkTable, row: object) {
+        original.call(this, { ...row, ...damage })
+      },
+  )
+}
+
 export const plantedBugs: readonly PlantedBug[] = [
   {
+    key: 'early-acknowledgement',
     name: 'a client acknowledges before all replicas have answered',
     rule: 'F3',
-    kinds: ['cs-crash', 'cut-connections', 'partition-client-cs', 'slow-network'],
-    seedsToFind: 80,
+    profile: {
+      kinds: ['stalled-link', 'cs-power-loss', 'partition-client-cs'],
+      faultPauseMs: 500,
+      faultsAtOnce: 3,
+    },
+    seedsToFind: 20,
     plant: () => ({
       options: {
         roles: {
@@ -98,10 +121,12 @@ export const plantedBugs: readonly PlantedBug[] = [
     }),
   },
   {
+    key: 'unchecked-version',
     name: 'a chunk server does not check the version of an operation',
     rule: 'E3, E4',
-    kinds: ['partition-client-cs', 'partition-cs-mds', 'isolate-cs', 'cs-crash', 'isolate-client'],
-    seedsToFind: 400,
+    profile: { kinds: ['shared-island'], faultPauseMs: 1500, faultsAtOnce: 1, offlineSeconds: 3 },
+    seedsToFind: 20,
+    isSlow: true,
     plant: () => ({
       options: {},
       remove: replaceMethod(
@@ -116,30 +141,65 @@ export const plantedBugs: readonly PlantedBug[] = [
     }),
   },
   {
+    key: 'forgotten-dirt',
     name: 'the metadata server forgets that a chunk is dirty by a dead lease',
     rule: 'J5',
-    kinds: ['client-crash', 'isolate-client', 'partition-client-cs', 'slow-network'],
+    profile: { kinds: ['client-crash', 'isolate-client', 'partition-client-cs', 'slow-network'] },
     seedsToFind: 12,
-    plant: () => ({
-      options: {},
-      remove: replaceMethod(
-        ChunkTable.prototype,
-        'put',
-        (original) =>
-          function (this: ChunkTable, row: { dirtyDead: boolean }) {
-            original.call(this, { ...row, dirtyDead: false })
-          },
-      ),
-    }),
+    plant: () => ({ options: {}, remove: damagedRows({ dirtyDead: false }) }),
   },
   {
+    key: 'dropped-intent',
+    name: 'the metadata server drops the intent to write a chunk',
+    rule: 'L7, J5',
+    profile: { kinds: ['client-crash', 'isolate-client', 'partition-client-cs', 'slow-network'] },
+    seedsToFind: 12,
+    plant: () => ({ options: {}, remove: damagedRows({ intentLease: 0 }) }),
+  },
+  {
+    key: 'lying-flush',
     name: 'a flush syncs nothing',
     rule: 'F1, F7',
-    kinds: ['all-power-loss', 'cs-power-loss'],
+    profile: { kinds: ['all-power-loss', 'cs-power-loss'] },
     seedsToFind: 6,
     plant: () => ({
       options: { makeDisk: (seed, clock) => new LyingDisk({ seed, clock }) },
       remove: nothing,
+    }),
+  },
+  {
+    key: 'unverified-page',
+    name: 'a chunk server serves a page that does not verify',
+    rule: 'R1, P5',
+    profile: { kinds: ['bit-rot'], faultPauseMs: 300 },
+    seedsToFind: 12,
+    plant: () => ({
+      options: {
+        roles: {
+          makeChunkStore: async ({ disk, clock, random, clusterName }) =>
+            void (await createStore({ disk, clock, random, clusterName, tier: 0, checksums: false })),
+        },
+      },
+      remove: nothing,
+    }),
+  },
+  {
+    key: 'early-sync',
+    name: 'a joining replica counts one page as pulled before it is',
+    rule: 'J3, P3',
+    profile: { kinds: ['cs-crash', 'partition-cs-mds'] },
+    seedsToFind: 12,
+    plant: () => ({
+      options: {},
+      remove: replaceMethod(
+        Replica.prototype,
+        'markGood',
+        (original) =>
+          function (this: Replica, page: number) {
+            original.call(this, page)
+            original.call(this, page + 1)
+          },
+      ),
     }),
   },
 ]

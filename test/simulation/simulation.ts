@@ -10,7 +10,7 @@ import {
 import type { SimulatedRoles } from '../../core/testing/simulated-roles.ts'
 import { startMarks, stopMarks } from '../../core/base/coverage.ts'
 import { SeededRandom } from '../../core/testing/seeded-random.ts'
-import { type FaultKind, faultKinds } from './faults.ts'
+import { type FaultKind, faultKinds, focusedKinds } from './faults.ts'
 import { excuseOf, excuseOldSize } from './excuses.ts'
 import { checkAtEnd } from './final-check.ts'
 import { GivenUpServers } from './given-up.ts'
@@ -35,6 +35,11 @@ export interface RunOptions {
   readonly durationMs?: number
   /** Kinds of faults; default: the seed picks some. Empty: none. */
   readonly kinds?: readonly FaultKind[]
+  /** How often faults begin, on average, and how many at once; default: the seed decides. */
+  readonly faultPauseMs?: number
+  readonly faultsAtOnce?: number
+  /** How long a chunk server may be away until others take over its replicas; default: the seed decides. */
+  readonly offlineSeconds?: number
   readonly print?: ((line: string) => void) | null
   /** Planted bugs. */
   readonly roles?: Partial<SimulatedRoles>
@@ -97,15 +102,17 @@ class Run {
     this.#options = options
     this.#random = new SeededRandom(options.seed).fork('run')
     const random = this.#random
+    const minimum = 2 - (random.below(4) === 0 ? 1 : 0)
+    const offlineSeconds = random.below(2) === 0 ? 3 : 12
     const rates = new Map<string, number>()
     let trace: Trace | null = null
     let givenUp: GivenUpServers | null = null
     this.cluster = new SimulatedCluster({
       seed: options.seed,
       chunkServerCount: 4,
-      replicas: { normal: 3, minimum: 2 - (random.below(4) === 0 ? 1 : 0) },
+      replicas: { normal: 3, minimum },
       parameters: {
-        'mds.wd.offline_tout': `${random.below(2) === 0 ? 3 : 12}s`,
+        'mds.wd.offline_tout': `${options.offlineSeconds ?? offlineSeconds}s`,
         'mds.wd.inactive_tout': '2s',
         'mds.lease.recall_tout': '10s',
         'mds.gc.grace': '1s',
@@ -185,9 +192,11 @@ class Run {
     }
     const kinds = this.#options.kinds ?? chooseKinds(random)
     this.trace.line('run', `faults: ${kinds.join(' ') || 'none'}`)
+    const pauseMs = durationMs / (10 + random.below(12))
+    const runningMax = 1 + random.below(4)
     this.nemesis = new Nemesis(world, kinds, {
-      pauseMs: durationMs / (10 + random.below(12)),
-      runningMax: 1 + random.below(4),
+      pauseMs: this.#options.faultPauseMs ?? pauseMs,
+      runningMax: this.#options.faultsAtOnce ?? runningMax,
     })
     this.nemesis.start()
   }
@@ -280,7 +289,7 @@ export class ClientUnderLoad implements ClientControl {
 
 /** Some kinds together: a few in depth find more than all at once. */
 function chooseKinds(random: SeededRandom): FaultKind[] {
-  const shuffled = [...allFaultKinds]
+  const shuffled = allFaultKinds.filter((kind) => !focusedKinds.includes(kind))
   for (let index = shuffled.length - 1; index > 0; index--) {
     const other = random.below(index + 1)
     const kept = shuffled[index] as FaultKind

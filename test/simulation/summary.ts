@@ -1,7 +1,8 @@
 /** What many runs did, for people. */
 import type { RunResult } from './simulation.ts'
 
-const FAILURES_SHOWN_MAX = 20
+/** Later ones are one line each. */
+const FAILURES_EXPLAINED_MAX = 20
 /** What a seed must have had to count (goals, Reliability). */
 const COUNTED = { simulatedMs: 30_000, operations: 300, faults: 5, kinds: 3 }
 
@@ -47,10 +48,9 @@ export class Summary {
     addAll(this.#marks, result.marks)
     if (result.failure === null) return
     this.#failures.push(result)
-    if (this.#failures.length > FAILURES_SHOWN_MAX) return
-    console.log(
-      `seed ${result.seed} FAILED: ${result.failure}\n  replay: ${this.#replayCommand(result.seed)}`,
-    )
+    const [firstLine] = result.failure.split('\n')
+    const what = this.#failures.length > FAILURES_EXPLAINED_MAX ? firstLine : result.failure
+    console.log(`seed ${result.seed} FAILED: ${what}\n  replay: ${this.#replayCommand(result.seed)}`)
   }
 
   workerFailed(problem: string): void {
