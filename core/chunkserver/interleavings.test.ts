@@ -168,6 +168,21 @@ test('heal adopts nothing while a member that may have the page does not answer 
   assert.equal(adoptedPages, 1)
 })
 
+test('a replica whose creation is under way is reported as what it becomes (rule E12)', async () => {
+  const rig = await makeRig()
+  rig.disk.faults.hanging = true
+  const creating = rig.control.create({ chunk: 1, version: 1, role: Role.inSync, lease: 11 })
+  for (let turn = 0; turn < 20; turn++) await rig.clock.advance(1)
+  const [replica] = rig.store.replicas.values()
+  assert.ok(replica !== undefined)
+  const { chunk, version, role, lease } = reportOf(replica)
+  assert.deepEqual({ chunk, version, role, lease }, { chunk: 1, version: 1, role: 'in-sync', lease: 11 })
+  rig.disk.releaseHanging()
+  assert.equal(await rig.clock.settled(creating), '')
+  // what a metadata server that knows nothing of the chunk then orders
+  assert.equal(await rig.clock.settled(rig.control.delete(1, version)), true)
+})
+
 test('a page fetched for a repair is dropped when the epoch has changed meanwhile (rule E6)', async () => {
   const source = await makeRig(66)
   await createReplica(source)

@@ -271,11 +271,13 @@ export class ReplicaControl {
 
 /** What `cs.report` says of a replica. */
 export function reportOf(replica: Replica): ReplicaReport {
+  // rule E12: one that is being created may be durable any moment; as version 0 it could never be deleted
+  const said = replica.state.version === 0 ? replica.logged : replica.state
   return {
     chunk: replica.chunk,
-    version: replica.state.version,
-    role: roleName(replica.state.role),
-    lease: replica.state.lease,
+    version: said.version,
+    role: roleName(said.role),
+    lease: said.lease,
     unclean: replica.isUnclean || replica.failure !== null,
     crashed: (replica.state.flags & (StateFlag.crashed | StateFlag.failed)) !== 0,
     damaged: replica.damage !== '',
