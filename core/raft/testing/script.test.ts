@@ -3,6 +3,7 @@ import { ok, throws } from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import type { RaftFaults } from '../index.ts'
 import { Script } from './script.ts'
 
 const directory = join(import.meta.dirname, '../testdata')
@@ -22,3 +23,27 @@ test('a wrong expectation fails, with its line', () => {
     /line 3: expect 1 role=leader\n {2}it is role=follower/,
   )
 })
+
+const faults: readonly (keyof RaftFaults)[] = [
+  'voteTwice',
+  'forgetHardState',
+  'skipCurrentTermRule',
+  'readWithoutLease',
+  'applyOutOfOrder',
+  'keepLeaseInTransfer',
+  'voteAfterRestart',
+  'acknowledgeEarly',
+]
+
+for (const fault of faults)
+  test(`a member with the planted bug ${fault} fails a trace`, () => {
+    const failed = names.filter((name) => {
+      try {
+        new Script({ [fault]: true }).run(readFileSync(join(directory, name), 'utf8'))
+        return false
+      } catch {
+        return true
+      }
+    })
+    ok(failed.length > 0 && failed.length < names.length, failed.join(', '))
+  })

@@ -22,6 +22,7 @@ import {
   emptyConfiguration,
   type Entry,
   type Message,
+  type RaftFaults,
   type RaftNode,
   type RaftOptions,
   type Ready,
@@ -54,7 +55,12 @@ export class Script {
   readonly #reads = new Map<number, string[]>()
   readonly #needs = new Map<number, number[]>()
   #options: Partial<RaftOptions> = {}
+  readonly #faults: RaftFaults
   #lastRefusal = 'none'
+
+  constructor(faults: RaftFaults = {}) {
+    this.#faults = faults
+  }
 
   /** Throws with the line that failed. Returns the number of commands. */
   run(text: string): number {
@@ -219,7 +225,14 @@ export class Script {
       },
       send: (message: Message) => this.#waiting.push(message),
     }
-    const parts = { id, configuration, random: new Prng(id), options: this.#options, faults: {}, observer }
+    const parts = {
+      id,
+      configuration,
+      random: new Prng(id),
+      options: this.#options,
+      faults: this.#faults,
+      observer,
+    }
     const member = new Member(parts)
     this.#members.set(id, member)
     return member
