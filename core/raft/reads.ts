@@ -40,9 +40,10 @@ export class ReadQueue {
     return this.#confirmed.length > 0 || this.#lost.length > 0
   }
 
-  /** False when there are too many. */
+  /** False when there are too many, waiting or not yet fetched by a Ready. */
   add(id: number): boolean {
-    if (this.#waiting.length + this.#roundReadCount >= this.#countMax) return false
+    const outcomeCount = this.#confirmed.length + this.#lost.length
+    if (this.#waiting.length + this.#roundReadCount + outcomeCount >= this.#countMax) return false
     this.#waiting.push(id)
     return true
   }

@@ -105,7 +105,8 @@ export class RaftState {
 
   resetTimeout(): void {
     const { electionTicks } = this.options
-    this.timeoutTick = this.now + electionTicks + this.#random.below(electionTicks)
+    // One tick later than promises end: who asks too early waits for a whole timeout.
+    this.timeoutTick = this.now + electionTicks + 1 + this.#random.below(electionTicks - 1)
   }
 
   becomeFollower(term: number, leader: MemberId): void {

@@ -1,4 +1,5 @@
-// Many seeds of the consensus simulation: `node test/simulation/raft-main.ts --seeds N [--from SEED] [--fault NAME]`.
+// Many seeds of the consensus simulation: `node test/simulation/raft-main.ts --seeds N [--from SEED] [--fault NAME]
+// [--drift PERCENT]`.
 // Prints a line for each violation and totals; exits with 1 when a promise was broken. With --fault it plants one
 // of the bugs of RaftFaults and shows in which seeds it is found.
 
@@ -23,7 +24,11 @@ let violationCount = 0
 for (let seed = from; seed < from + Number(values.seeds); seed++) {
   try {
     const faults = values.fault === undefined ? {} : { [values.fault]: true }
-    const summary = simulate({ seed, faults, clockDriftPercent: Number(values.drift) })
+    const summary = simulate({
+      seed,
+      faults,
+      clockDriftPercent: Number(values.drift),
+    })
     for (const [name, count] of Object.entries(summary) as [string, number][])
       if (name !== 'seed') totals.set(name, (totals.get(name) ?? 0) + count)
   } catch (error) {

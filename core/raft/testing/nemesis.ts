@@ -76,16 +76,18 @@ export class Nemesis {
 
   /** The traps of elections are in the first moments of a leader (figure 8 of the paper). */
   leaderAppeared(leader: Process): void {
-    const { random, heap } = this.#simulation
+    const { random, heap, processes } = this.#simulation
     if (this.#isStopped || this.#leaderLifeMax === 0) return
-    if (random.below(2) === 0) this.#cutLinks('cut', leader)
+    const cutCount = random.below(3)
+    if (cutCount === 1) this.#cutLinks('cut', leader)
+    if (cutCount === 2) for (const { member } of processes) this.#simulation.cut(leader.member.id, member.id)
     heap.plan(random.below(this.#leaderLifeMax), () => {
       if (this.#isStopped) return
-      const accident = random.below(6)
+      const accident = random.below(12)
       if (accident === 0) this.#do('blackout')
       else if (accident === 1) this.#cutLinks('isolate', leader)
       else this.#simulation.crash(leader, random.below(12 * tickUnits))
-      if (random.below(2) === 0) this.#simulation.mendLinks()
+      if (random.below(4) > 0) this.#simulation.mendLinks()
     })
   }
 

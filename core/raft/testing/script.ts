@@ -28,10 +28,15 @@ import {
   type Ready,
 } from '../index.ts'
 import { Member } from './member.ts'
-
-type Facts = Readonly<Record<string, string | number | boolean>>
-
-class ScriptError extends Error {}
+import {
+  compare,
+  describeMessage,
+  type Facts,
+  factsOfMessage,
+  isLink,
+  parametersOf,
+  ScriptError,
+} from './script-facts.ts'
 
 const optionNames: Readonly<Record<string, keyof RaftOptions>> = {
   election: 'electionTicks',
@@ -315,10 +320,10 @@ export class Script {
     const messages = this.#waiting.filter((message) => isLink(message, from, to))
     const first = messages.find((message) => rest[2] === undefined || message.type === rest[2])
     if (command === 'expect-none') {
-      if (first !== undefined) throw new ScriptError(`there is ${describe(first)}`)
+      if (first !== undefined) throw new ScriptError(`there is ${describeMessage(first)}`)
     } else if (command === 'expect-message') {
       if (first === undefined)
-        throw new ScriptError(`there is only: ${messages.map(describe).join('; ') || 'nothing'}`)
+        throw new ScriptError(`there is only: ${messages.map(describeMessage).join('; ') || 'nothing'}`)
       compare(factsOfMessage(first), parametersOf(rest.slice(3)))
     } else throw new ScriptError('unknown command')
   }
@@ -375,34 +380,4 @@ export class Script {
     if (node === null) throw new ScriptError(`member ${id} is dead`)
     return node
   }
-}
-
-function isLink(message: Message, from: number, to: number): boolean {
-  return message.from === from && message.to === to
-}
-
-function parametersOf(words: readonly string[]): Record<string, string> {
-  return Object.fromEntries(
-    words.map((word) => [word.split('=')[0] ?? '', word.slice(word.indexOf('=') + 1)]),
-  )
-}
-
-function factsOfMessage(message: Message): Facts {
-  const facts: Record<string, string | number | boolean> = { term: message.term }
-  for (const [name, value] of Object.entries(message) as [string, unknown][])
-    if (typeof value === 'number' || typeof value === 'boolean') facts[name] = value
-  if (message.type === 'append')
-    facts['entries'] = message.entries.map((entry) => entry.term).join(',') || 'none'
-  return facts
-}
-
-function describe(message: Message): string {
-  const facts = Object.entries(factsOfMessage(message)).map(([name, value]) => `${name}=${value}`)
-  return `${message.type} ${facts.join(' ')}`
-}
-
-function compare(facts: Facts, expected: Readonly<Record<string, string>>): void {
-  const wrong = Object.entries(expected).filter(([name, value]) => String(facts[name]) !== value)
-  if (wrong.length > 0)
-    throw new ScriptError(`it is ${wrong.map(([name]) => `${name}=${facts[name]}`).join(' ')}`)
 }
