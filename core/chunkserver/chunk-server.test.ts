@@ -25,7 +25,7 @@ import type { ParamsOf } from '../wire/messages/method.ts'
 import { WireServer } from '../wire/server.ts'
 import type { Caller, Identity, Peer } from '../wire/types.ts'
 import { ChunkServer } from './chunk-server.ts'
-import { createStore } from './store-open.ts'
+import { createStore } from './store/store-open.ts'
 import { dataRequest, pattern } from '../testing/chunk-store-rig.ts'
 
 const network = new NodeNetwork()

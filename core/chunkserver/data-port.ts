@@ -5,10 +5,10 @@
 import type { DataAnswer, DataRequest } from '../wire/data.ts'
 import { chunkServerPortMethods } from '../wire/messages/chunk.ts'
 import type { DataResponder, Peer } from '../wire/types.ts'
-import type { ChunkStore } from './chunk-store.ts'
-import { wireError } from './errors.ts'
-import type { RequestOwner } from './operation.ts'
-import type { Repairer } from './repairer.ts'
+import type { ChunkStore } from './store/chunk-store.ts'
+import { wireError } from './format/errors.ts'
+import type { RequestOwner } from './store/operation.ts'
+import type { Repairer } from './repair/repairer.ts'
 
 const VERIFY_COUNT_MAX = 2
 const VERIFY_WAITING_MAX = 64

@@ -1,12 +1,12 @@
 /** Orders of a metadata server, as they come over the wire, to the parts of the server that follow them. */
 import { chunkServerOrderMethods } from '../wire/messages/chunk.ts'
 import type { Peer } from '../wire/types.ts'
-import type { ChunkStore } from './chunk-store.ts'
-import type { Joiner } from './joiner.ts'
-import type { ReplicaControl } from './replica-control.ts'
-import type { Repairer } from './repairer.ts'
-import { roleOf } from './replica-state.ts'
-import { wireCodeOfDiskError } from './errors.ts'
+import type { ChunkStore } from './store/chunk-store.ts'
+import type { Joiner } from './repair/joiner.ts'
+import type { ReplicaControl } from './store/replica-control.ts'
+import type { Repairer } from './repair/repairer.ts'
+import { roleOf } from './format/replica-state.ts'
+import { wireCodeOfDiskError } from './format/errors.ts'
 import { isWireCode } from '../wire/codes.ts'
 import { CairnError, codeOf } from '../base/errors.ts'
 

@@ -4,8 +4,8 @@
  */
 import { CairnError } from '../base/errors.ts'
 import type { BlockDevice, IoCallback, Operation, ReadCallback } from './api.ts'
-import { asCairnError, invalid } from './errors.ts'
-import type { FileHandle } from './file-handle.ts'
+import { asCairnError, invalid } from './session/errors.ts'
+import type { FileHandle } from './file/file-handle.ts'
 
 export const SECTOR_BYTES = 512
 const EMPTY = Buffer.alloc(0)

@@ -9,9 +9,9 @@ import type {
   FileSystem,
   FileSystemStatus,
 } from './api.ts'
-import { truncateFile } from './file-resize.ts'
-import type { Files } from './files.ts'
-import type { Session } from './session.ts'
+import { truncateFile } from './file/file-resize.ts'
+import type { Files } from './file/files.ts'
+import type { Session } from './session/session.ts'
 
 export class ClientFileSystem implements FileSystem {
   readonly #session: Session

@@ -23,10 +23,10 @@ import type {
   KeyValueWrite,
   KeyValueWriteOptions,
 } from './api.ts'
-import type { Result } from './call-table.ts'
-import { asCairnError, overloaded } from './errors.ts'
-import { LIST_ATTEMPTS_MAX, LIST_PAGE_ENTRIES, WATCH_WAIT_MS, WATCHES_MAX } from './limits.ts'
-import type { Session } from './session.ts'
+import type { Result } from './session/call-table.ts'
+import { asCairnError, overloaded } from './session/errors.ts'
+import { LIST_ATTEMPTS_MAX, LIST_PAGE_ENTRIES, WATCH_WAIT_MS, WATCHES_MAX } from './session/limits.ts'
+import type { Session } from './session/session.ts'
 
 /** Shared by all namespaces of a client. */
 export interface WatchNumbers {

@@ -8,11 +8,11 @@ import { SimulatedClock } from './simulated-clock.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 import { pageChecksums } from '../wire/checksum.ts'
 import { DataFlag, DataOp, type DataRequest } from '../wire/data.ts'
-import type { ChunkStore } from '../chunkserver/chunk-store.ts'
-import { type PageSource, RemoteSource, type RawRequest } from '../chunkserver/page-source.ts'
-import { ReplicaControl } from '../chunkserver/replica-control.ts'
-import { Role } from '../chunkserver/replica-state.ts'
-import { createStore, openStore } from '../chunkserver/store-open.ts'
+import type { ChunkStore } from '../chunkserver/store/chunk-store.ts'
+import { type PageSource, RemoteSource, type RawRequest } from '../chunkserver/repair/page-source.ts'
+import { ReplicaControl } from '../chunkserver/store/replica-control.ts'
+import { Role } from '../chunkserver/format/replica-state.ts'
+import { createStore, openStore } from '../chunkserver/store/store-open.ts'
 
 export interface Answer {
   readonly code: string

@@ -4,10 +4,10 @@
  */
 import { BufferPool } from '../base/buffer-pool.ts'
 import { ChunkServer } from '../chunkserver/chunk-server.ts'
-import { createStore } from '../chunkserver/store-open.ts'
+import { createStore } from '../chunkserver/store/store-open.ts'
 import type { Client, ConnectOptions } from '../client/api.ts'
 import { connect } from '../client/client.ts'
-import type { ClientPlatform } from '../client/transport.ts'
+import type { ClientPlatform } from '../client/session/transport.ts'
 import { createCluster } from '../metadata/server/cluster-repository.ts'
 import { MetadataServer } from '../metadata/server/metadata-server.ts'
 import type { Clock } from '../platform/clock.ts'

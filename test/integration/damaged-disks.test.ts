@@ -10,7 +10,11 @@ import path from 'node:path'
 import { after, before, describe, it, type TestContext } from 'node:test'
 import type { FsckResult } from '../../core/cli/fsck.ts'
 import { type Client, connect } from '../../core/client/index.ts'
-import { DATA_POSITION, pagePosition, regionSlotPosition } from '../../core/chunkserver/chunk-layout.ts'
+import {
+  DATA_POSITION,
+  pagePosition,
+  regionSlotPosition,
+} from '../../core/chunkserver/format/chunk-layout.ts'
 import { must, smallFileSystem, TestCluster, until } from './support/cluster.ts'
 
 const MIB = 1024 * 1024

@@ -2,7 +2,7 @@
  * The kinds of trouble. Each looks at the cluster and returns one concrete fault, or null when there is
  * nothing suitable now (everybody is down already, or the promises would not cover it).
  */
-import { DATA_POSITION } from '../../core/chunkserver/chunk-layout.ts'
+import { DATA_POSITION } from '../../core/chunkserver/format/chunk-layout.ts'
 import type {
   ChunkServerNode,
   SimulatedCluster,

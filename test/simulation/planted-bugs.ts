@@ -3,12 +3,12 @@
  * around it, or put in the place of one method; nothing in the production code knows. The simulation must
  * find each within a few seeds, else its oracle or its faults are blind there.
  */
-import { Operation } from '../../core/chunkserver/operation.ts'
-import { Replica } from '../../core/chunkserver/replica.ts'
-import { createStore } from '../../core/chunkserver/store-open.ts'
+import { Operation } from '../../core/chunkserver/store/operation.ts'
+import { Replica } from '../../core/chunkserver/replica/replica.ts'
+import { createStore } from '../../core/chunkserver/store/store-open.ts'
 import { connectOver } from '../../core/client/client.ts'
-import type { DataLink, Transport } from '../../core/client/transport.ts'
-import { WireTransport } from '../../core/client/wire-transport.ts'
+import type { DataLink, Transport } from '../../core/client/session/transport.ts'
+import { WireTransport } from '../../core/client/session/wire-transport.ts'
 import { ChunkTable } from '../../core/metadata/chunks/chunk-table.ts'
 import { SimulatedDisk } from '../../core/testing/simulated-disk.ts'
 import { type DataAnswer, DataOp } from '../../core/wire/data.ts'

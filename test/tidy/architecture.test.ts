@@ -37,6 +37,13 @@ const layerByRoom: Record<string, number> = {
 }
 // Below by layer, but strangers: they meet over wire/ only.
 const strangers: Record<string, string[]> = { client: ['metadata', 'chunkserver', 'raft', 'placement'] }
+/** Inside of a room: folders from the lowest up; what lies in the room itself is above them all. */
+const foldersUpward: Record<string, string[]> = {
+  chunkserver: ['format', 'replica', 'store', 'repair'],
+  client: ['session', 'chunk', 'file'],
+}
+// Plain declarations that every folder of the room speaks of.
+const contracts = ['core/client/api.ts']
 const publicEntryPoints = ['@cairn/core/plugin', '@cairn/core/client', '@cairn/core/testing']
 // The composition root, what a person starts, and the test kit choose the real platform; nobody else does.
 const realPlatformUsers = ['node', 'cli', 'testing']
@@ -46,6 +53,18 @@ const realPlatformFiles = ['core/client/connect.ts']
 function roomOf(path: string): string | undefined {
   const [top, room, ...rest] = path.split('/')
   return top === 'core' && rest.length > 0 ? room : undefined
+}
+
+/** Within one room: does the import go up? */
+function complaintInRoom(room: string, from: string, target: string): string | undefined {
+  const folders = foldersUpward[room]
+  if (folders === undefined || contracts.includes(target) || from.includes('/testing/')) return undefined
+  const folderOf = (path: string): string => path.split('/').slice(2, -1)[0] ?? ''
+  const heightOf = (folder: string): number => (folder === '' ? folders.length : folders.indexOf(folder))
+  const [fromFolder, toFolder] = [folderOf(from), folderOf(target)]
+  return heightOf(toFolder) > heightOf(fromFolder)
+    ? `${fromFolder} is below ${toFolder || 'the room'}`
+    : undefined
 }
 
 function complaintInCore(file: SourceFile, target: string): string | undefined {
@@ -62,7 +81,7 @@ function complaintInCore(file: SourceFile, target: string): string | undefined {
   if (usesRealPlatform && !isRealPlatform && !isChosenHere) {
     return 'must take the platform through its constructor, not from core/platform/node'
   }
-  if (toRoom === fromRoom) return undefined
+  if (toRoom === fromRoom) return file.isTest ? undefined : complaintInRoom(fromRoom, file.path, target)
   if (strangers[fromRoom]?.includes(toRoom) === true) return `${fromRoom} and ${toRoom} share only messages`
   return toLayer < fromLayer ? undefined : `layer ${fromLayer} imports layer ${toLayer}`
 }
@@ -122,6 +141,9 @@ test('the reader sees every form of a forbidden import', () => {
   assert.equal(planted('core/wire/planted.ts', `await import('../kernel/index.ts')`), 1)
   assert.equal(planted('core/wire/planted.ts', `export type T = import('../kernel/index.ts').T`), 1)
   assert.equal(planted('core/metadata/planted.ts', `import '@cairn/fuse'`), 1)
+  assert.equal(planted('core/client/chunk/planted.ts', `import { x } from '../file/files.ts'`), 1)
+  assert.equal(planted('core/chunkserver/repair/planted.ts', `import { x } from '../chunk-server.ts'`), 1)
+  assert.equal(planted('core/chunkserver/repair/planted.ts', `import { x } from '../format/errors.ts'`), 0)
   assert.equal(planted('plugins/fuse/planted.ts', `import '@cairn/core/kernel'`), 1)
   assert.equal(planted('plugins/fuse/planted.ts', `import '../../core/kernel/index.ts'`), 1)
   assert.equal(planted('plugins/fuse/planted.ts', `import '@cairn/core/plugin'`), 0)

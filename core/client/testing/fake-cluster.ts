@@ -19,7 +19,7 @@ import type {
   MetadataLink,
   ServedByClient,
   Transport,
-} from '../transport.ts'
+} from '../session/transport.ts'
 import { type DataReply, FakeChunkServer } from './fake-chunk-server.ts'
 import { FakeMaster } from './fake-master.ts'
 import { ManualClock } from './manual-clock.ts'

@@ -1,0 +1,122 @@
+/** Digests and pages from other chunk servers, over the wire or, in tests, from a store in the same process. */
+import type { BufferPool } from '../../base/buffer-pool.ts'
+import { CairnError } from '../../base/errors.ts'
+import { PAGE_SIZE_BYTES } from '../../base/units.ts'
+import { DataFlag, DataOp, type DataRequest, PAGE_RECORD_BYTES } from '../../wire/data.ts'
+import type { Peer } from '../../wire/types.ts'
+import { decodePull, type PageImage } from '../store/page-tasks.ts'
+
+export interface SourceAddress {
+  readonly server: number
+  readonly host: string
+  readonly port: number
+}
+
+export interface PulledPages {
+  readonly images: readonly PageImage[]
+  /** Bytes that travelled. */
+  readonly bytes: number
+  /** The contents are gone afterwards. */
+  release(): void
+}
+
+export interface PageSource {
+  /** Page records (12 bytes each) of `count` pages. Rejects with the code of the answer. */
+  digest(chunk: number, version: number, firstPage: number, count: number): Promise<Buffer>
+  /** `isFormer`: of a replica that may have left, and was in sync under this version (`DataFlag.former`). */
+  pull(
+    chunk: number,
+    version: number,
+    firstPage: number,
+    count: number,
+    isFormer?: boolean,
+  ): Promise<PulledPages>
+}
+
+/** Sends one data request; both the wire's peer and a test's store can do this. */
+export type RawRequest = (
+  request: DataRequest,
+  callback: (
+    error: CairnError | null,
+    code: string,
+    borrowedTable: Buffer | null,
+    ownedPayload: Buffer | null,
+  ) => void,
+) => void
+
+const TIMEOUT_MS = 10_000
+
+export class RemoteSource implements PageSource {
+  readonly #send: RawRequest
+  readonly #pool: BufferPool
+
+  constructor(send: RawRequest, pool: BufferPool) {
+    this.#send = send
+    this.#pool = pool
+  }
+
+  static ofPeer(peer: Peer, pool: BufferPool): RemoteSource {
+    return new RemoteSource((request, callback) => {
+      peer.sendData(request, null, null, TIMEOUT_MS, (error, answer, table, payload) => {
+        callback(error, answer?.code ?? '', table, payload)
+      })
+    }, pool)
+  }
+
+  async digest(chunk: number, version: number, firstPage: number, count: number): Promise<Buffer> {
+    const { payload } = await this.#ask(DataOp.digest, chunk, version, firstPage, count)
+    if (payload?.length === count * PAGE_RECORD_BYTES) return payload
+    if (payload !== null) this.#pool.release(payload)
+    throw new CairnError('BAD_MESSAGE', 'a digest of the wrong size')
+  }
+
+  async pull(
+    chunk: number,
+    version: number,
+    firstPage: number,
+    count: number,
+    isFormer = false,
+  ): Promise<PulledPages> {
+    const flags = isFormer ? DataFlag.former : 0
+    const { table, payload } = await this.#ask(DataOp.pull, chunk, version, firstPage, count, flags)
+    const images = decodePull(firstPage, count, table, payload)
+    const release = (): void => {
+      if (payload !== null) this.#pool.release(payload)
+    }
+    if (images !== null) return { images, bytes: payload?.length ?? 0, release }
+    release()
+    throw new CairnError('BAD_MESSAGE', 'malformed pages from a source')
+  }
+
+  #ask(
+    op: DataOp,
+    chunk: number,
+    version: number,
+    firstPage: number,
+    count: number,
+    flags = 0,
+  ): Promise<{ table: Buffer; payload: Buffer | null }> {
+    const request: DataRequest = {
+      op,
+      flags,
+      version,
+      chunk,
+      lease: 0,
+      session: 0,
+      incarnation: 0,
+      offset: firstPage * PAGE_SIZE_BYTES,
+      length: count * PAGE_SIZE_BYTES,
+    }
+    return new Promise((resolve, reject) => {
+      this.#send(request, (error, code, table, payload) => {
+        if (error === null && code === '') {
+          // the table is borrowed: it ends with this call
+          resolve({ table: Buffer.from(table ?? Buffer.alloc(0)), payload })
+          return
+        }
+        if (payload !== null) this.#pool.release(payload)
+        reject(error ?? new CairnError(code, `the source answered ${code}`))
+      })
+    })
+  }
+}

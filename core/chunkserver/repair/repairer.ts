@@ -1,0 +1,378 @@
+/**
+ * Heal, repair, verify: what the metadata server or fsck orders about pages that do not verify (rules
+ * P1, R1, J7, F8).
+ */
+import { codeOf } from '../../base/errors.ts'
+import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES, REGIONS_PER_CHUNK } from '../../base/units.ts'
+import { crc32c } from '../../wire/checksum.ts'
+import { PAGE_RECORD_BYTES } from '../../wire/data.ts'
+import { hasRegionBit, pagePosition } from '../format/chunk-layout.ts'
+import type { ChunkStore } from '../store/chunk-store.ts'
+import { wireError } from '../format/errors.ts'
+import type { SourceOpener } from './joiner.ts'
+import { Hold } from '../replica/operation-queue.ts'
+import type { PageSource, PulledPages, SourceAddress } from './page-source.ts'
+import {
+  applyPages,
+  extendToContent,
+  loadRegion,
+  type PageImage,
+  readData,
+  readRegion,
+  syncReplica,
+  verifies,
+  withPages,
+} from '../store/page-tasks.ts'
+import { encodePageRecords } from '../store/read-operations.ts'
+import { PageState } from '../format/region-records.ts'
+import { commitState, exclusively } from '../store/replica-control.ts'
+import type { Replica } from '../replica/replica.ts'
+import { StateFlag } from '../format/replica-state.ts'
+
+export interface Verification {
+  pages: number
+  badPages: number[]
+  lostPages: number[]
+  digests: number[]
+}
+
+interface Found {
+  /** The copy with the highest stamp (rule P3). */
+  readonly image: PageImage | null
+  /** Every source answered, and none has a good copy. */
+  readonly definite: boolean
+  release(): void
+}
+
+/** What the record of a page says whose content is gone. */
+interface Gone {
+  readonly stamp: number
+  readonly checksum: number
+}
+
+export interface RepairOrder {
+  readonly chunk: number
+  readonly version: number
+  readonly pages: readonly number[]
+  /** Members in sync. */
+  readonly sources: readonly SourceAddress[]
+  /** Others that have or had a replica. */
+  readonly formers?: readonly SourceAddress[]
+  /** As in a join's order; 0 or absent: nothing can be told of formers. */
+  readonly inSyncSince?: number
+}
+
+export class Repairer {
+  readonly #store: ChunkStore
+  readonly #open: SourceOpener
+
+  constructor(store: ChunkStore, open: SourceOpener) {
+    this.#store = store
+    this.#open = open
+  }
+
+  /** The authority of a dirty chunk: verify what was open, fetch, adopt the rest, sync. */
+  async heal(
+    chunk: number,
+    version: number,
+    peers: readonly SourceAddress[],
+  ): Promise<{ writtenEnd: number; adoptedPages: number }> {
+    const replica = this.#replica(chunk, version)
+    const hasStopped = replica.isUnclean
+    const dead = new Set<SourceAddress>()
+    let adoptedPages = 0
+    for (let region = 0; region < REGIONS_PER_CHUNK; region++) {
+      if (!hasRegionBit(replica.state.openLow, replica.state.openHigh, region)) continue
+      for (const page of await this.#badPages(replica, region)) {
+        const found = await this.#find(chunk, version, page, peers, dead)
+        try {
+          if (found.image !== null) await this.#apply(replica, version, found.image)
+          // rule P1: adopted only when no member has it; one that did not answer may (its good copy would go)
+          else if (!found.definite) throw wireError('TRY_AGAIN', 'a member that may have the page is silent')
+          // rule P1: after a crash. One that rotted stays bad, and is asked for again (rule R1).
+          else if (hasStopped && (await this.#adopt(replica, version, page))) adoptedPages++
+        } finally {
+          found.release()
+        }
+      }
+    }
+    await syncReplica(this.#store, replica)
+    await this.#healed(replica, version)
+    if (adoptedPages > 0) this.#store.logger.warn('adopted pages after a crash', { chunk, adoptedPages })
+    return { writtenEnd: await this.#writtenEnd(replica), adoptedPages }
+  }
+
+  /** Pages of an in-sync replica, from wherever they verify. */
+  async repair(order: RepairOrder): Promise<{ repaired: number; lost: number }> {
+    const { chunk, version, sources } = order
+    const replica = this.#replica(chunk, version)
+    const dead = new Set<SourceAddress>()
+    let repaired = 0
+    let lost = 0
+    for (const page of order.pages) {
+      if (page >= REGIONS_PER_CHUNK * PAGES_PER_REGION) throw wireError('BAD_MESSAGE', `no page ${page}`)
+      const gone = await this.#maybeGone(replica, page)
+      if (gone === null) {
+        repaired++
+        continue
+      }
+      let found = await this.#find(chunk, version, page, sources, dead)
+      if (found.image === null) found = await this.#findFormer(order, page, gone, found.definite, dead)
+      try {
+        if (found.image !== null) repaired += await this.#apply(replica, version, found.image)
+        else if (found.definite && (await this.#declareLost(replica, version, page))) lost++
+      } finally {
+        found.release()
+      }
+    }
+    if (repaired + lost > 0) await syncReplica(this.#store, replica)
+    return { repaired, lost }
+  }
+
+  /** Reads and verifies everything; digests let replicas be compared. */
+  async verify(chunk: number, version: number): Promise<Verification> {
+    const replica = this.#replica(chunk, version)
+    const result: Verification = { pages: 0, badPages: [], lostPages: [], digests: [] }
+    const table = Buffer.alloc(PAGES_PER_REGION * PAGE_RECORD_BYTES)
+    for (let region = 0; region < REGIONS_PER_CHUNK; region++) {
+      const first = region * PAGES_PER_REGION
+      await withPages(replica, Hold.read, first, first + PAGES_PER_REGION - 1, async () => {
+        const records = await loadRegion(this.#store, replica, region)
+        const hasData = records.states.includes(PageState.data)
+        const data = hasData ? await readRegion(this.#store, replica, region) : null
+        const bad: number[] = []
+        const pagesToJudge = records.isBlank ? 0 : PAGES_PER_REGION
+        for (let index = 0; index < pagesToJudge; index++) {
+          const state = records.states[index]
+          if (state === PageState.lost) result.lostPages.push(first + index)
+          if (state === PageState.bad) result.badPages.push(first + index)
+          if (state !== PageState.data || data === null) continue
+          result.pages++
+          const content = data.subarray(index * PAGE_SIZE_BYTES, (index + 1) * PAGE_SIZE_BYTES)
+          if (crc32c(content) !== records.contentChecksum(index)) bad.push(first + index)
+        }
+        if (data !== null) this.#store.pool.release(data)
+        if (bad.length > 0 && this.#store.checksums) {
+          this.#store.markBad(replica, bad, 'page does not verify')
+          result.badPages.push(...bad)
+        }
+        encodePageRecords(table, 0, records, 0, PAGES_PER_REGION)
+        result.digests.push(crc32c(table))
+      })
+    }
+    return result
+  }
+
+  #replica(chunk: number, version: number): Replica {
+    const replica = this.#store.replicas.get(chunk)
+    if (replica === undefined) throw wireError('NO_REPLICA', `no replica of chunk ${chunk}`)
+    if (replica.state.version !== version) throw wireError('WRONG_VERSION', 'the epoch has changed')
+    if (!replica.serves || this.#store.failure !== null) throw wireError('DISK_FAILED', 'the replica failed')
+    return replica
+  }
+
+  /** Rule E6: what was fetched for one epoch is dropped when another has begun: its pages may be older. */
+  #apply(replica: Replica, version: number, image: PageImage): Promise<number> {
+    return applyPages(
+      this.#store,
+      replica,
+      [image],
+      (page, records, index) => replica.state.version === version && isStillBad(page, records, index),
+    )
+  }
+
+  /**
+   * Alone on the replica: a heal that took so long that the epoch was superseded must not end the join that
+   * the next epoch began (rules E6, J4).
+   */
+  #healed(replica: Replica, version: number): Promise<void> {
+    return exclusively(replica, async () => {
+      if (replica.state.version !== version) throw wireError('WRONG_VERSION', 'the epoch has changed')
+      await commitState(this.#store, replica, (state) => {
+        state.flags &= ~(StateFlag.unclean | StateFlag.crashed | StateFlag.failed)
+      })
+      replica.joinPending = false
+      replica.rewrite = false
+      replica.good = null
+    })
+  }
+
+  #badPages(replica: Replica, region: number): Promise<number[]> {
+    const first = region * PAGES_PER_REGION
+    return withPages(replica, Hold.read, first, first + PAGES_PER_REGION - 1, async () => {
+      const records = await loadRegion(this.#store, replica, region)
+      const bad: number[] = []
+      for (let index = 0; index < PAGES_PER_REGION; index++) {
+        if (records.states[index] === PageState.bad) bad.push(first + index)
+      }
+      return bad
+    })
+  }
+
+  /** Asks everybody and keeps the best verified copy. */
+  async #find(
+    chunk: number,
+    version: number,
+    page: number,
+    sources: readonly SourceAddress[],
+    /** Did not answer for an earlier page of the same order: not waited for again. */
+    dead: Set<SourceAddress>,
+  ): Promise<Found> {
+    let best: PulledPages | null = null
+    let definite = true
+    for (const address of sources) {
+      if (dead.has(address)) {
+        definite = false
+        continue
+      }
+      try {
+        const source = await this.#open(address)
+        const pulled = await source.pull(chunk, version, page, 1)
+        const image = pulled.images[0]
+        if (isUsable(image) && image.stamp > (best?.images[0]?.stamp ?? -1)) {
+          best?.release()
+          best = pulled
+        } else pulled.release()
+      } catch {
+        definite = false
+        dead.add(address)
+      }
+    }
+    return foundOf(best, definite)
+  }
+
+  /**
+   * Rules R1, J7: no member in sync has it. A replica that left has it when its page has the very record of the
+   * one that is gone, or when it was in sync at or after the version of that record and after the last
+   * reconciliation: then it has every write that was acknowledged, and what it has beyond is still owed to all
+   * members by a holder that lives (see `Joiner.#keepComplete`).
+   */
+  async #findFormer(
+    order: RepairOrder,
+    page: number,
+    gone: Gone,
+    isDefinite: boolean,
+    dead: Set<SourceAddress>,
+  ): Promise<Found> {
+    const since = order.inSyncSince ?? 0
+    let definite = isDefinite
+    for (const address of order.formers ?? []) {
+      if (dead.has(address)) {
+        definite = false
+        continue
+      }
+      try {
+        const source = await this.#open(address)
+        const equal = await this.#pullFormer(source, order.chunk, 0, page)
+        const image = equal?.images[0]
+        if (image?.stamp === gone.stamp && image.checksum === gone.checksum) return foundOf(equal, definite)
+        equal?.release()
+        if (image === undefined || image.stamp < gone.stamp || since === 0) continue
+        const later = await this.#pullFormer(source, order.chunk, Math.max(since, gone.stamp), page)
+        if ((later?.images[0]?.stamp ?? -1) >= gone.stamp) return foundOf(later, definite)
+        later?.release()
+      } catch {
+        definite = false
+        dead.add(address)
+      }
+    }
+    return foundOf(null, definite)
+  }
+
+  /** Null: that replica answered, and cannot supply the page. */
+  async #pullFormer(
+    source: PageSource,
+    chunk: number,
+    inSyncVersion: number,
+    page: number,
+  ): Promise<PulledPages | null> {
+    try {
+      const pulled = await source.pull(chunk, inSyncVersion, page, 1, true)
+      if (isUsable(pulled.images[0])) return pulled
+      pulled.release()
+      return null
+    } catch (error) {
+      if (['WRONG_VERSION', 'NO_REPLICA'].includes(codeOf(error))) return null
+      throw error
+    }
+  }
+
+  /** Rule J7: stamp and checksum stay, so that whoever has the page after all is known by them. */
+  #declareLost(replica: Replica, version: number, page: number): Promise<boolean> {
+    return withPages(replica, Hold.write, page, page, async () => {
+      const records = await loadRegion(this.#store, replica, Math.floor(page / PAGES_PER_REGION))
+      const index = page % PAGES_PER_REGION
+      if (replica.state.version !== version || records.states[index] !== PageState.bad) return false
+      if (this.#store.closing) throw wireError('STARTING', 'the store is being closed')
+      records.setState(index, PageState.lost)
+      this.#store.touch(replica, records)
+      return true
+    })
+  }
+
+  /** Rule P1: what the disk holds becomes the content, under a new stamp. */
+  #adopt(replica: Replica, version: number, page: number): Promise<boolean> {
+    return withPages(replica, Hold.write, page, page, async () => {
+      const records = await loadRegion(this.#store, replica, Math.floor(page / PAGES_PER_REGION))
+      const index = page % PAGES_PER_REGION
+      if (replica.state.version !== version || records.states[index] !== PageState.bad) return false
+      if (this.#store.closing) throw wireError('STARTING', 'the store is being closed')
+      const content = Buffer.alloc(PAGE_SIZE_BYTES)
+      await readData(this.#store, replica, pagePosition(page), content)
+      records.set(index, PageState.data, replica.state.version, crc32c(content))
+      this.#store.touch(replica, records)
+      extendToContent(this.#store, replica, page, content)
+      return true
+    })
+  }
+
+  /** A page that was reported may verify: bad cable, or healed by a full write meanwhile. Null: it does. */
+  #maybeGone(replica: Replica, page: number): Promise<Gone | null> {
+    return withPages(replica, Hold.write, page, page, async () => {
+      const records = await loadRegion(this.#store, replica, Math.floor(page / PAGES_PER_REGION))
+      const index = page % PAGES_PER_REGION
+      const state = records.states[index]
+      if (state === PageState.hole) return null
+      const gone = { stamp: records.stamps[index] ?? 0, checksum: records.contentChecksum(index) }
+      // a lost one, too: the disk may be readable again
+      const isGood = await verifies(this.#store, replica, page, records)
+      if (isGood) records.setState(index, PageState.data)
+      else if (state === PageState.data) records.setState(index, PageState.bad)
+      if (records.states[index] !== state) this.#store.touch(replica, records)
+      return isGood ? null : gone
+    })
+  }
+
+  async #writtenEnd(replica: Replica): Promise<number> {
+    for (let region = REGIONS_PER_CHUNK - 1; region >= 0; region--) {
+      const first = region * PAGES_PER_REGION
+      const end = await withPages(replica, Hold.read, first, first, async () => {
+        const records = await loadRegion(this.#store, replica, region)
+        // A cut tail that was pulled from another replica: behind the last page with data there is nothing.
+        return Math.min(records.writtenEnd, endOfData(records.states))
+      })
+      if (end > 0) return region * REGION_SIZE_BYTES + end
+    }
+    return 0
+  }
+}
+
+function foundOf(pulled: PulledPages | null, definite: boolean): Found {
+  return { image: pulled?.images[0] ?? null, definite, release: () => pulled?.release() }
+}
+
+function isUsable(image: PageImage | undefined): image is PageImage {
+  return image !== undefined && (image.state === PageState.data || image.state === PageState.hole)
+}
+
+function isStillBad(_page: number, records: { readonly states: Uint8Array }, index: number): boolean {
+  const state = records.states[index]
+  return state === PageState.bad || state === PageState.lost
+}
+
+/** Of one region, in bytes. */
+function endOfData(states: Uint8Array): number {
+  let pages = PAGES_PER_REGION
+  while (pages > 0 && states[pages - 1] === PageState.hole) pages--
+  return pages * PAGE_SIZE_BYTES
+}

@@ -1,0 +1,288 @@
+/**
+ * Background work on pages, in promises: joining, healing, repair and verification take the same locks
+ * as clients' operations, a region or a megabyte at a time.
+ */
+import { assert } from '../../base/assert.ts'
+import { CairnError, codeOf } from '../../base/errors.ts'
+import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES } from '../../base/units.ts'
+import { crc32c } from '../../wire/checksum.ts'
+import { PAGE_RECORD_BYTES } from '../../wire/data.ts'
+import { DATA_POSITION, pagePosition } from '../format/chunk-layout.ts'
+import type { ChunkStore } from './chunk-store.ts'
+import { isMarked } from '../replica/open-list.ts'
+import { Hold, type QueuedOperation } from '../replica/operation-queue.ts'
+import { PageState, type RegionRecords } from '../format/region-records.ts'
+import type { Replica } from '../replica/replica.ts'
+
+/** One page as it travels between chunk servers. */
+export interface PageImage {
+  readonly page: number
+  readonly stamp: number
+  readonly checksum: number
+  readonly state: PageState
+  /** Of pages in state data. */
+  readonly content: Buffer | null
+}
+
+/** Runs `work` with pages locked: shared (`read`) or alone (`write`). */
+export function withPages<T>(
+  replica: Replica,
+  hold: typeof Hold.read | typeof Hold.write,
+  firstPage: number,
+  lastPage: number,
+  work: () => Promise<T>,
+): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const operation: QueuedOperation = {
+      hold,
+      firstPage,
+      lastPage,
+      start: () => {
+        void work()
+          .then(resolve, reject)
+          .finally(() => replica.queue.finish(operation))
+      },
+    }
+    const admitted = replica.queue.submit(operation)
+    if (!admitted) reject(new CairnError('OVERLOADED', 'too many operations wait', { retryable: true }))
+  })
+}
+
+/** Records of a region, verified first when they have to be (rule J9). */
+export function loadRegion(store: ChunkStore, replica: Replica, region: number): Promise<RegionRecords> {
+  const ready = store.cache.ready(replica, region)
+  if (ready !== null) return Promise.resolve(ready)
+  return new Promise((resolve, reject) => {
+    store.cache.load(replica, region, {
+      onRegion: (error) => {
+        const records = replica.region(region)
+        if (error !== null) reject(error)
+        else if (records === null) reject(new CairnError('DISK_IO', 'the region went away'))
+        else resolve(records)
+      },
+    })
+  })
+}
+
+/** Marks regions open, durably, under the lease the replica has (rule B1). */
+export function markOpen(
+  store: ChunkStore,
+  replica: Replica,
+  firstPage: number,
+  lastPage: number,
+): Promise<void> {
+  const firstRegion = Math.floor(firstPage / PAGES_PER_REGION)
+  const lastRegion = Math.floor(lastPage / PAGES_PER_REGION)
+  if (isMarked(replica, firstRegion, lastRegion)) return Promise.resolve()
+  return new Promise((resolve, reject) => {
+    store.mark(replica, {
+      firstRegion,
+      lastRegion,
+      lease: replica.state.lease,
+      onMarked: (error) => (error === null ? resolve() : reject(error)),
+    })
+  })
+}
+
+export function syncReplica(store: ChunkStore, replica: Replica): Promise<void> {
+  return new Promise((resolve, reject) => {
+    store.sync(replica, { onSynced: (error) => (error === null ? resolve() : reject(error)) }, true)
+  })
+}
+
+/** Opens the file again when it was closed for others meanwhile; a replica that was never written is zeros. */
+export function readData(
+  store: ChunkStore,
+  replica: Replica,
+  position: number,
+  target: Buffer,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (!store.cache.openFile(replica)) {
+      target.fill(0)
+      resolve()
+      return
+    }
+    replica.file?.read(target, position, (error, bytesRead) => {
+      if (error !== null) return reject(error)
+      target.fill(0, bytesRead)
+      resolve()
+    })
+  })
+}
+
+/** Does one page match its record? One that cannot be read does not (rule R1). Hold the page. */
+export async function verifies(
+  store: ChunkStore,
+  replica: Replica,
+  page: number,
+  records: RegionRecords,
+): Promise<boolean> {
+  const content = Buffer.alloc(PAGE_SIZE_BYTES)
+  try {
+    await readData(store, replica, pagePosition(page), content)
+  } catch (error) {
+    if (codeOf(error) !== 'DISK_IO') throw error
+    store.onReadError(replica, error as CairnError)
+    return false
+  }
+  return crc32c(content) === records.contentChecksum(page % PAGES_PER_REGION)
+}
+
+/** The content of a region; the caller gives the buffer back to the pool. Hold its pages. */
+export async function readRegion(store: ChunkStore, replica: Replica, region: number): Promise<Buffer> {
+  const buffer = store.pool.acquire(REGION_SIZE_BYTES)
+  try {
+    await readData(store, replica, DATA_POSITION + region * REGION_SIZE_BYTES, buffer)
+    return buffer
+  } catch (error) {
+    store.pool.release(buffer)
+    throw error
+  }
+}
+
+function writeData(store: ChunkStore, replica: Replica, page: number, buffers: Buffer[]): Promise<void> {
+  return new Promise((resolve, reject) => {
+    store.cache.createFile(replica)
+    const { file } = replica
+    assert(file !== null, 'pages are written to an open file')
+    file.write(buffers, pagePosition(page), (error) => {
+      if (error === null) return resolve()
+      store.writeFailed(replica, error)
+      reject(error)
+    })
+  })
+}
+
+const zeroPage = Buffer.alloc(PAGE_SIZE_BYTES)
+
+/** Why a page of a batch is not taken over. */
+export type PageFilter = (page: number, records: RegionRecords, index: number) => boolean
+
+/**
+ * Takes over pages under their lock, with the stamps they come with (rule P3). `wanted` decides under
+ * the lock: a page that became good meanwhile is dropped (rule P4). Returns how many were taken.
+ * The pages lie in one region and rise.
+ */
+export async function applyPages(
+  store: ChunkStore,
+  replica: Replica,
+  images: readonly PageImage[],
+  wanted: PageFilter,
+): Promise<number> {
+  const first = images[0]
+  const last = images.at(-1)
+  if (first === undefined || last === undefined) return 0
+  return withPages(replica, Hold.write, first.page, last.page, async () => {
+    if (store.closing) throw new CairnError('STARTING', 'the store is being closed', { retryable: true })
+    // rule A2: the reserve is not for this
+    if (store.isFull) throw new CairnError('DISK_FULL', 'the disk is full')
+    await markOpen(store, replica, first.page, last.page)
+    store.cache.createFile(replica)
+    const region = Math.floor(first.page / PAGES_PER_REGION)
+    const records = await loadRegion(store, replica, region)
+    let taken = 0
+    let run: PageImage[] = []
+    for (const image of images) {
+      if (!wanted(image.page, records, image.page % PAGES_PER_REGION)) continue
+      const previous = run.at(-1)
+      if (previous !== undefined && previous.page + 1 !== image.page) {
+        await applyRun(store, replica, records, run)
+        run = []
+      }
+      run.push(image)
+      taken++
+    }
+    await applyRun(store, replica, records, run)
+    return taken
+  })
+}
+
+async function applyRun(
+  store: ChunkStore,
+  replica: Replica,
+  records: RegionRecords,
+  run: readonly PageImage[],
+): Promise<void> {
+  const first = run[0]
+  if (first === undefined) return
+  const buffers = run.map((image) => image.content ?? zeroPage)
+  // a hole over a hole, or a page that nobody has, needs no data
+  const untouched = run.every((image) => {
+    const state = records.states[image.page % PAGES_PER_REGION]
+    if (image.state === PageState.lost || image.state === PageState.bad) return true
+    return image.state === PageState.hole && state === PageState.hole
+  })
+  if (!untouched) await writeData(store, replica, first.page, buffers)
+  for (const image of run) {
+    records.set(image.page % PAGES_PER_REGION, image.state, image.stamp, image.checksum)
+    if (image.content !== null) extendToContent(store, replica, image.page, image.content)
+    replica.markGood(image.page)
+  }
+  store.touch(replica, records)
+  store.wrote(replica, untouched ? 0 : run.length * PAGE_SIZE_BYTES)
+}
+
+/** Written bytes of a page whose writer is unknown end with its last byte that is not zero (rule F8). */
+export function extendToContent(store: ChunkStore, replica: Replica, page: number, content: Buffer): void {
+  let end = content.length
+  while (end > 0 && content[end - 1] === 0) end--
+  if (end > 0) store.extendWritten(replica, page * PAGE_SIZE_BYTES, page * PAGE_SIZE_BYTES + end)
+}
+
+/** Of an entry of a digest: where in this page the written bytes of the region end; 0: not here. */
+export function writtenBytesOf(source: Buffer, at: number): number {
+  return source.readUInt16LE(at + 10)
+}
+
+/** An entry of a hole that was never written, where no written bytes end. */
+export function isBlankRecord(source: Buffer, at: number): boolean {
+  return (
+    source.readUInt32LE(at) === 0 && source.readUInt32LE(at + 4) === 0 && source.readUInt32LE(at + 8) === 0
+  )
+}
+
+/** One entry of a digest or of a pull table. */
+export function decodePageRecord(
+  source: Buffer,
+  at: number,
+): { stamp: number; checksum: number; state: PageState } | null {
+  const state = source[at + 8] ?? PageState.bad
+  if (state > PageState.lost || writtenBytesOf(source, at) > PAGE_SIZE_BYTES) return null
+  return { stamp: source.readUInt32LE(at), checksum: source.readUInt32LE(at + 4), state: state as PageState }
+}
+
+/**
+ * Pages out of the answer to a pull. Content that does not match its checksum comes out as *bad*; null
+ * when the answer does not have the form it must have. `payload` stays shared with the images.
+ */
+export function decodePull(
+  firstPage: number,
+  count: number,
+  table: Buffer,
+  payload: Buffer | null,
+): PageImage[] | null {
+  if (table.length !== count * PAGE_RECORD_BYTES) return null
+  const images: PageImage[] = []
+  let used = 0
+  for (let index = 0; index < count; index++) {
+    const record = decodePageRecord(table, index * PAGE_RECORD_BYTES)
+    if (record === null) return null
+    let { state } = record
+    let content: Buffer | null = null
+    if (state === PageState.data) {
+      if (payload === null || payload.length < used + PAGE_SIZE_BYTES) return null
+      content = payload.subarray(used, used + PAGE_SIZE_BYTES)
+      used += PAGE_SIZE_BYTES
+      if (crc32c(content) !== record.checksum) state = PageState.bad
+    }
+    images.push({
+      page: firstPage + index,
+      stamp: record.stamp,
+      checksum: state === PageState.hole ? 0 : record.checksum,
+      state,
+      content: state === PageState.data ? content : null,
+    })
+  }
+  return used === (payload?.length ?? 0) ? images : null
+}

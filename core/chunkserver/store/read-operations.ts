@@ -1,0 +1,344 @@
+/**
+ * Operations that change nothing: a client's read; digest and pull for joining members. Every page that
+ * leaves is verified here; a mismatch is read once more under the lock before it counts (rule P7).
+ */
+import type { CairnError } from '../../base/errors.ts'
+import { PAGE_SIZE_BYTES, PAGES_PER_REGION } from '../../base/units.ts'
+import { crc32c } from '../../wire/checksum.ts'
+import type { WireCode } from '../../wire/codes.ts'
+import { DataFlag, PAGE_RECORD_BYTES } from '../../wire/data.ts'
+import { pagePosition } from '../format/chunk-layout.ts'
+import { wireCodeOfDiskError } from '../format/errors.ts'
+import { Operation } from './operation.ts'
+import { asDiskError } from '../replica/region-cache.ts'
+import { Hold } from '../replica/operation-queue.ts'
+import { PageState, type RegionRecords } from '../format/region-records.ts'
+import { Role, StateFlag } from '../format/replica-state.ts'
+
+const TABLE_COUNT_MAX = PAGES_PER_REGION + 1
+
+/** Reads whole pages into one buffer and verifies those in state data. */
+abstract class VerifiedRead extends Operation {
+  readonly hold: Hold = Hold.read
+  protected buffer: Buffer | null = null
+  #again = false
+  /** Rule R1: the disk could not read all pages together; which it can is tried one by one. */
+  #singlePage = -1
+  #unreadable: number[] | null = null
+
+  protected readPages(): void {
+    const length = (this.lastPage - this.firstPage + 1) * PAGE_SIZE_BYTES
+    this.buffer ??= this.store.pool.acquire(length)
+    const replica = this.current
+    try {
+      // Its records may be in memory although the file was closed for others meanwhile.
+      if (!this.store.cache.openFile(replica)) return this.#onRead(null, 0)
+    } catch (error) {
+      return this.#onRead(asDiskError(error), 0)
+    }
+    replica.file?.read(this.buffer, pagePosition(this.firstPage), this.#onRead)
+  }
+
+  readonly #onRead = (error: CairnError | null, bytesRead: number): void => {
+    const { buffer } = this
+    if (buffer === null) return
+    if (error !== null) {
+      this.#again = false
+      this.store.onReadError(this.current, error)
+      if (this.current.file === null) return this.answer(wireCodeOfDiskError(error))
+      this.#unreadable = []
+      return this.#readSingle(this.firstPage)
+    }
+    buffer.fill(0, bytesRead)
+    this.#onBuffer(buffer)
+  }
+
+  #readSingle(page: number): void {
+    const { buffer } = this
+    if (buffer === null) return
+    if (page > this.lastPage) return this.#onBuffer(buffer)
+    this.#singlePage = page
+    const at = (page - this.firstPage) * PAGE_SIZE_BYTES
+    this.current.file?.read(buffer.subarray(at, at + PAGE_SIZE_BYTES), pagePosition(page), this.#onSingle)
+  }
+
+  readonly #onSingle = (error: CairnError | null, bytesRead: number): void => {
+    const page = this.#singlePage
+    const at = (page - this.firstPage) * PAGE_SIZE_BYTES
+    this.buffer?.fill(0, at + (error === null ? bytesRead : 0), at + PAGE_SIZE_BYTES)
+    if (error !== null) {
+      this.store.onReadError(this.current, error)
+      const state = this.recordsOf(page).states[page % PAGES_PER_REGION]
+      // the others have no content
+      if (state === PageState.data) this.#unreadable?.push(page)
+    }
+    this.#readSingle(page + 1)
+  }
+
+  #onBuffer(buffer: Buffer): void {
+    const unreadable = this.#unreadable
+    this.#unreadable = null
+    if (unreadable !== null && unreadable.length > 0) {
+      this.#again = false
+      this.store.markBad(this.current, unreadable, 'page cannot be read')
+      const others = this.#verify(buffer)
+      if (others !== null) this.store.markBad(this.current, others, 'page does not verify')
+      return this.onPages(buffer, [...unreadable, ...(others ?? [])])
+    }
+    const bad = this.#verify(buffer)
+    if (bad !== null && !this.#again) {
+      this.#again = true
+      this.readPages()
+      return
+    }
+    this.#again = false
+    if (bad !== null) this.store.markBad(this.current, bad, 'page does not verify')
+    this.onPages(buffer, bad)
+  }
+
+  /** Pages that do not verify, or null. */
+  #verify(buffer: Buffer): number[] | null {
+    if (!this.store.checksums) return null
+    let bad: number[] | null = null
+    for (let page = this.firstPage; page <= this.lastPage; page++) {
+      const records = this.recordsOf(page)
+      const index = page % PAGES_PER_REGION
+      if (records.states[index] !== PageState.data) continue
+      const at = (page - this.firstPage) * PAGE_SIZE_BYTES
+      const content = buffer.length === PAGE_SIZE_BYTES ? buffer : buffer.subarray(at, at + PAGE_SIZE_BYTES)
+      if (crc32c(content) !== records.contentChecksum(index)) (bad ??= []).push(page)
+    }
+    return bad
+  }
+
+  protected recordsOf(page: number): RegionRecords {
+    return this.store.loadedRegion(this.current, Math.floor(page / PAGES_PER_REGION))
+  }
+
+  /** `bad`: they are marked bad by now. */
+  protected abstract onPages(buffer: Buffer, bad: number[] | null): void
+
+  protected releaseBuffer(): void {
+    if (this.buffer !== null) this.store.pool.release(this.buffer)
+    this.buffer = null
+  }
+}
+
+export class ReadOperation extends VerifiedRead {
+  readonly #table = new Uint32Array(TABLE_COUNT_MAX)
+
+  protected check(): WireCode | '' {
+    const code = this.checkVersion()
+    if (code !== '') return code
+    const replica = this.current
+    // rule E7; rule B1: unverified contents until the quorum decides
+    if (replica.state.role !== Role.inSync || replica.isUnclean) return 'NOT_IN_SYNC'
+    // rule L2: the holder's reads are refused when the quorum may have given its lease away
+    if ((this.request.flags & DataFlag.holder) !== 0 && !this.store.isInTouch()) return 'NOT_IN_SYNC'
+    return ''
+  }
+
+  protected run(): void {
+    this.prepareRegions()
+  }
+
+  protected onRegionsReady(): void {
+    let holes = true
+    for (let page = this.firstPage; page <= this.lastPage; page++) {
+      const state = this.recordsOf(page).states[page % PAGES_PER_REGION]
+      if (state === PageState.lost) return this.answer('LOST_PAGE')
+      if (state === PageState.bad) {
+        this.store.reportBad(this.current, [page], 'page is known to be bad')
+        return this.answer('BAD_CHECKSUM')
+      }
+      if (state !== PageState.hole) holes = false
+    }
+    if (holes) {
+      this.store.counters.readOperations++
+      this.store.counters.readBytes += this.request.length
+      return this.answer('', DataFlag.zeros)
+    }
+    this.readPages()
+  }
+
+  protected onPages(buffer: Buffer, bad: number[] | null): void {
+    if (bad !== null) return this.answer('BAD_CHECKSUM')
+    const { offset, length } = this.request
+    for (let page = this.firstPage; page <= this.lastPage; page++) {
+      if (this.recordsOf(page).states[page % PAGES_PER_REGION] !== PageState.hole) continue
+      const at = (page - this.firstPage) * PAGE_SIZE_BYTES
+      buffer.fill(0, at, at + PAGE_SIZE_BYTES)
+    }
+    const begin = offset - this.firstPage * PAGE_SIZE_BYTES
+    const payload = buffer.length === length ? buffer : buffer.subarray(begin, begin + length)
+    const count = this.#fillTable(payload)
+    this.buffer = null
+    this.store.counters.readOperations++
+    this.store.counters.readBytes += length
+    const table = count === TABLE_COUNT_MAX ? this.#table : this.#table.subarray(0, count)
+    this.answerWith('', 0, offset, length, table, payload)
+  }
+
+  /** A page that leaves whole was verified against its record just now: the record's checksum is that of the bytes. */
+  #fillTable(payload: Buffer): number {
+    const { offset, length } = this.request
+    for (let page = this.firstPage; page <= this.lastPage; page++) {
+      const records = this.recordsOf(page)
+      const index = page % PAGES_PER_REGION
+      const begin = Math.max(offset, page * PAGE_SIZE_BYTES)
+      const end = Math.min(offset + length, (page + 1) * PAGE_SIZE_BYTES)
+      const isVerified = this.store.checksums && records.states[index] === PageState.data
+      this.#table[page - this.firstPage] =
+        isVerified && end - begin === PAGE_SIZE_BYTES
+          ? records.contentChecksum(index)
+          : crc32c(payload.subarray(begin - offset, end - offset))
+    }
+    return this.lastPage - this.firstPage + 1
+  }
+
+  protected recycle(): void {
+    this.releaseBuffer()
+    this.store.operations.reads.give(this)
+  }
+}
+
+/** Who may be compared with or pulled from (rule J2). */
+function checkSource(operation: { readonly role: Role; readonly unclean: boolean }): WireCode | '' {
+  if (operation.role === Role.joining) return 'NOT_IN_SYNC'
+  // an unclean member that reconciles serves what it verifies (region load does that); one that the
+  // quorum has not looked at yet serves nothing
+  if (operation.role === Role.inSync && operation.unclean) return 'NOT_IN_SYNC'
+  return ''
+}
+
+export class DigestOperation extends Operation {
+  readonly hold: Hold = Hold.read
+
+  protected check(): WireCode | '' {
+    const code = this.checkVersion()
+    if (code !== '') return code
+    return checkSource({ role: this.current.state.role, unclean: this.current.isUnclean })
+  }
+
+  protected run(): void {
+    this.prepareRegions()
+  }
+
+  protected onRegionsReady(): void {
+    const count = this.lastPage - this.firstPage + 1
+    const payload = this.store.pool.acquire(count * PAGE_RECORD_BYTES)
+    for (let page = this.firstPage; page <= this.lastPage; ) {
+      const records = this.store.loadedRegion(this.current, Math.floor(page / PAGES_PER_REGION))
+      const last = Math.min(this.lastPage, page - (page % PAGES_PER_REGION) + PAGES_PER_REGION - 1)
+      const at = (page - this.firstPage) * PAGE_RECORD_BYTES
+      encodePageRecords(payload, at, records, page % PAGES_PER_REGION, last - page + 1)
+      encodeWrittenEnd(payload, at, records, page % PAGES_PER_REGION, last - page + 1)
+      page = last + 1
+    }
+    const { offset } = this.request
+    this.answerWith('', 0, offset, payload.length, null, payload)
+  }
+
+  protected recycle(): void {
+    this.store.operations.digests.give(this)
+  }
+}
+
+/** In the record of the page where what was written ends: its bytes in use, u16 at 10 (rule F8). */
+function encodeWrittenEnd(
+  target: Buffer,
+  at: number,
+  records: RegionRecords,
+  firstIndex: number,
+  count: number,
+): void {
+  const index = Math.ceil(records.writtenEnd / PAGE_SIZE_BYTES) - 1
+  if (index < firstIndex || index >= firstIndex + count) return
+  const bytes = records.writtenEnd - index * PAGE_SIZE_BYTES
+  target.writeUInt16LE(bytes, at + (index - firstIndex) * PAGE_RECORD_BYTES + 10)
+}
+
+/** Of `count` pages of one region, one behind the other. */
+export function encodePageRecords(
+  target: Buffer,
+  at: number,
+  records: RegionRecords,
+  firstIndex: number,
+  count: number,
+): void {
+  if (records.isBlank) {
+    target.fill(0, at, at + count * PAGE_RECORD_BYTES)
+    return
+  }
+  for (let done = 0; done < count; done++)
+    encodePageRecord(target, at + done * PAGE_RECORD_BYTES, records, firstIndex + done)
+}
+
+/** stamp u32, content CRC u32, state u8, 3 reserved. Holes have CRC 0; bad and lost pages say what they held. */
+export function encodePageRecord(target: Buffer, at: number, records: RegionRecords, index: number): void {
+  const state = records.states[index] ?? PageState.bad
+  const hasContent = state !== PageState.hole
+  target.writeUInt32LE(records.stamps[index] ?? 0, at)
+  target.writeUInt32LE(hasContent ? records.contentChecksum(index) : 0, at + 4)
+  target.writeUInt32LE(state, at + 8)
+}
+
+/**
+ * Whole pages with their records. The payload holds only pages in state *data*, one behind the other;
+ * `offset` and `length` of the answer name the range of pages the table is about.
+ */
+export class PullOperation extends VerifiedRead {
+  readonly #table = Buffer.alloc(PAGES_PER_REGION * PAGE_RECORD_BYTES)
+
+  protected check(): WireCode | '' {
+    if ((this.request.flags & DataFlag.former) !== 0) return this.#checkFormer()
+    const code = this.checkVersion()
+    if (code !== '') return code
+    return checkSource({ role: this.current.state.role, unclean: this.current.isUnclean })
+  }
+
+  /** Who asks compares what it gets with the record of its own page that is gone (rules J2, J7). */
+  #checkFormer(): WireCode | '' {
+    const { state, failure, damage, deleted } = this.current
+    if (deleted) return 'NO_REPLICA'
+    if (failure !== null || damage !== '') return 'DISK_FAILED'
+    const hasFailed = (state.flags & (StateFlag.crashed | StateFlag.failed)) !== 0
+    if (this.request.version === 0) return ''
+    return hasFailed || state.inSyncVersion < this.request.version ? 'WRONG_VERSION' : ''
+  }
+
+  protected run(): void {
+    this.prepareRegions()
+  }
+
+  protected onRegionsReady(): void {
+    this.readPages()
+  }
+
+  protected onPages(buffer: Buffer, _bad: number[] | null): void {
+    const count = this.lastPage - this.firstPage + 1
+    let used = 0
+    for (let index = 0; index < count; index++) {
+      const page = this.firstPage + index
+      const records = this.recordsOf(page)
+      encodePageRecord(this.#table, index * PAGE_RECORD_BYTES, records, page % PAGES_PER_REGION)
+      if (records.states[page % PAGES_PER_REGION] !== PageState.data) continue
+      const at = index * PAGE_SIZE_BYTES
+      if (at !== used) buffer.copyWithin(used, at, at + PAGE_SIZE_BYTES)
+      used += PAGE_SIZE_BYTES
+    }
+    const { offset, length } = this.request
+    const table = this.#table.subarray(0, count * PAGE_RECORD_BYTES)
+    if (used === 0) {
+      this.releaseBuffer()
+      return this.answerWith('', 0, offset, length, table, null)
+    }
+    this.buffer = null
+    this.answerWith('', 0, offset, length, table, buffer.subarray(0, used))
+  }
+
+  protected recycle(): void {
+    this.releaseBuffer()
+    this.store.operations.pulls.give(this)
+  }
+}

@@ -1,0 +1,145 @@
+/** Reads: other replicas, fresh locations, read-ahead, size. Rules E4, R1. */
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { KIB, MIB } from '../../base/units.ts'
+import { FakeCluster, flushOf, readOf, writeOf } from '../testing/fake-cluster.ts'
+
+/** A file of random bytes whose lease was given back. */
+async function withData(sizeBytes: number) {
+  const cluster = new FakeCluster(3)
+  const client = await cluster.connect()
+  const file = await cluster.create(client)
+  const data = cluster.random.bytes(sizeBytes)
+  await cluster.clock.wait(writeOf(file, 0, data))
+  await cluster.clock.until(() => cluster.master.inodes.get(file.inode)?.lease === 0, 20_000)
+  return { cluster, client, file, data, clock: cluster.clock }
+}
+
+test('a page that does not verify is read elsewhere and reported as bad, the member stays (R1)', async () => {
+  const { cluster, file, data, clock } = await withData(8192)
+  const chunk = cluster.master.chunkAt(file.inode, 0)
+  const reports: unknown[] = []
+  cluster.master.intercept = (method, params) => {
+    if (method === 'chunk.report') reports.push(params)
+    return undefined
+  }
+  for (const id of [1, 2]) cluster.master.server(id).badPages.add(`${chunk.id}:0`)
+  assert.deepEqual(await clock.wait(readOf(file, 0, 100)), data.subarray(0, 100))
+  await clock.advance(100)
+  assert.ok(reports.length >= 1)
+  for (const report of reports) assert.equal((report as { kind: string }).kind, 'bad-page')
+  assert.equal(chunk.members.length, 3)
+})
+
+test('a page that verifies nowhere is EIO, after every member was asked', async () => {
+  const { cluster, file, clock } = await withData(8192)
+  const chunk = cluster.master.chunkAt(file.inode, 0)
+  for (const server of cluster.servers) server.badPages.add(`${chunk.id}:1`)
+  await assert.rejects(clock.wait(readOf(file, 4096, 10)), { code: 'EIO' })
+})
+
+test('a member that does not answer costs a time-out, not the read', async () => {
+  const { cluster, file, data, clock } = await withData(8192)
+  for (const id of [1, 2]) cluster.master.server(id).isHanging = true
+  assert.deepEqual(await clock.wait(readOf(file, 0, 8192), 10_000), data)
+})
+
+test('the preferred server is asked first wherever it is in sync, others when it fails', async () => {
+  const { cluster, file, data, clock } = await withData(MIB)
+  const reader = await cluster.connect({ preferredServer: 2 })
+  const opened = await clock.wait(reader.fileSystem.open(file.inode))
+  for (const id of [1, 3]) cluster.master.server(id).isHanging = true
+  for (let at = 0; at < MIB; at += 256 * KIB) {
+    const startMs = clock.nowMs()
+    assert.deepEqual(await clock.wait(readOf(opened, at, 8192)), data.subarray(at, at + 8192))
+    assert.ok(clock.nowMs() - startMs < 1000, 'nobody else was waited for')
+  }
+  for (const id of [1, 3]) cluster.master.server(id).isHanging = false
+  cluster.master.server(2).badPages.add(`${cluster.master.chunkAt(file.inode, 0).id}:0`)
+  assert.deepEqual(await clock.wait(readOf(opened, 0, 4096)), data.subarray(0, 4096))
+})
+
+test('wrong version: the location is fetched again, the same version is not tried elsewhere (E4)', async () => {
+  const { cluster, file, data, clock } = await withData(8192)
+  await clock.wait(readOf(file, 0, 10))
+  const chunk = cluster.master.chunkAt(file.inode, 0)
+  // Member 1 was cut off with us and still has the old version and old bytes.
+  cluster.master.leave(chunk, 1)
+  const stale = cluster.master.server(1).replicas.get(chunk.id)
+  assert.equal(stale?.version, 1)
+  cluster.master.server(1).isDown = true
+  cluster.cutServer(1)
+  const before = cluster.master.log.filter((method) => method === 'chunk.locate').length
+  assert.deepEqual(await clock.wait(readOf(file, 0, 8192)), data)
+  assert.ok(cluster.master.log.filter((method) => method === 'chunk.locate').length > before)
+})
+
+test('locations of an earlier open are dropped when the generation rose (E4)', async () => {
+  const { cluster, client, file, clock } = await withData(8192)
+  await clock.wait(readOf(file, 0, 10))
+  const chunk = cluster.master.chunkAt(file.inode, 0)
+  // Somebody else wrote under a new epoch without member 1, which is cut off with its old contents.
+  cluster.master.leave(chunk, 1)
+  for (const id of [2, 3])
+    cluster.master.server(id).replicas.get(chunk.id)?.pages.set(0, Buffer.alloc(4096, 9))
+  const again = await clock.wait(client.fileSystem.open(file.inode))
+  for (let i = 0; i < 4; i++) assert.deepEqual(await clock.wait(readOf(again, 0, 10)), Buffer.alloc(10, 9))
+})
+
+test('reads end at the size; behind it there is nothing', async () => {
+  const { file, data, clock } = await withData(5000)
+  assert.deepEqual(await clock.wait(readOf(file, 4990, 100)), data.subarray(4990))
+  assert.equal((await clock.wait(readOf(file, 5000, 100))).length, 0)
+  assert.equal((await clock.wait(readOf(file, 1_000_000, 100))).length, 0)
+})
+
+test('small reads forward are served from read-ahead, with the right bytes', async () => {
+  const { client, file, data, clock } = await withData(3 * MIB + 123)
+  for (let at = 0; at < data.length; at += 128 * KIB)
+    assert.deepEqual(
+      await clock.wait(readOf(file, at, 128 * KIB)),
+      data.subarray(at, Math.min(data.length, at + 128 * KIB)),
+    )
+  assert.ok((client.counters()['readAheadHits'] ?? 0) > 10)
+})
+
+test('a write drops what was read ahead', async () => {
+  const { file, data, clock } = await withData(2 * MIB)
+  for (let at = 0; at < MIB; at += 64 * KIB) await clock.wait(readOf(file, at, 64 * KIB))
+  await clock.wait(writeOf(file, MIB, Buffer.from('changed')))
+  const read = await clock.wait(readOf(file, MIB, 64 * KIB))
+  assert.equal(read.subarray(0, 7).toString(), 'changed')
+  assert.deepEqual(read.subarray(7), data.subarray(MIB + 7, MIB + 64 * KIB))
+})
+
+test('a cancelled read is answered at once', async () => {
+  const { cluster, file, clock } = await withData(8192)
+  for (const server of cluster.servers) server.isHanging = true
+  let code = ''
+  const operation = file.read(0, 100, (error) => (code = error?.code ?? 'ok'))
+  await clock.advance(100)
+  operation.cancel()
+  assert.equal(code, 'EINTR')
+})
+
+test('streams: gathered writes, ordered reads', async () => {
+  const cluster = new FakeCluster(3)
+  cluster.clock.turn = () => new Promise((resolve) => setImmediate(resolve))
+  const client = await cluster.connect()
+  const file = await cluster.create(client)
+  const data = cluster.random.bytes(3 * MIB + 77)
+  const out = file.createWriteStream({ start: 100 })
+  let finished = false
+  out.end(data, () => (finished = true))
+  await cluster.clock.until(() => finished)
+  assert.ok((client.counters()['writeOperations'] ?? 99) <= 5)
+  await cluster.clock.wait(flushOf(file))
+  const parts: Buffer[] = []
+  let ended = false
+  file
+    .createReadStream({ start: 100 })
+    .on('data', (part: Buffer) => parts.push(part))
+    .on('end', () => (ended = true))
+  await cluster.clock.until(() => ended, 200_000)
+  assert.deepEqual(Buffer.concat(parts), data)
+})

@@ -1,0 +1,231 @@
+/** Sessions, leases and time: rules E3, L1, L2, L5, L6, L7, L9. */
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { CairnError } from '../../base/errors.ts'
+import { FakeCluster, flushOf, readOf, writeOf } from '../testing/fake-cluster.ts'
+
+async function withFile(options = {}) {
+  const cluster = new FakeCluster(3)
+  const client = await cluster.connect(options)
+  const file = await cluster.create(client)
+  return { cluster, client, file, clock: cluster.clock }
+}
+
+test('a mutation whose answer was lost is applied once', async () => {
+  const { cluster, client, clock } = await withFile()
+  let creations = 0
+  const serve = cluster.master.create.bind(cluster.master)
+  cluster.master.create = (name) => {
+    creations++
+    // The connection breaks before the answer arrives.
+    if (creations === 1) cluster.cutMaster()
+    return serve(name)
+  }
+  const owner = { uid: 0, gid: 0 }
+  const made = await clock.wait(client.fileSystem.makeNode(1, 'n', 'file', 0o600, 0, owner))
+  assert.equal(creations, 1)
+  assert.equal(cluster.master.names.get('n'), made.inode)
+})
+
+test('a restart of the master delays and loses nothing', async () => {
+  const { cluster, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  cluster.masterDown = true
+  cluster.cutMaster()
+  let flushed = false
+  file.flush((error) => {
+    assert.equal(error, null)
+    flushed = true
+  })
+  await clock.advance(3000)
+  assert.equal(flushed, false)
+  cluster.masterDown = false
+  await clock.until(() => flushed)
+  assert.equal(cluster.master.log.filter((method) => method === 'session.open').length, 1)
+})
+
+test('at most 64 mutations are in flight, the rest waits', async () => {
+  const { cluster, client, clock } = await withFile()
+  cluster.masterSilent = true
+  const before = cluster.master.log.length
+  const owner = { uid: 0, gid: 0 }
+  for (let i = 0; i < 200; i++)
+    void client.fileSystem.makeNode(1, `n${i}`, 'file', 0o600, 0, owner).catch(() => undefined)
+  await clock.advance(100)
+  assert.equal(cluster.master.log.length, before)
+  cluster.masterSilent = false
+  cluster.cutMaster()
+  await clock.until(() => cluster.master.names.size === 201)
+})
+
+test('an unconfirmed holder holds reads and acknowledgements without error, readers go on (L2, L5, L6)', async () => {
+  const { cluster, client, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  await clock.wait(flushOf(file))
+  const plain = await cluster.create(client, 'plain')
+  assert.equal(plain.attributes().size, 0)
+  cluster.masterSilent = true
+  await clock.advance(5500)
+  let written = false
+  let read = ''
+  file.write(0, Buffer.from('bbbb'), () => (written = true))
+  void readOf(file, 4, 4).catch(() => undefined)
+  file.read(0, 4, (_error, borrowed) => (read = borrowed.toString()))
+  await clock.advance(1000)
+  assert.equal(written, false)
+  assert.equal(read, '')
+  cluster.masterSilent = false
+  cluster.cutMaster()
+  await clock.until(() => written && read !== '')
+  assert.equal(read, 'bbbb')
+})
+
+test('time spent suspended counts (L2)', async () => {
+  const { cluster, client, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  assert.equal(client.engine.session.isConfirmed(), true)
+  clock.suspend(6000)
+  assert.equal(client.engine.session.isConfirmed(), false)
+  await clock.advance(3000)
+  assert.equal(client.engine.session.isConfirmed(), true)
+  assert.equal(cluster.master.session, 1)
+})
+
+test('a renewal is valid from its sending (L1)', async () => {
+  const { cluster, client, clock } = await withFile()
+  cluster.latencyMs = 900
+  await clock.advance(3000)
+  // The answer takes 1.8 s: less is left than a full time-out.
+  cluster.masterSilent = true
+  await clock.advance(5000 - 1800 + 1000)
+  assert.equal(client.engine.session.isConfirmed(), false)
+})
+
+test('after expiry what is in flight and unflushed gets EIO once, other files go on (E3)', async () => {
+  const { cluster, client, file, clock } = await withFile()
+  const clean = await cluster.create(client, 'clean')
+  await clock.wait(writeOf(clean, 0, Buffer.from('safe')))
+  await clock.wait(flushOf(clean))
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  cluster.masterDown = true
+  cluster.cutMaster()
+  cluster.master.server(2).isHanging = true
+  let inFlight = ''
+  file.write(0, Buffer.from('bbbb'), (error) => (inFlight = error?.code ?? 'ok'))
+  await clock.advance(6500)
+  cluster.unhang(2)
+  await clock.advance(100)
+  // All members have answered; without a confirmed session that is not passed on (L5).
+  assert.equal(inFlight, '')
+  cluster.master.expireSession()
+  cluster.masterDown = false
+  await clock.until(() => inFlight !== '')
+  assert.equal(inFlight, 'EIO')
+  await assert.rejects(clock.wait(flushOf(file)), { code: 'EIO' })
+  await clock.wait(flushOf(file))
+  await clock.wait(flushOf(clean))
+  assert.equal((await clock.wait(readOf(clean, 0, 4))).toString(), 'safe')
+  await clock.wait(writeOf(file, 0, Buffer.from('cccc')))
+  await clock.wait(flushOf(file))
+})
+
+test('a write of an ended lease is never sent under the next one (E3)', async () => {
+  const { cluster, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  const chunk = cluster.master.chunkAt(file.inode, 0)
+  cluster.master.server(2).isHanging = true
+  let code = ''
+  file.write(0, Buffer.from('evil'), (error) => (code = error?.code ?? 'ok'))
+  await clock.advance(100)
+  cluster.master.expireSession()
+  cluster.cutMaster()
+  await clock.until(() => code !== '')
+  assert.equal(code, 'EIO')
+  cluster.unhang(2)
+  const logged = cluster.servers.map((server) => server.log.length)
+  await clock.advance(3000)
+  assert.deepEqual(
+    cluster.servers.map((server) => server.log.length),
+    logged,
+  )
+  assert.equal(chunk.intent, 0)
+})
+
+test('a lease nobody uses is given back: flushed, its size published, intents cleared, released (F8, L7)', async () => {
+  const { cluster, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  await clock.until(() => cluster.master.inodes.get(file.inode)?.lease === 0, 10_000)
+  const asked = cluster.master.log.filter((method) => /^(intent|lease)\./.test(method))
+  assert.deepEqual(asked, ['lease.acquire', 'intent.grant', 'lease.update', 'intent.clear', 'lease.release'])
+  assert.equal(cluster.servers[0]?.flushCount, 1)
+  assert.equal((await clock.wait(readOf(file, 0, 4))).toString(), 'aaaa')
+})
+
+test('recall: drain, flush, release; a write that comes meanwhile takes the lease again (L9)', async () => {
+  const { cluster, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  const first = cluster.master.inodes.get(file.inode)?.lease
+  cluster.master.notify('lease.recall', { inode: file.inode, lease: first, deadlineMs: 5000 })
+  await clock.advance(1)
+  const later = writeOf(file, 0, Buffer.from('bbbb'))
+  await clock.wait(later)
+  const second = cluster.master.inodes.get(file.inode)?.lease ?? 0
+  assert.ok(second > (first ?? 0))
+  const at = cluster.master.log.indexOf('lease.release')
+  assert.ok(at > 0 && cluster.master.log.indexOf('intent.clear') < at)
+})
+
+test('a recall does not wait for ever on held writes (L9)', async () => {
+  const { cluster, file, clock } = await withFile()
+  cluster.master.minimum = 2
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  const chunk = cluster.master.chunkAt(file.inode, 0)
+  cluster.master.reconfigure(chunk, [{ server: 1, role: 'in-sync' }])
+  let done = false
+  file.write(0, Buffer.from('bbbb'), () => (done = true))
+  await clock.advance(100)
+  const lease = cluster.master.inodes.get(file.inode)?.lease
+  cluster.master.notify('lease.recall', { inode: file.inode, lease, deadlineMs: 2000 })
+  await clock.advance(3000)
+  assert.equal(cluster.master.inodes.get(file.inode)?.lease, lease)
+  cluster.master.join(chunk, 2)
+  cluster.master.promote(chunk, 2)
+  await clock.until(() => done)
+})
+
+test('a block device keeps its lease, and is dead when it is lost (L5)', async () => {
+  const { cluster, client, file, clock } = await withFile()
+  await clock.wait(file.truncate(1024 * 1024))
+  const device = await clock.wait(client.openBlockDevice('file'))
+  assert.equal(device.sizeBytes, 1024 * 1024)
+  await clock.wait(writeOf(device as never, 512, Buffer.alloc(512, 7)))
+  await clock.advance(20_000)
+  assert.notEqual(cluster.master.inodes.get(file.inode)?.lease, 0)
+  await assert.rejects(clock.wait(writeOf(device as never, 100, Buffer.alloc(512))), { code: 'EINVAL' })
+  cluster.master.expireSession()
+  cluster.cutMaster()
+  await clock.advance(1000)
+  await assert.rejects(clock.wait(writeOf(device as never, 0, Buffer.alloc(512))), { code: 'EIO' })
+  await assert.rejects(clock.wait(readOf(device as never, 0, 512)), { code: 'EIO' })
+})
+
+test('close flushes, gives back all leases and closes the session', async () => {
+  const { cluster, client, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  await clock.wait(client.close())
+  assert.equal(cluster.master.inodes.get(file.inode)?.lease, 0)
+  assert.equal(cluster.master.inodes.get(file.inode)?.attributes.size, 4)
+  assert.ok(cluster.master.log.includes('session.close'))
+  await assert.rejects(client.fileSystem.resolve('file'), { code: 'DISCONNECTED' })
+})
+
+test('another master is tried when this one is not the master', async () => {
+  const cluster = new FakeCluster(1)
+  let refusals = 0
+  cluster.master.intercept = (method) => {
+    if (method === 'session.open' && refusals++ < 3) throw new CairnError('NOT_MASTER', 'no')
+    return undefined
+  }
+  await cluster.connect({ metadataServers: ['mds:1', 'other:1'] })
+  assert.equal(refusals, 4)
+})

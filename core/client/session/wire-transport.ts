@@ -1,0 +1,107 @@
+/** The client's transport over core/wire: one WirePeer for each connection attempt. */
+import { BufferPool } from '../../base/buffer-pool.ts'
+import type { CairnError } from '../../base/errors.ts'
+import type { Address } from '../../platform/network.ts'
+import { chunkServerPortMethods } from '../../wire/messages/chunk.ts'
+import { clientMethods, metadataMethods } from '../../wire/messages/metadata.ts'
+import { WirePeer } from '../../wire/peer.ts'
+import type { Peer, WireLimits } from '../../wire/types.ts'
+import type { ConnectOptions } from '../api.ts'
+import { CALLS_IN_FLIGHT_MAX, MUTATIONS_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_PER_SERVER_MAX } from './limits.ts'
+import type {
+  ClientPlatform,
+  DataLink,
+  LinkAttempt,
+  LinkEvents,
+  MetadataLink,
+  ServedByClient,
+  Transport,
+} from './transport.ts'
+
+const limits: Partial<WireLimits> = {
+  inFlightCountMax:
+    Math.max(REQUESTS_IN_FLIGHT_PER_SERVER_MAX, CALLS_IN_FLIGHT_MAX + MUTATIONS_IN_FLIGHT_MAX) * 2,
+}
+
+export class WireTransport implements Transport {
+  readonly #options: ConnectOptions
+  readonly #platform: ClientPlatform
+  readonly #pool = new BufferPool()
+
+  constructor(options: ConnectOptions, platform: ClientPlatform) {
+    this.#options = options
+    this.#platform = platform
+  }
+
+  connectMetadata(
+    address: Address,
+    served: ServedByClient,
+    events: LinkEvents<MetadataLink>,
+    timeoutMs: number,
+  ): LinkAttempt {
+    const onPeer = (peer: Peer): void => {
+      peer.serve(clientMethods, served)
+      events.onReady({
+        caller: peer.caller(metadataMethods),
+        close: (reason) => peer.close(reason),
+      })
+    }
+    return this.#dial(address, 0, timeoutMs, onPeer, events)
+  }
+
+  connectData(
+    address: Address,
+    session: number,
+    events: LinkEvents<DataLink>,
+    timeoutMs: number,
+  ): LinkAttempt {
+    const onPeer = (peer: Peer): void => {
+      const caller = peer.caller(chunkServerPortMethods)
+      events.onReady({
+        sendData: (request, table, payload, requestTimeoutMs, callback) =>
+          peer.sendData(request, table, payload, requestTimeoutMs, callback),
+        drain: async (drained) => (await caller.call('cs.drain', { session: drained })).incarnation,
+        close: (reason) => peer.close(reason),
+      })
+    }
+    return this.#dial(address, session, timeoutMs, onPeer, events)
+  }
+
+  release(ownedPayload: Buffer): void {
+    this.#pool.release(ownedPayload)
+  }
+
+  #dial(
+    address: Address,
+    session: number,
+    timeoutMs: number,
+    onPeer: (peer: Peer) => void,
+    events: { onClosed(reason: string, code: string): void },
+  ): LinkAttempt {
+    const { authenticator, clock, logger, network, hostName } = this.#platform
+    const name = `${this.#options.kind} ${this.#options.name}${hostName === undefined ? '' : ` on ${hostName}`}`
+    const peer = new WirePeer({
+      ...(authenticator === undefined ? {} : { authenticator }),
+      connection: network.connect(address, timeoutMs),
+      side: 'dial',
+      clock,
+      logger,
+      pool: this.#pool,
+      limits,
+      identity: () => ({
+        role: 'client',
+        clusterName: this.#options.cluster,
+        clusterUuid: '',
+        session,
+        name: name.slice(0, 255),
+      }),
+      onReady: () => onPeer(peer),
+    })
+    peer.onClosed((reason) => {
+      const refusal: CairnError | null = peer.refusal
+      events.onClosed(reason, refusal?.code ?? 'DISCONNECTED')
+    })
+    peer.start()
+    return { close: (reason) => peer.close(reason) }
+  }
+}
