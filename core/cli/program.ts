@@ -3,6 +3,8 @@ import { Command, CommanderError, Option } from 'commander'
 import { CairnError } from '../base/errors.ts'
 import { Discovery } from '../discovery/discovery.ts'
 import type { MetadataServers } from '../discovery/metadata-servers.ts'
+import type { Collected } from '../kernel/hook.ts'
+import type { ResolveReport } from '../kernel/hooks.ts'
 import { silentLogger } from '../platform/logger.ts'
 import type { Address } from '../platform/network.ts'
 import { nodeClock, nodeRandom } from '../platform/node/platform.ts'
@@ -14,7 +16,7 @@ import { registerConfigurationCommands } from './commands/configuration.ts'
 import { registerDiscoverCommand } from './commands/discover.ts'
 import { registerFsckCommand } from './commands/fsck.ts'
 import { registerStatisticsCommands } from './commands/statistics.ts'
-import { type CommandContext, type OpenDiscovery, selectCluster } from './context.ts'
+import { type CommandContext, type DiscoveryPlugins, type OpenDiscovery, selectCluster } from './context.ts'
 import { checkClusterName, ETC_DEFAULT, EtcDirectory, parseAddress } from './etc.ts'
 import { ExitStatus, exitStatusOf } from './exit.ts'
 import { terminalOutput } from './output.ts'
@@ -78,7 +80,7 @@ function createContext(
     new Discovery({
       cluster: cluster(),
       configured: configuredServers,
-      resolve: async (name) => (await openDiscovery(etc)).hooks.resolve.call(name),
+      resolve: (name) => resolveWith(openDiscovery(etc), name),
       clock: nodeClock,
       random: nodeRandom,
       logger: silentLogger,
@@ -100,6 +102,20 @@ function createContext(
       }
     },
   }
+}
+
+/** A plugin that does not work is an answer too: it says why nobody was found. */
+async function resolveWith(
+  opening: Promise<DiscoveryPlugins>,
+  cluster: string,
+): Promise<readonly Collected<readonly ResolveReport[]>[]> {
+  const { hooks, failures } = await opening
+  const answers = await hooks.resolve.call(cluster)
+  const broken = failures().map(({ plugin, reason }) => ({
+    plugin,
+    value: [{ method: `plugin ${plugin}`, problem: reason, servers: [] }],
+  }))
+  return [...answers, ...broken]
 }
 
 /** Runs the program and returns the exit status. Never throws. */

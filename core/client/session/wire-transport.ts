@@ -27,6 +27,8 @@ export class WireTransport implements Transport {
   readonly #options: ConnectOptions
   readonly #platform: ClientPlatform
   readonly #pool = new BufferPool()
+  /** Of the first metadata server that let us in: discovery may name another cluster of the same name later. */
+  #clusterUuid = ''
 
   constructor(options: ConnectOptions, platform: ClientPlatform) {
     this.#options = options
@@ -40,6 +42,7 @@ export class WireTransport implements Transport {
     timeoutMs: number,
   ): LinkAttempt {
     const onPeer = (peer: Peer): void => {
+      if (this.#clusterUuid === '') this.#clusterUuid = peer.remoteIdentity?.clusterUuid ?? ''
       peer.serve(clientMethods, served)
       events.onReady({
         caller: peer.caller(metadataMethods),
@@ -91,7 +94,7 @@ export class WireTransport implements Transport {
       identity: () => ({
         role: 'client',
         clusterName: this.#options.cluster,
-        clusterUuid: '',
+        clusterUuid: this.#clusterUuid,
         session,
         name: name.slice(0, 255),
       }),
