@@ -109,9 +109,9 @@ async function resolveWith(
   opening: Promise<DiscoveryPlugins>,
   cluster: string,
 ): Promise<readonly Collected<readonly ResolveReport[]>[]> {
-  const { hooks, failures } = await opening
-  const answers = await hooks.resolve.call(cluster)
-  const broken = failures().map(({ plugin, reason }) => ({
+  const plugins = await opening
+  const answers = await plugins.hooks.resolve.call(cluster)
+  const broken = plugins.failures().map(({ plugin, reason }) => ({
     plugin,
     value: [{ method: `plugin ${plugin}`, problem: reason, servers: [] }],
   }))

@@ -1,10 +1,10 @@
 /** Proves that answers of discovery are hints: dead and rogue servers are passed over, and moved ones are found. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import type { MetadataServers } from '../discovery/metadata-servers.ts'
-import type { Address } from '../platform/network.ts'
-import { FakeCluster } from './testing/fake-cluster.ts'
-import type { LinkAttempt, LinkEvents, MetadataLink, ServedByClient } from './session/transport.ts'
+import type { MetadataServers } from '../../discovery/metadata-servers.ts'
+import type { Address } from '../../platform/network.ts'
+import { FakeCluster } from '../testing/fake-cluster.ts'
+import type { LinkAttempt, LinkEvents, MetadataLink, ServedByClient } from './transport.ts'
 
 /** Knows servers by host name: `mds` serves, `rogue…` belongs to another cluster, everything else is dead. */
 class NamedCluster extends FakeCluster {
