@@ -73,6 +73,8 @@ export class CallTable {
   #readsInFlight = 0
   /** Sequence numbers without an answer; rising. */
   readonly #unanswered = new Set<number>()
+  /** A closed connection says so to callers at once, to the session a turn later: nothing is sent meanwhile. */
+  #brokenLinkNumber = -1
 
   constructor(clock: Clock, host: CallHost) {
     this.#clock = clock
@@ -140,21 +142,25 @@ export class CallTable {
     else this.#reads.push(call)
   }
 
+  #link(): MetadataLink | null {
+    return this.#host.linkNumber() === this.#brokenLinkNumber ? null : this.#host.link()
+  }
+
   /** Sends what may be sent. */
   pump(): void {
-    if (this.#host.link() === null) return
+    if (this.#link() === null) return
     const again = this.#again
     if (again.length > 0) {
       this.#again = []
       again.sort((a, b) => a.id - b.id)
       for (const call of again) if (!call.done) this.#send(call)
     }
-    while (this.#host.link() !== null && this.#mutationsInFlight < MUTATIONS_IN_FLIGHT_MAX) {
+    while (this.#link() !== null && this.#mutationsInFlight < MUTATIONS_IN_FLIGHT_MAX) {
       const call = this.#mutations.shift()
       if (call === undefined) break
       if (!call.done) this.#send(call)
     }
-    while (this.#host.link() !== null && this.#readsInFlight < CALLS_IN_FLIGHT_MAX) {
+    while (this.#link() !== null && this.#readsInFlight < CALLS_IN_FLIGHT_MAX) {
       const call = this.#reads.shift()
       if (call === undefined) break
       if (!call.done) this.#send(call)
@@ -162,7 +168,7 @@ export class CallTable {
   }
 
   #send(call: PendingCall): void {
-    const link = this.#host.link()
+    const link = this.#link()
     if (link === null) {
       this.#again.push(call)
       return
@@ -206,7 +212,8 @@ export class CallTable {
     const code = error.code
     if (repeatable.has(code)) {
       if (code === 'OVERLOADED') return this.#repeatLater(call)
-      if (linkNumber === this.#host.linkNumber() && code !== 'DISCONNECTED') this.#host.unusable(code)
+      if (code === 'DISCONNECTED') this.#brokenLinkNumber = Math.max(this.#brokenLinkNumber, linkNumber)
+      else if (linkNumber === this.#host.linkNumber()) this.#host.unusable(code)
       this.#again.push(call)
       return
     }
