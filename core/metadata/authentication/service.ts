@@ -8,10 +8,11 @@ import { CLUSTER_KEY_BYTES, formatKeyRing, type KeyRing, type KeyStore } from '.
 import type { PasswordExchange } from '../../platform/password.ts'
 import { hostOf } from '../../wire/authentication/failure-delays.ts'
 import { PasswordSession } from '../../wire/authentication/password-session.ts'
-import type { KeyMethods, PasswordMethods } from '../../wire/messages/authentication.ts'
+import { type KeyMethods, type PasswordMethods, passwordMethods } from '../../wire/messages/authentication.ts'
 import type { Handlers, Peer } from '../../wire/types.ts'
 import type { EventRecorder } from '../control/event-recorder.ts'
 import type { Master } from '../control/master.ts'
+import { CLUSTER_UUID_KEY } from '../chunks/administration.ts'
 import { valueOf } from '../state/result.ts'
 import { AttemptLimiter } from './attempt-limiter.ts'
 import {
@@ -25,8 +26,9 @@ import {
 
 const EXCHANGE_COUNT_MAX = 32
 const RETIRE_CHECK_MS = 10_000
-/** Long enough for the slowest host; then the connection is closed. */
-const EXCHANGE_TIMEOUT_MS = 60_000
+/** Connections that have proved nothing: few, and not for long. Enough for the slowest host. */
+const CONNECTION_COUNT_MAX = 64
+const CONNECTION_LIFE_MS = 60_000
 
 export interface AuthenticationParts {
   readonly master: Master
@@ -53,6 +55,7 @@ export class AuthenticationService {
   readonly #parts: AuthenticationParts
   readonly #limiter: AttemptLimiter
   readonly #exchanges = new Map<Peer, Exchange>()
+  #connectionCount = 0
 
   constructor(parts: AuthenticationParts) {
     this.#parts = parts
@@ -61,8 +64,19 @@ export class AuthenticationService {
 
   /** Throws when this host's key is not of this cluster, or too old: then nothing may be served. */
   start(): void {
-    const { master } = this.#parts
+    const { master, keys, clusterName } = this.#parts
+    const uuid = master.state.config.get(CLUSTER_UUID_KEY)
+    if (keys.current().clusterUuid !== uuid)
+      throw new CairnError(
+        'WRONG_CLUSTER',
+        `the cluster key of this host is not of the cluster '${clusterName}' here`,
+        {
+          next: 'restore auth_digest.key that belongs to this repository, or copy it from another metadata server',
+        },
+      )
     this.#followRecord()
+    // Throws when it is another key of this version.
+    openVerifier(this.#record(), this.#ring())
     master.log.onApplied(({ command }) => {
       if (command.type !== 'authentication.set') return
       try {
@@ -74,6 +88,23 @@ export class AuthenticationService {
       }
     })
     master.every(RETIRE_CHECK_MS, () => this.#maybeRetire())
+  }
+
+  /** A connection with the role `auth`. */
+  serve(peer: Peer): void {
+    if (this.#connectionCount >= CONNECTION_COUNT_MAX) {
+      peer.close('too many hosts authenticate at once')
+      return
+    }
+    this.#connectionCount += 1
+    const tooSlow = this.#parts.master.after(CONNECTION_LIFE_MS, () =>
+      peer.close('the password took too long'),
+    )
+    peer.onClosed(() => {
+      this.#connectionCount -= 1
+      tooSlow.cancel()
+    })
+    peer.serve(passwordMethods, this.passwordHandlers())
   }
 
   passwordHandlers(): Handlers<PasswordMethods> {
@@ -109,13 +140,7 @@ export class AuthenticationService {
     const entry = { host: host.slice(0, 100), address, request, response: '', state: '', session: null }
     const exchange: Exchange = entry
     this.#exchanges.set(peer, exchange)
-    const tooSlow = this.#parts.master.after(EXCHANGE_TIMEOUT_MS, () =>
-      peer.close('the password took too long'),
-    )
-    peer.onClosed(() => {
-      tooSlow.cancel()
-      this.#ended(peer)
-    })
+    peer.onClosed(() => this.#ended(peer))
     const opaque = await this.#parts.loadExchange()
     const { state, message } = opaque.answer(
       openVerifier(this.#record(), this.#ring()),

@@ -15,7 +15,7 @@ import type { Store } from '../../platform/store.ts'
 import { chunkServerUpMethods } from '../../wire/messages/chunk.ts'
 import { metadataMethods } from '../../wire/messages/metadata.ts'
 import { KeyAuthenticator, PASSWORD_ROLE } from '../../wire/authentication/key-authenticator.ts'
-import { keyMethods, passwordMethods } from '../../wire/messages/authentication.ts'
+import { keyMethods } from '../../wire/messages/authentication.ts'
 import { WireServer } from '../../wire/server.ts'
 import type { Peer, WireLimits } from '../../wire/types.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
@@ -152,7 +152,7 @@ function serve(peer: Peer, control: ControlPlane, authentication: Authentication
   const role = peer.remoteIdentity?.role
   if (role === PASSWORD_ROLE) {
     // It has proved nothing yet: nothing else is served to it.
-    if (authentication !== null) peer.serve(passwordMethods, authentication.passwordHandlers())
+    authentication?.serve(peer)
     return
   }
   if (role === 'cs') {

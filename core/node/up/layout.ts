@@ -13,7 +13,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { CairnError } from '../../base/errors.ts'
-import { isMissing } from '../../cli/etc.ts'
+import { EtcDirectory, isMissing } from '../../cli/etc.ts'
 import { nodeRandom } from '../../platform/node/platform.ts'
 
 export interface UpOptions {
@@ -77,6 +77,17 @@ export class UpLayout {
     fs.mkdirSync(this.etc(1), { recursive: true })
     fs.writeFileSync(file, `${password}\n`, { mode: 0o600, flag: 'wx' })
     return password
+  }
+
+  /** Throws REFUSED when there is metadata and no key to open it with. */
+  refuseLostKey(cluster: string): void {
+    const keyFile = new EtcDirectory(this.etc(1)).keyFile(cluster)
+    if (fs.existsSync(keyFile)) return
+    throw new CairnError(
+      'REFUSED',
+      `${this.root} holds a cluster without its key: it was made before there were any, or the key is lost`,
+      { next: `restore ${keyFile}, or choose another --dir` },
+    )
   }
 
   readOptions(): Partial<UpOptions> | null {

@@ -134,7 +134,7 @@ export class Up {
         failureDomain: this.#options.failureDomain,
         password: this.#layout.password(),
       })
-    }
+    } else this.#layout.refuseLostKey(cluster)
   }
 
   #startServers(): void {
