@@ -122,6 +122,11 @@ export class EpochDriver {
     this.#master.submit({ type: 'epoch.activate', epochs })
   }
 
+  /** False too when the chunk went with its file: the drive ends a little later. */
+  #isPending(drive: Drive): boolean {
+    return this.#master.state.chunks.get(drive.chunk)?.pending?.version === drive.version
+  }
+
   #persist(drive: Drive, member: ChunkMember): void {
     const role: ReplicaRole =
       member.role === 'joining' ? 'joining' : drive.reconcile ? 'reconciling' : 'in-sync'
@@ -130,16 +135,19 @@ export class EpochDriver {
       return this.#holdUnclean(drive, member.server)
     }
     const order = { chunk: drive.chunk, version: drive.version, role, lease: this.#fence(drive.chunk) }
+    const isWanted = () => this.isCurrent(drive) && this.#isPending(drive)
     const create = () =>
-      this.#orders.create(member.server, order, (code) => this.#answered(drive, member, code, drive.version))
+      this.#orders.create(member.server, order, isWanted, (code) =>
+        this.#answered(drive, member, code, drive.version),
+      )
     const persist = (orElse: (() => void) | null) =>
       this.#orders.persist(member.server, order, (code, held) => {
         // Only the quorum creates replicas, and only empty joiners (rule E12).
-        if (code === 'NO_REPLICA' && orElse !== null) orElse()
+        if (code === 'NO_REPLICA' && orElse !== null && isWanted()) orElse()
         else this.#answered(drive, member, code, held)
       })
     if (role === 'joining' && drive.copying.has(member.server)) {
-      this.#orders.create(member.server, order, (code) => {
+      this.#orders.create(member.server, order, isWanted, (code) => {
         // It has something of this chunk after all: that is compared instead.
         if (code === '' || transportCodes.has(code) || code.startsWith('DISK_')) {
           this.#answered(drive, member, code, drive.version)
@@ -207,7 +215,7 @@ export class EpochDriver {
 
   #retry(drive: Drive, server: number): void {
     const member = drive.members.find((candidate) => candidate.server === server)
-    if (member === undefined) return
+    if (member === undefined || !this.#isPending(drive)) return
     drive.failing.delete(server)
     drive.waiting.add(server)
     this.#persist(drive, member)

@@ -23,7 +23,10 @@ export type OrderDone = (code: string, heldVersion: number) => void
 interface Item<Order> {
   readonly order: Order
   readonly done: OrderDone
+  /** Asked when it is sent: orders may have waited for the answers to others, over a new connection even. */
+  readonly isWanted: () => boolean
 }
+const always = (): boolean => true
 
 const BATCH_COUNT_MAX = 256
 const BATCHES_IN_FLIGHT_MAX = 4
@@ -53,14 +56,14 @@ class BatchQueue<Order> {
     this.#send = send
   }
 
-  add(server: number, order: Order, done: OrderDone): void {
+  add(server: number, order: Order, done: OrderDone, isWanted = always): void {
     let items = this.#waiting.get(server)
     if (items === undefined) {
       items = []
       this.#waiting.set(server, items)
     }
     if (items.length >= QUEUED_COUNT_MAX) return this.#master.defer(() => done('OVERLOADED', 0))
-    items.push({ order, done })
+    items.push({ order, done, isWanted })
     this.#schedule(server)
   }
 
@@ -79,8 +82,11 @@ class BatchQueue<Order> {
       const items = this.#waiting.get(server)
       const inFlight = this.#inFlight.get(server) ?? 0
       if (items === undefined || inFlight >= BATCHES_IN_FLIGHT_MAX) return
-      const batch = items.splice(0, BATCH_COUNT_MAX)
+      const taken = items.splice(0, BATCH_COUNT_MAX)
       if (items.length === 0) this.#waiting.delete(server)
+      const batch = taken.filter((item) => item.isWanted())
+      for (const item of taken) if (!item.isWanted()) item.done('DISCONNECTED', 0)
+      if (batch.length === 0) continue
       if (connection === undefined || !connection.isReported) {
         for (const item of batch) item.done('DISCONNECTED', 0)
         continue
@@ -161,8 +167,9 @@ export class ServerOrders {
     this.#persist.add(server, order, done)
   }
 
-  create(server: number, order: ReplicaOrder, done: OrderDone): void {
-    this.#create.add(server, order, done)
+  /** Rule E12. Nothing is created any more of what is no longer wanted: nobody would ever delete it. */
+  create(server: number, order: ReplicaOrder, isWanted: () => boolean, done: OrderDone): void {
+    this.#create.add(server, order, done, isWanted)
   }
 
   delete(server: number, order: DeleteOrder, done: OrderDone): void {

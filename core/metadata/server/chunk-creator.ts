@@ -152,11 +152,16 @@ export class ChunkCreator {
           const servers = [...chunk.doubtful]
           this.#parts.promises.promise({ chunk: chunk.chunk, servers, limitBytes: chunk.bytes, baseBytes: 0 })
           const order = { chunk: chunk.chunk, version: 1, role: 'in-sync' as const, lease }
-          orders.create(server, order, (code) => {
-            if (code === '') chunk.members.push(server)
-            else chunk.excluded.add(server)
-            resolve()
-          })
+          orders.create(
+            server,
+            order,
+            () => this.#creating.has(chunk.chunk),
+            (code) => {
+              if (code === '') chunk.members.push(server)
+              else chunk.excluded.add(server)
+              resolve()
+            },
+          )
         }),
     )
   }

@@ -83,6 +83,28 @@ test('an epoch whose only in-sync member crashed after it had persisted it does 
   assert.ok(scene.inSync(chunk).includes(silent.server))
 })
 
+test('nothing is created for a chunk that went with its file while its joiner was away (rule E12)', async () => {
+  const placement = { ...three, replicasNormal: 2, replicasMinimum: 2 }
+  const scene = await MetadataScene.open({ chunkServerCount: 3, placement })
+  const session = await scene.session('client')
+  const { inode, lease, chunks, locations } = await granted(session, [0])
+  const [chunk = 0] = chunks
+  const members = locations[0]?.members.map((member) => scene.server(member.server)) ?? []
+  const joiner = scene.chunkServers.find((server) => !members.includes(server))
+  assert.ok(joiner !== undefined)
+  scene.network.partition(joiner.name, 'mds')
+  members[0]?.crash()
+  await scene.until(() => members[1]?.replicas.get(chunk)?.version === 2)
+  await session.mutate('lease.truncate', { inode, lease, size: 0 })
+  assert.equal(scene.mds.state.chunks.get(chunk), undefined)
+  joiner.crash()
+  scene.network.heal(joiner.name, 'mds')
+  joiner.start()
+  await scene.clock.advance(20_000)
+  assert.ok(joiner.isRegistered)
+  assert.ok(!joiner.replicas.has(chunk), 'nobody would ever delete it')
+})
+
 test('a new holder is told what a dead one left dirty in front of the end of the file (rule F4)', async () => {
   const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
   const first = await scene.session('first')
