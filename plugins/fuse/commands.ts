@@ -7,11 +7,17 @@ import { resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Client } from '@cairn/core/client'
 import type { CliCommand, CliInvocation, Logger } from '@cairn/core/plugin'
-import { reportReady, startInBackground } from './launcher.ts'
-import { mountFuse } from './mount.ts'
+import { reportReady, startInBackground } from './mount/launcher.ts'
+import { mountFuse } from './mount/mount.ts'
 import { type MountSettings, parseMountOptions, parseSource } from './options.ts'
-import { isAlive, readRecord } from './runtime-record.ts'
-import { FILE_SYSTEM_TYPE, type MountEntry, findMount, mountError, systemUnmount } from './system-mount.ts'
+import { isAlive, readRecord } from './mount/runtime-record.ts'
+import {
+  FILE_SYSTEM_TYPE,
+  type MountEntry,
+  findMount,
+  mountError,
+  systemUnmount,
+} from './mount/system-mount.ts'
 
 /** Service of the composition root, found by this name. */
 export const CLIENT_ENVIRONMENT = 'clientEnvironment'

@@ -2,8 +2,8 @@
 import { CairnError, definePlugin } from '@cairn/core/plugin'
 import { CLIENT_ENVIRONMENT, type ClientEnvironment, mountCommand, unmountCommand } from './commands.ts'
 
-export { mountFuse } from './mount.ts'
-export type { Mount, MountParameters } from './mount.ts'
+export { mountFuse } from './mount/mount.ts'
+export type { Mount, MountParameters } from './mount/mount.ts'
 export { parseMountOptions, parseSource } from './options.ts'
 export type { MountSettings } from './options.ts'
 export type { ClientEnvironment } from './commands.ts'

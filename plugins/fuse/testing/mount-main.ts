@@ -2,8 +2,8 @@
  * Mounts the in-memory client in a process of its own: `node mount-main.ts DIRECTORY [null]`. Prints one
  * line when the mount is usable and ends with it. Tests and measurements start this.
  */
-import { mountFuse } from '../mount.ts'
-import type { MountLogger } from '../types.ts'
+import { mountFuse } from '../mount/mount.ts'
+import type { MountLogger } from '../protocol/types.ts'
 import { MemoryClient } from './memory-client.ts'
 
 const log = (level: string) => (message: string, fields?: object) => {

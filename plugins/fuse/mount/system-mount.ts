@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { CairnError } from '@cairn/core/plugin'
-import { REQUEST_PAYLOAD_BYTES_MAX } from './constants.ts'
+import { REQUEST_PAYLOAD_BYTES_MAX } from '../protocol/constants.ts'
 
 export const FILE_SYSTEM_TYPE = 'fuse.cairn'
 const COMMAND_DEADLINE_MS = 60_000

@@ -8,12 +8,12 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { rmdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { type Mount, mountFuse } from './mount.ts'
-import { type MountSettings, defaultSettings } from './options.ts'
-import { ended, makeDirectory, program, shell, until } from './testing/harness.ts'
-import { MemoryClient } from './testing/memory-client.ts'
-import type { IoKind } from './testing/memory-node.ts'
-import type { MountLogger } from './types.ts'
+import { type Mount, mountFuse } from '../mount/mount.ts'
+import { type MountSettings, defaultSettings } from '../options.ts'
+import { ended, makeDirectory, program, shell, until } from '../testing/harness.ts'
+import { MemoryClient } from '../testing/memory-client.ts'
+import type { IoKind } from '../testing/memory-node.ts'
+import type { MountLogger } from '../protocol/types.ts'
 
 /** Long: whatever becomes visible before it was told, not timed out. */
 const NEVER_MS = 3_600_000

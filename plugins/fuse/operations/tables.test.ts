@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { CairnError } from '@cairn/core/plugin'
-import { readerCount } from './device.ts'
+import { readerCount } from '../protocol/device.ts'
 import { InodeTable } from './inode-table.ts'
 import { OpenFiles } from './open-files.ts'
-import { parseMountOptions, parseSource } from './options.ts'
-import { parseMountInfo } from './system-mount.ts'
-import { MemoryClient } from './testing/memory-client.ts'
-import type { Attributes } from './types.ts'
+import { parseMountOptions, parseSource } from '../options.ts'
+import { parseMountInfo } from '../mount/system-mount.ts'
+import { MemoryClient } from '../testing/memory-client.ts'
+import type { Attributes } from '../protocol/types.ts'
 
 async function openedFile() {
   const { fileSystem } = new MemoryClient()

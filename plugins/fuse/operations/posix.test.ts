@@ -15,7 +15,7 @@ import {
   program,
   shell,
   until,
-} from './testing/harness.ts'
+} from '../testing/harness.ts'
 
 let mounted: MountedProcess
 let root: string

@@ -7,8 +7,8 @@ import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { Readable } from 'node:stream'
 import { CairnError } from '@cairn/core/plugin'
-import { READERS_DEFAULT } from './device.ts'
-import { codeOf } from './errno.ts'
+import { READERS_DEFAULT } from '../protocol/device.ts'
+import { codeOf } from '../protocol/errno.ts'
 import { mountError } from './system-mount.ts'
 
 /** Set for the child: the descriptor it reports on. */

@@ -3,23 +3,23 @@
  * Answers are written synchronously from one scratch buffer, so nothing is allocated for them.
  */
 import type { FileSystem } from '@cairn/core/client'
-import { MODE_SETGID } from './constants.ts'
-import type { Device } from './device.ts'
-import { EINTR, EIO, codeOf, errnoOf } from './errno.ts'
+import { MODE_SETGID } from '../protocol/constants.ts'
+import type { Device } from '../protocol/device.ts'
+import { EINTR, EIO, codeOf, errnoOf } from '../protocol/errno.ts'
 import { InodeTable } from './inode-table.ts'
-import type { Notifier } from './notifier.ts'
+import type { Notifier } from '../protocol/notifier.ts'
 import { OpenFiles } from './open-files.ts'
-import type { MountSettings } from './options.ts'
-import { type Pending, PendingTable } from './pending.ts'
+import type { MountSettings } from '../options.ts'
+import { type Pending, PendingTable } from '../protocol/pending.ts'
 import {
   type CacheTimeouts,
   OUT_HEADER_BYTES,
   writeAttributesAnswer,
   writeEntry,
   writeHeader,
-} from './reply.ts'
-import { MalformedRequest, type Request } from './request.ts'
-import type { Attributes, MountLogger } from './types.ts'
+} from '../protocol/reply.ts'
+import { MalformedRequest, type Request } from '../protocol/request.ts'
+import type { Attributes, MountLogger } from '../protocol/types.ts'
 
 /** Largest answer that is encoded here (directory listings); file data is never copied into it. */
 export const SCRATCH_BYTES = 256 * 1024

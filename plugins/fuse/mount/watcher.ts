@@ -7,7 +7,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Socket } from 'node:net'
 import type { MountEntry } from './system-mount.ts'
-import type { MountLogger } from './types.ts'
+import type { MountLogger } from '../protocol/types.ts'
 
 const RESTARTS_MAX = 5
 

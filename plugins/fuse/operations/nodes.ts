@@ -9,13 +9,13 @@ import {
   modeType,
   renameFlag,
   setattrValid,
-} from './constants.ts'
+} from '../protocol/constants.ts'
 import type { Context } from './context.ts'
-import { EINVAL, codeOf } from './errno.ts'
-import { OUT_HEADER_BYTES, writeNegativeEntry, writeStatus } from './reply.ts'
+import { EINVAL, codeOf } from '../protocol/errno.ts'
+import { OUT_HEADER_BYTES, writeNegativeEntry, writeStatus } from '../protocol/reply.ts'
 import { publish } from './open-files.ts'
-import type { Request } from './request.ts'
-import type { Attributes, FileType } from './types.ts'
+import type { Request } from '../protocol/request.ts'
+import type { Attributes, FileType } from '../protocol/types.ts'
 
 export function lookup(context: Context, request: Request): void {
   const { unique } = request

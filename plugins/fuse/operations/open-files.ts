@@ -5,7 +5,7 @@
  */
 import type { DirectoryEntry, File, IoCallback } from '@cairn/core/client'
 import { type KnownInode, sameContents } from './inode-table.ts'
-import type { Attributes } from './types.ts'
+import type { Attributes } from '../protocol/types.ts'
 
 export const OPEN_HANDLES_MAX = 1_000_000
 

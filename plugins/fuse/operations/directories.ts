@@ -5,7 +5,7 @@
  */
 import type { DirectoryEntry } from '@cairn/core/client'
 import { type Context, SCRATCH_BYTES } from './context.ts'
-import { EBADF, EINVAL, ENFILE } from './errno.ts'
+import { EBADF, EINVAL, ENFILE } from '../protocol/errno.ts'
 import type { OpenDirectory } from './open-files.ts'
 import {
   ENTRY_BYTES,
@@ -13,8 +13,8 @@ import {
   OUT_HEADER_BYTES,
   writeDirectoryEntry,
   writeOpenAnswer,
-} from './reply.ts'
-import type { Request } from './request.ts'
+} from '../protocol/reply.ts'
+import type { Request } from '../protocol/request.ts'
 
 const DOT_OFFSETS = 2
 /** Most entries asked for at once. */

@@ -17,13 +17,13 @@ import {
   isDirect,
   openAnswerFlag,
   openFlag,
-} from './constants.ts'
+} from '../protocol/constants.ts'
 import type { Context } from './context.ts'
-import { SMALL_WRITE_BYTES_MAX } from './device.ts'
-import { EBADF, EINVAL, ENFILE, ENOTSUP, EPROTO, codeOf } from './errno.ts'
+import { SMALL_WRITE_BYTES_MAX } from '../protocol/device.ts'
+import { EBADF, EINVAL, ENFILE, ENOTSUP, EPROTO, codeOf } from '../protocol/errno.ts'
 import { sameSizeAndTime } from './inode-table.ts'
 import { type OpenFile, publish } from './open-files.ts'
-import { modeWithoutPrivileges } from './operations-nodes.ts'
+import { modeWithoutPrivileges } from './nodes.ts'
 import {
   ENTRY_BYTES,
   OPEN_BYTES,
@@ -31,9 +31,9 @@ import {
   encodeInvalidateInode,
   writeEntry,
   writeOpenAnswer,
-} from './reply.ts'
-import { MalformedRequest, type Request, writeUInt64 } from './request.ts'
-import type { Attributes } from './types.ts'
+} from '../protocol/reply.ts'
+import { MalformedRequest, type Request, writeUInt64 } from '../protocol/request.ts'
+import type { Attributes } from '../protocol/types.ts'
 
 /** With `hold-on-nospace`: how often a write that found no space is tried again. */
 const NO_SPACE_RETRY_MS = 2000

@@ -4,8 +4,8 @@
  * concerns and whether pages survive a close and re-open. Bounded: inodes above the limit are not
  * tracked, and what is not tracked is always invalidated. Nothing here is needed for correct answers.
  */
-import { MODE_SETGID } from './constants.ts'
-import type { Attributes } from './types.ts'
+import { MODE_SETGID } from '../protocol/constants.ts'
+import type { Attributes } from '../protocol/types.ts'
 
 export const KNOWN_INODES_MAX = 250_000
 

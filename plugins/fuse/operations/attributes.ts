@@ -3,11 +3,11 @@
  * POSIX ACLs and everything under `security.*` and `system.*` are refused with ENOTSUP, here, without
  * asking the cluster: every `ls -l` asks for them.
  */
-import { REQUEST_PAYLOAD_BYTES_MAX, xattrFlag } from './constants.ts'
+import { REQUEST_PAYLOAD_BYTES_MAX, xattrFlag } from '../protocol/constants.ts'
 import type { Context } from './context.ts'
-import { EINVAL, ENOTSUP, ERANGE } from './errno.ts'
-import { OUT_HEADER_BYTES } from './reply.ts'
-import type { Request } from './request.ts'
+import { EINVAL, ENOTSUP, ERANGE } from '../protocol/errno.ts'
+import { OUT_HEADER_BYTES } from '../protocol/reply.ts'
+import type { Request } from '../protocol/request.ts'
 
 const VALUE_BYTES_MAX = 65_536
 const SIZE_ANSWER_BYTES = OUT_HEADER_BYTES + 8

@@ -4,9 +4,9 @@
  * without racing its watcher. A help, not a truth: a missing or old record costs only a wait.
  */
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { codeOf } from './errno.ts'
+import { codeOf } from '../protocol/errno.ts'
 import type { MountEntry } from './system-mount.ts'
-import type { MountLogger } from './types.ts'
+import type { MountLogger } from '../protocol/types.ts'
 
 const DIRECTORY = '/run/cairn/mounts'
 

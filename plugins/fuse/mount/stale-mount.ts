@@ -6,10 +6,10 @@
 import { readFile, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { codeOf } from './errno.ts'
+import { codeOf } from '../protocol/errno.ts'
 import { readRecord, removeRecord } from './runtime-record.ts'
 import { FILE_SYSTEM_TYPE, findMount, mountError, systemUnmount } from './system-mount.ts'
-import type { MountLogger } from './types.ts'
+import type { MountLogger } from '../protocol/types.ts'
 
 /** Layers of dead mounts on one directory that are removed before giving up. */
 const LAYERS_MAX = 16

@@ -19,15 +19,15 @@ import {
   initFlag,
   initFlag2,
   opcode,
-} from './constants.ts'
+} from '../protocol/constants.ts'
 import type { Context } from './context.ts'
-import { EAGAIN, ENOSYS, ENOTTY, EPROTO } from './errno.ts'
-import * as xattrs from './operations-attributes.ts'
-import * as directories from './operations-directories.ts'
-import * as files from './operations-files.ts'
-import * as nodes from './operations-nodes.ts'
-import { OUT_HEADER_BYTES } from './reply.ts'
-import type { Request } from './request.ts'
+import { EAGAIN, ENOSYS, ENOTTY, EPROTO } from '../protocol/errno.ts'
+import * as xattrs from './attributes.ts'
+import * as directories from './directories.ts'
+import * as files from './files.ts'
+import * as nodes from './nodes.ts'
+import { OUT_HEADER_BYTES } from '../protocol/reply.ts'
+import type { Request } from '../protocol/request.ts'
 
 /** True: the request's buffer is kept and released later. */
 type Handler = (context: Context, request: Request) => boolean | void

@@ -4,7 +4,7 @@
  */
 import type { CacheInvalidation } from '@cairn/core/client'
 import type { Context } from './context.ts'
-import { encodeIncreaseEpoch, encodeInvalidateEntry, encodeInvalidateInode } from './reply.ts'
+import { encodeIncreaseEpoch, encodeInvalidateEntry, encodeInvalidateInode } from '../protocol/reply.ts'
 
 export function invalidate(context: Context, invalidation: CacheInvalidation): void {
   if (invalidation.all) {
