@@ -36,7 +36,7 @@ before(async () => {
   root = mounted.directory
   tools = makeDirectory()
   probe = join(tools, 'probe')
-  await shell(`gcc -O1 -o ${probe} ${join(import.meta.dirname, 'testing/posix-probe.c')}`, tools)
+  await shell(`gcc -O1 -o ${probe} ${join(import.meta.dirname, '../testing/posix-probe.c')}`, tools)
 })
 
 after(async () => {
@@ -72,7 +72,7 @@ test('tar, mv, gcc and a git repository work', async () => {
   await shell(
     `mkdir work; cd work; tar -C ${import.meta.dirname} -cf all.tar --exclude=node_modules .; mkdir x; tar -C x -xpf all.tar
      tar -C x -df all.tar; mv x y; test ! -e x
-     cp ${join(import.meta.dirname, 'testing/posix-probe.c')} p.c; gcc -o p p.c; ./p seek p.c 0 data | grep -qx 0
+     cp ${join(import.meta.dirname, '../testing/posix-probe.c')} p.c; gcc -o p p.c; ./p seek p.c 0 data | grep -qx 0
      git init -q .; git add y; git -c user.name=a -c user.email=a@b commit -qm first; git fsck --strict 2>&1
      git status --porcelain | grep -q p.c; git gc -q; git fsck --strict; test -z "$(git diff)"`,
     root,
