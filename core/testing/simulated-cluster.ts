@@ -44,7 +44,6 @@ export interface SimulatedClusterOptions {
   /** A process ended by itself, or broke: `error` says why. */
   readonly onEnded?: (name: string, error: unknown) => void
   /** For planted bugs. */
-  readonly makeDisk?: (seed: number, clock: SimulatedClock) => SimulatedDisk
   readonly roles?: Partial<SimulatedRoles>
 }
 
@@ -274,7 +273,7 @@ export class SimulatedCluster {
 
   makeDisk(name: string): SimulatedDisk {
     const seed = this.random.fork(`disk ${name}`).uint32()
-    return this.options.makeDisk?.(seed, this.clock) ?? new SimulatedDisk({ seed, clock: this.clock })
+    return new SimulatedDisk({ seed, clock: this.clock })
   }
 
   /** Resolves when all servers serve. Time must move meanwhile: see `runUntil`. */

@@ -13,7 +13,7 @@ const endsSessions: readonly FaultKind[] = [
   'slow-network',
   'cut-connections',
   'stalled-link',
-  'shared-island',
+  'late-news',
 ]
 /** A holder that cannot flush in time keeps its lease: the asker hears EBUSY (rule L9). */
 const delaysHolders: readonly FaultKind[] = [
@@ -47,7 +47,7 @@ const disablesServers: readonly FaultKind[] = [
   'slow-disk',
   'disk-error',
   'wiped-cs',
-  'shared-island',
+  'late-news',
 ]
 /** What a fault did may be told this much later. */
 const MEMORY_MS = 60_000

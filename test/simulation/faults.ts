@@ -13,6 +13,8 @@ import type { World } from './nemesis.ts'
 import type { Oracle } from './oracle.ts'
 
 const CHUNK_BYTES = 64 * 1024 * 1024
+/** Of `late-news`: shorter than a session lasts without an answer. */
+const NEWS_DELAY_MS = 3000
 
 export interface Fault {
   readonly description: string
@@ -292,18 +294,27 @@ export const faultKinds = {
       },
     }
   },
-  /** A client and a chunk server see each other and everybody else, but no metadata server. */
-  'shared-island': (world) => {
+  /**
+   * A chunk server is away from the metadata server until others have taken over its replicas. A client, which
+   * still reaches it, hears of that late: what it writes meanwhile goes to the members of before.
+   */
+  'late-news': (world) => {
     const client = pick(world, world.clients)
     const server = pick(world, world.cluster.chunkServers)
     if (client === null || server === null) return null
     const { host } = world.cluster.metadataServer
+    const { network } = world.cluster
     return {
-      description: `${client.name} and ${server.name} without the mds`,
-      // longer than a server may be away, shorter than a session lasts without renewal
-      durationMs: between(world, 3300, 5500),
-      begin: () => [client.node.host, server.host].forEach((one) => blockBoth(world, one, host)),
-      end: () => [client.node.host, server.host].forEach((one) => unblockBoth(world, one, host)),
+      description: `${server.name} without the mds, which ${client.name} hears late`,
+      durationMs: between(world, 6500, 7500),
+      begin: () => {
+        blockBoth(world, server.host, host)
+        network.setDelay(host, client.node.host, NEWS_DELAY_MS)
+      },
+      end: () => {
+        unblockBoth(world, server.host, host)
+        network.setDelay(host, client.node.host, 0)
+      },
     }
   },
   /** Always the same server in one run, so that one good replica is left whatever rots. */
@@ -363,7 +374,7 @@ export const faultKinds = {
 export type FaultKind = keyof typeof faultKinds
 
 /** Only when they are asked for: what the seeds without a wish do stays as it was. */
-export const focusedKinds: readonly FaultKind[] = ['stalled-link', 'shared-island']
+export const focusedKinds: readonly FaultKind[] = ['stalled-link', 'late-news']
 
 function blockBoth(world: World, a: string, b: string): void {
   world.links.block(a, b)

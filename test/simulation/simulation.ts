@@ -2,11 +2,7 @@
  * One run: a cluster, two clients under load, trouble for a while; then the trouble stops and everything
  * must become healthy, and everything that was promised must be there. The seed decides all of it.
  */
-import {
-  type ClientNode,
-  SimulatedCluster,
-  type SimulatedClusterOptions,
-} from '../../core/testing/simulated-cluster.ts'
+import { type ClientNode, SimulatedCluster } from '../../core/testing/simulated-cluster.ts'
 import type { SimulatedRoles } from '../../core/testing/simulated-roles.ts'
 import { startMarks, stopMarks } from '../../core/base/coverage.ts'
 import { SeededRandom } from '../../core/testing/seeded-random.ts'
@@ -43,7 +39,6 @@ export interface RunOptions {
   readonly print?: ((line: string) => void) | null
   /** Planted bugs. */
   readonly roles?: Partial<SimulatedRoles>
-  readonly makeDisk?: SimulatedClusterOptions['makeDisk']
 }
 
 export interface RunResult {
@@ -133,7 +128,6 @@ class Run {
           this.oracle.fail(`${name} ended: ${error.stack}`)
       },
       ...(options.roles === undefined ? {} : { roles: options.roles }),
-      ...(options.makeDisk === undefined ? {} : { makeDisk: options.makeDisk }),
     })
     trace = new Trace(this.cluster.clock, options.print ?? null)
     this.trace = trace

@@ -140,6 +140,28 @@ test('who joined from a member that had lost the writes is no witness for them (
   assert.equal(await flushCode(scene.cluster, scene.file), 'EIO')
 })
 
+test('a write that nobody was told of cannot be lost: the flush after it succeeds (F5)', async () => {
+  const { cluster, file, clock } = await withFile()
+  const { master } = cluster
+  master.server(3).isHanging = true
+  const written = writeOf(file, 0, Buffer.from('aaaa'))
+  await clock.until(() => [1, 2].every((id) => master.server(id).log.length === 1))
+  await clock.advance(100)
+  const chunk = master.chunkAt(file.inode, 0)
+  // under a new epoch it is sent again, beside a flush of what two members have answered
+  master.reconfigure(chunk, chunk.members)
+  master.tellHolder(chunk)
+  await clock.advance(100)
+  for (const id of [1, 2]) assert.equal(master.server(id).flushCount, 1)
+  for (const id of [1, 2]) cluster.crashHost(id)
+  master.reconfigure(chunk, chunk.members)
+  master.tellHolder(chunk)
+  await clock.advance(100)
+  cluster.unhang(3)
+  await clock.wait(written)
+  assert.equal(await flushCode(cluster, file), 'ok')
+})
+
 test('a flush waits for the writes issued before it, not for later ones', async () => {
   const { cluster, file, clock } = await withFile()
   await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))

@@ -27,6 +27,8 @@ export class MemberMarks {
   #number = 0
   /** Epoch of the first acknowledged unflushed write; 0: nothing acknowledged is unflushed. */
   #dirtyVersion = 0
+  /** Number of the answer that completed the last acknowledged write. */
+  #acknowledgedNumber = 0
 
   get isDirty(): boolean {
     return this.#dirtyVersion !== 0 || this.#marks.size > 0
@@ -69,6 +71,7 @@ export class MemberMarks {
   /** All members of the epoch have answered a write. */
   acknowledged(version: number): void {
     if (this.#dirtyVersion === 0) this.#dirtyVersion = version
+    this.#acknowledgedNumber = this.#number
   }
 
   /** The quorum took a restarted server back under a later epoch: its writes count unless its host crashed. */
@@ -146,7 +149,8 @@ export class MemberMarks {
     // witness for it, or the next flush would miss one (found by the random test).
     for (const mark of this.#marks.values()) mark.firstVersion = version
     this.#heirs.clear()
-    this.#dirtyVersion = left ? version : 0
+    // A write that only some have answered since is not acknowledged: without it nothing can be lost.
+    this.#dirtyVersion = this.#acknowledgedNumber > number ? version : 0
   }
 
   clear(): void {

@@ -6,6 +6,7 @@
  * request at the same version simply by sending it again. A server that cannot be connected fails its
  * requests at once for a short back-off, so that the caller reports it. Callbacks never run inside `send`.
  */
+import { assert } from '../../base/assert.ts'
 import { CairnError } from '../../base/errors.ts'
 import { Deque } from '../../base/deque.ts'
 import type { DataRequest } from '../../wire/data.ts'
@@ -190,7 +191,8 @@ class ServerConnection {
         this.#inFlight--
         if (inSend) {
           // OVERLOADED or DISCONNECTED at once: nothing was sent.
-          this.#failLater(outgoing, error?.code ?? 'DISCONNECTED')
+          assert(error !== null, 'a request is answered after it was sent')
+          this.#failLater(outgoing, error.code)
           return
         }
         if (error !== null && linkNumber === this.#linkNumber && error.code !== 'OVERLOADED') {

@@ -28,7 +28,7 @@ export interface MetadataLink {
 }
 
 export interface DataLink {
-  /** See Peer.sendData: exactly one callback; it may run before the call returns. */
+  /** See Peer.sendData: exactly one callback; before the call returns only with an error, and nothing was sent. */
   sendData(
     borrowedRequest: DataRequest,
     borrowedTable: Uint32Array | Buffer | null,
