@@ -91,8 +91,9 @@ function typed(prompt: string): Promise<string> {
         else if (characters.length < PASSWORD_BYTES_MAX) characters.push(character)
       }
     }
-    stderr.write(prompt)
+    // First nothing is echoed, then it is asked for: some type ahead.
     stdin.setRawMode(true)
+    stderr.write(prompt)
     stdin.resume()
     stdin.on('data', onData)
   })
