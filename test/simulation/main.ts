@@ -1,14 +1,4 @@
-/**
- * `npm run sim`: runs seeds of the whole-cluster simulation.
- *
- *   npm run sim -- --seed 17 --trace        one run, readable
- *   npm run sim -- --seeds 1000 --from 1    many; failing seeds with the command to replay
- *   npm run sim -- --planted KEY --seeds 20 must fail: a bug is planted (planted-bugs.ts)
- *
- * Options: --seconds S (simulated seconds of trouble, default 30), --faults KIND,KIND | none, --jobs J (worker
- * processes, default: one for each processor), --profile KEY (the trouble of a planted bug without the bug),
- * --fault-pause-ms P and --faults-at-once N (default: the seed decides).
- */
+/** `npm run sim`: runs seeds of the whole-cluster simulation; `--help` says how (below). */
 import { spawn } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { createInterface } from 'node:readline'
@@ -18,27 +8,57 @@ import { type PlantedBug, plantedBugs } from './planted-bugs.ts'
 import { allFaultKinds, type RunResult, runSimulation } from './simulation.ts'
 import { Summary } from './summary.ts'
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: 'string' },
-    seeds: { type: 'string' },
-    from: { type: 'string', default: '1' },
-    jobs: { type: 'string', default: String(availableParallelism()) },
-    seconds: { type: 'string', default: '30' },
-    faults: { type: 'string' },
-    'fault-pause-ms': { type: 'string' },
-    'faults-at-once': { type: 'string' },
-    planted: { type: 'string' },
-    profile: { type: 'string' },
-    trace: { type: 'boolean', default: false },
-    /** Internal: one worker of many; prints a line of JSON for each seed. */
-    worker: { type: 'string' },
-  },
-})
+const USAGE = `npm run sim -- OPTIONS
+
+  --seed 17 --trace           one run, readable
+  --seeds 1000 --from 1       many; failing seeds with the command to replay
+  --planted KEY --seeds 20    must fail: a bug is planted (${plantedBugs.map(({ key }) => key).join(', ')})
+  --profile KEY               the trouble of a planted bug without the bug
+  --seconds S                 simulated seconds of trouble (30)
+  --faults KIND,KIND | none   of: ${allFaultKinds.join(', ')}
+  --fault-pause-ms P, --faults-at-once N   (default: the seed decides)
+  --jobs J                    worker processes (one for each processor)
+`
+
+function fail(problem: string): never {
+  process.stderr.write(`sim: ${problem}\n\n${USAGE}`)
+  process.exit(2)
+}
+
+function options() {
+  try {
+    return parseArgs({
+      options: {
+        seed: { type: 'string' },
+        seeds: { type: 'string' },
+        from: { type: 'string', default: '1' },
+        jobs: { type: 'string', default: String(availableParallelism()) },
+        seconds: { type: 'string', default: '30' },
+        faults: { type: 'string' },
+        'fault-pause-ms': { type: 'string' },
+        'faults-at-once': { type: 'string' },
+        planted: { type: 'string' },
+        profile: { type: 'string' },
+        trace: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+        /** Internal: one worker of many; prints a line of JSON for each seed. */
+        worker: { type: 'string' },
+      },
+    }).values
+  } catch (error) {
+    return fail((error as Error).message)
+  }
+}
+
+const values = options()
+if (values.help) {
+  process.stdout.write(USAGE)
+  process.exit(0)
+}
 
 function whole(text: string, what: string): number {
   const value = Number(text)
-  if (!Number.isSafeInteger(value) || value < 0) throw new Error(`--${what} ${text} is no whole number`)
+  if (!Number.isSafeInteger(value) || value < 0) fail(`--${what} ${text} is no whole number`)
   return value
 }
 
@@ -47,8 +67,7 @@ function kindsOf(text: string | undefined): readonly FaultKind[] | undefined {
   if (text === 'none') return []
   return text.split(',').map((kind) => {
     const known = allFaultKinds.find((candidate) => candidate === kind)
-    if (known === undefined) throw new Error(`unknown fault ${kind}; there are ${allFaultKinds.join(', ')}`)
-    return known
+    return known ?? fail(`unknown fault ${kind}`)
   })
 }
 
@@ -72,10 +91,7 @@ function numberOption(option: 'fault-pause-ms' | 'faults-at-once', name: string)
 
 function bugOf(key: string | undefined): PlantedBug | undefined {
   if (key === undefined) return undefined
-  const found = plantedBugs.find((candidate) => candidate.key === key)
-  if (found === undefined)
-    throw new Error(`no planted bug ${key}; there are ${plantedBugs.map((one) => one.key).join(', ')}`)
-  return found
+  return plantedBugs.find((candidate) => candidate.key === key) ?? fail(`no planted bug ${key}`)
 }
 
 /** The run whose promise nobody waited for is the one under way. */
