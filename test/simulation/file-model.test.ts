@@ -44,9 +44,24 @@ class Script {
   }
 
   flush(): void {
-    const issuedAt = ++this.#now
+    this.endFlush(this.beginFlush())
+  }
+
+  beginFlush(): number {
+    return ++this.#now
+  }
+
+  endFlush(issuedAt: number): void {
     this.#now += 1
     this.model.flushed('c', issuedAt)
+  }
+
+  beginTruncate(size: number): void {
+    this.model.widenSize(++this.#now, size)
+  }
+
+  endTruncate(size: number): void {
+    this.model.setSize(++this.#now, size, size)
   }
 
   get now(): number {
@@ -174,4 +189,53 @@ test('truncated bytes are zeros when the file grows again', () => {
   const grown = script.write(3 * page, 4 * page)
   assert.equal(script.read(0, [record, page], [null, 2 * page], [grown, page]), null)
   assert.notEqual(script.read(0, [record, 2 * page], [null, page], [grown, page]), null)
+})
+
+/** Every replica's host loses power, and a flush has said so. */
+function loseAndTell(script: Script): void {
+  script.model.lostPower(0, 64 * 1024 * 1024)
+  script.model.forgive()
+}
+
+test('a flush that was issued before a truncate does not bring the size before it back (seed 1522)', () => {
+  const script = new Script()
+  script.write(0, 5000)
+  const flush = script.beginFlush()
+  script.beginTruncate(0)
+  script.endTruncate(0)
+  script.endFlush(flush)
+  script.write(0, 100)
+  loseAndTell(script)
+  const kept = script.write(0, 200)
+  assert.equal(script.model.checkSize(200, script.now), null)
+  assert.match(script.model.checkSize(5000, script.now) ?? '', /may be 200 to 200/)
+  script.flush()
+  loseAndTell(script)
+  assert.match(script.model.checkSize(100, script.now) ?? '', /may be 200/, 'flushed after the truncate')
+  assert.equal(script.read(0, [kept, 200]), null)
+})
+
+test('a truncate of unknown outcome may have shortened the file for good', () => {
+  const script = new Script()
+  script.write(0, 5000)
+  script.flush()
+  script.beginTruncate(10)
+  script.write(0, 100)
+  assert.match(script.model.checkSize(10, script.now) ?? '', /may be 100 to 5000/)
+  script.model.lostPower(0, 64 * 1024 * 1024)
+  assert.equal(script.model.checkSize(10, script.now), null)
+  script.model.forgive()
+  assert.equal(script.model.checkSize(10, script.now), null)
+  assert.match(script.model.checkSize(9, script.now) ?? '', /may be 10 to 5000/)
+})
+
+test('what a truncate put into the quorum is not taken back by a flush that was issued before it', () => {
+  const script = new Script()
+  script.write(0, 100)
+  const flush = script.beginFlush()
+  script.beginTruncate(5000)
+  script.endTruncate(5000)
+  script.endFlush(flush)
+  script.model.lostPower(0, 64 * 1024 * 1024)
+  assert.match(script.model.checkSize(100, script.now) ?? '', /may be 5000 to 5000/)
 })

@@ -81,7 +81,7 @@ export class FileModel {
   ]
   /** Size changes in order; the last one holds now. */
   #sizes: SizeChange[] = [{ at: 0, minimum: 0, maximum: 0 }]
-  /** What is left at least after all hosts lost power. */
+  /** The size in the quorum at least: what is left after all hosts lost power. Never above the last minimum. */
   #flushedMinimum = 0
   #isSizeAtRisk = false
   #riskCount = 0
@@ -158,7 +158,8 @@ export class FileModel {
       }
     }
     if (isStillAtRisk) return
-    this.#flushedMinimum = this.#sizeAt(issuedAt).minimum
+    // rules F8, T2: a truncate beside the flush has cut off again what the flush had put into the quorum
+    this.#flushedMinimum = Math.max(this.#flushedMinimum, this.#changedSince(issuedAt).minimum)
     this.#isSizeAtRisk = false
   }
 
@@ -209,10 +210,11 @@ export class FileModel {
     if (end > minimum) this.#noteSize(now, end, Math.max(maximum, end))
   }
 
-  /** A truncate is under way: any size between. */
+  /** A truncate is under way: any size between, in the quorum too. */
   widenSize(now: number, size: number): void {
     const { minimum, maximum } = this.#lastSize()
     this.#noteSize(now, Math.min(minimum, size), Math.max(maximum, size))
+    this.#flushedMinimum = Math.min(this.#flushedMinimum, size)
   }
 
   /** A truncate was acknowledged; `minimum` and `maximum` differ when writes ran beside it. */
@@ -376,6 +378,13 @@ export class FileModel {
   }
 
   #sizeSince(since: number, mayBeOld: boolean): { minimum: number; maximum: number } {
+    const { minimum, maximum } = this.#changedSince(since)
+    const mayBeShorter = this.#isSizeAtRisk || mayBeOld
+    return { minimum: mayBeShorter ? Math.min(minimum, this.#flushedMinimum) : minimum, maximum }
+  }
+
+  /** All sizes from event `since` on. */
+  #changedSince(since: number): { minimum: number; maximum: number } {
     let { minimum, maximum } = this.#sizeAt(since)
     for (let index = this.#sizes.length - 1; index >= 0; index--) {
       const change = this.#sizes[index] as SizeChange
@@ -383,7 +392,6 @@ export class FileModel {
       minimum = Math.min(minimum, change.minimum)
       maximum = Math.max(maximum, change.maximum)
     }
-    if (this.#isSizeAtRisk || mayBeOld) minimum = Math.min(minimum, this.#flushedMinimum)
     return { minimum, maximum }
   }
 }
