@@ -4,7 +4,7 @@
  * J4, J7, J9, J10). Progress is volatile: a restart or another epoch starts over.
  */
 import { CairnError, codeOf } from '../../base/errors.ts'
-import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGIONS_PER_CHUNK } from '../../base/units.ts'
+import { PAGES_PER_REGION, REGIONS_PER_CHUNK } from '../../base/units.ts'
 import { PAGE_RECORD_BYTES } from '../../wire/data.ts'
 import type { ChunkStore } from '../store/chunk-store.ts'
 import { wireError } from '../format/errors.ts'
@@ -17,9 +17,9 @@ import {
   loadRegion,
   type PageImage,
   syncReplica,
+  takeWrittenEnd,
   verifies,
   withPages,
-  writtenBytesOf,
 } from '../store/page-tasks.ts'
 import { PageState } from '../format/region-records.ts'
 import { commitState } from '../store/replica-control.ts'
@@ -104,10 +104,13 @@ export class Joiner {
     if (!replica.serves) throw wireError('DISK_FAILED', replica.damage || 'the replica failed')
     if (this.#waiting.length >= WAITING_COUNT_MAX) throw wireError('OVERLOADED', 'too many joins wait')
     this.abort(replica)
+    const { writtenEnds } = replica
     // Rule J4: marks of an earlier attempt at the same version stand, those of another epoch are gone. Those of
     // another authority are, too: members of a dirty chunk differ until they were made equal to one of them.
     if (replica.good === null || replica.state.role === Role.reconciling) replica.resetGood()
     if (replica.state.role === Role.reconciling) replica.joinedVersion = 0
+    // a completed join once more: what writers did since the epoch began stands
+    if (replica.joinedVersion === order.version) replica.writtenEnds = writtenEnds
     replica.joinPending = true
     const join = new Join(order, replica)
     this.#joins.set(replica, join)
@@ -227,13 +230,6 @@ export class Joiner {
       }
       const theirs = decodePageRecord(digest, index * PAGE_RECORD_BYTES)
       if (theirs === null) throw new CairnError('BAD_MESSAGE', 'malformed digest')
-      // rule F8: the content does not say it when it ends with zeros
-      const writtenBytes = writtenBytesOf(digest, index * PAGE_RECORD_BYTES)
-      if (writtenBytes > 0 && index * PAGE_SIZE_BYTES + writtenBytes > records.writtenEnd) {
-        records.writtenEnd = index * PAGE_SIZE_BYTES + writtenBytes
-        // without a file there is nothing of it yet: pulling makes both
-        if (replica.file !== null) this.#store.touch(replica, records)
-      }
       if (replica.isGood(page)) continue
       const state = records.states[index]
       // rule P3: equal stamp and CRC. A source whose page has gone bad or is lost still says what it was: a
@@ -252,6 +248,7 @@ export class Joiner {
         else runs.push({ first: page, count: 1 })
       }
     }
+    takeWrittenEnd(this.#store, replica, records, digest)
     return { runs, direct }
   }
 

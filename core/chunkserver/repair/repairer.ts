@@ -194,6 +194,7 @@ export class Repairer {
       replica.joinPending = false
       replica.rewrite = false
       replica.good = null
+      replica.writtenEnds = null
     })
   }
 

@@ -11,6 +11,7 @@ import type { RegionRecords } from '../format/region-records.ts'
 import { ReplicaState, Role, StateFlag } from '../format/replica-state.ts'
 import type { ReplicaSync } from './replica-sync.ts'
 import type { ReplicaMarks } from './open-list.ts'
+import { WrittenEnds } from './written-ends.ts'
 import type { RegionLoad } from './region-cache.ts'
 
 /** An operation that waits for a page to be pulled, and can be told that this will not happen. */
@@ -47,6 +48,8 @@ export class Replica {
   damage = ''
   /** Joining: pages that are good under this join attempt (rules P4, J4); null when in sync. */
   good: Uint32Array | null = null
+  /** Of this epoch, as `good`; a completed join keeps them until the promotion. Null when in sync. */
+  writtenEnds: WrittenEnds | null = null
   baseWaiters: Set<BaseWaiter> | null = null
   /** Barriers that wait or run: nothing may begin to wait for a page to be pulled. */
   barrierCount = 0
@@ -104,7 +107,9 @@ export class Replica {
 
   /** Starts a fresh set of good marks: join, new authority and restart compare everything (rule J4). */
   resetGood(): void {
-    this.good = this.state.role === Role.inSync ? null : new Uint32Array(PAGES_PER_CHUNK / 32)
+    const isInSync = this.state.role === Role.inSync
+    this.good = isInSync ? null : new Uint32Array(PAGES_PER_CHUNK / 32)
+    this.writtenEnds = isInSync ? null : new WrittenEnds()
   }
 
   isGood(page: number): boolean {

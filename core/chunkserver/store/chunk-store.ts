@@ -238,6 +238,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
       const records = this.loadedRegion(replica, region)
       const writtenEnd = Math.min(end - region * REGION_SIZE_BYTES, REGION_SIZE_BYTES)
       if (writtenEnd > records.writtenEnd) records.writtenEnd = writtenEnd
+      replica.writtenEnds?.extend(region, writtenEnd)
     }
   }
 

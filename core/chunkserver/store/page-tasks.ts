@@ -230,8 +230,40 @@ export function extendToContent(store: ChunkStore, replica: Replica, page: numbe
   if (end > 0) store.extendWritten(replica, page * PAGE_SIZE_BYTES, page * PAGE_SIZE_BYTES + end)
 }
 
+/**
+ * Rule F8, of a joiner: the content does not say it when it ends with zeros; and what this replica says may be from
+ * before a truncation that it has missed. Then only the source knows, unless its records were damaged (rule P6).
+ * `digest`: of one region, decoded by the caller before. Hold the pages.
+ */
+export function takeWrittenEnd(
+  store: ChunkStore,
+  replica: Replica,
+  records: RegionRecords,
+  digest: Buffer,
+): void {
+  let sourceEnd = 0
+  let isSourceWhole = true
+  for (let index = 0; index < PAGES_PER_REGION; index++) {
+    const at = index * PAGE_RECORD_BYTES
+    const writtenBytes = writtenBytesOf(digest, at)
+    if (writtenBytes > 0) sourceEnd = index * PAGE_SIZE_BYTES + writtenBytes
+    const state = stateOf(digest, at)
+    isSourceWhole &&= state === PageState.data || state === PageState.hole
+  }
+  const joined = replica.writtenEnds?.joined(records.region, sourceEnd) ?? sourceEnd
+  const end = isSourceWhole ? joined : Math.max(joined, records.writtenEnd)
+  if (end === records.writtenEnd) return
+  records.writtenEnd = end
+  // without a file there is nothing of it yet: pulling makes both
+  if (store.cache.openFile(replica)) store.touch(replica, records)
+}
+
+function stateOf(source: Buffer, at: number): number {
+  return source[at + 8] ?? PageState.bad
+}
+
 /** Of an entry of a digest: where in this page the written bytes of the region end; 0: not here. */
-export function writtenBytesOf(source: Buffer, at: number): number {
+function writtenBytesOf(source: Buffer, at: number): number {
   return source.readUInt16LE(at + 10)
 }
 
@@ -247,7 +279,7 @@ export function decodePageRecord(
   source: Buffer,
   at: number,
 ): { stamp: number; checksum: number; state: PageState } | null {
-  const state = source[at + 8] ?? PageState.bad
+  const state = stateOf(source, at)
   if (state > PageState.lost || writtenBytesOf(source, at) > PAGE_SIZE_BYTES) return null
   return { stamp: source.readUInt32LE(at), checksum: source.readUInt32LE(at + 4), state: state as PageState }
 }

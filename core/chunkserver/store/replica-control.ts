@@ -202,6 +202,7 @@ export class ReplicaControl {
         state.enter(version, Roles.inSync)
       })
       replica.good = null
+      replica.writtenEnds = null
     })
   }
 

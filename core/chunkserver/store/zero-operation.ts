@@ -88,7 +88,9 @@ export class ZeroOperation extends MutateOperation {
     const first = Math.floor(begin / REGION_SIZE_BYTES)
     for (let region = first; (region + 1) * REGION_SIZE_BYTES <= end; region++) {
       const records = this.store.loadedRegion(this.current, region)
-      records.writtenEnd = Math.min(records.writtenEnd, Math.max(0, begin - region * REGION_SIZE_BYTES))
+      const cut = Math.max(0, begin - region * REGION_SIZE_BYTES)
+      records.writtenEnd = Math.min(records.writtenEnd, cut)
+      this.current.writtenEnds?.cut(region, cut)
     }
   }
 
