@@ -140,6 +140,70 @@ test('who joined from a member that had lost the writes is no witness for them (
   assert.equal(await flushCode(scene.cluster, scene.file), 'EIO')
 })
 
+/** While the client does not hear the master, 2 and 3 leave, 1 restarts and is reconciled, and 2 joins from it. */
+async function missedEpochs(
+  { cluster, file, clock }: Awaited<ReturnType<typeof withFile>>,
+  { loses, restarts }: { readonly loses: boolean; readonly restarts: boolean },
+) {
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  const { master } = cluster
+  const chunk = master.chunkAt(file.inode, 0)
+  cluster.masterDown = true
+  cluster.cutMaster()
+  master.reconfigure(
+    chunk,
+    chunk.members.filter(({ server }) => server === 1),
+  )
+  if (loses) cluster.crashHost(1)
+  else cluster.revive(1)
+  master.reconfigure(chunk, [{ server: 1, role: 'in-sync', since: chunk.version + 1 }])
+  if (restarts) cluster.revive(2)
+  master.join(chunk, 2)
+  master.promote(chunk, 2)
+  cluster.masterDown = false
+}
+
+for (const restarts of [true, false]) {
+  test(`who left and joined again from a member that had lost the writes, ${restarts ? '' : 'not '}restarted, is no witness, also when nobody told that it left (E8, F5; simulator seed 1275)`, async () => {
+    const scene = await withFile()
+    await missedEpochs(scene, { loses: true, restarts })
+    assert.equal(await flushCode(scene.cluster, scene.file), 'EIO')
+    assert.equal(await flushCode(scene.cluster, scene.file), 'ok')
+  })
+}
+
+test('a member whose process died, reconciled in an epoch that nobody told of, is a witness (E8, F5)', async () => {
+  const scene = await withFile()
+  await missedEpochs(scene, { loses: false, restarts: true })
+  assert.equal(await flushCode(scene.cluster, scene.file), 'ok')
+})
+
+test('who joined in an epoch that nobody told of, from a member that held everything, is a witness when that one dies (F1, F5)', async () => {
+  const { cluster, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  const { master } = cluster
+  const chunk = master.chunkAt(file.inode, 0)
+  master.server(1).isHanging = true
+  cluster.masterDown = true
+  cluster.cutMaster()
+  master.reconfigure(
+    chunk,
+    chunk.members.filter(({ server }) => server === 1),
+  )
+  master.join(chunk, 2)
+  master.promote(chunk, 2)
+  master.reconfigure(chunk, chunk.members)
+  cluster.masterDown = false
+  await clock.until(() => master.session !== 0 && master.log.at(-1) === 'session.resume')
+  await clock.advance(100)
+  master.tellHolder(chunk)
+  await clock.advance(100)
+  cluster.kill(1)
+  master.leave(chunk, 1)
+  master.tellHolder(chunk)
+  assert.equal(await flushCode(cluster, file), 'ok')
+})
+
 test('a write that nobody was told of cannot be lost: the flush after it succeeds (F5)', async () => {
   const { cluster, file, clock } = await withFile()
   const { master } = cluster

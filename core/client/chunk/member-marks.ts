@@ -18,6 +18,8 @@ export interface Mark {
   lastNumber: number
   /** Its host crashed with covered writes on it. */
   lost: boolean
+  /** In sync only since after the last covered write: it was reconciled after a restart, or else it had left. */
+  mayHaveLeft: boolean
 }
 
 export class MemberMarks {
@@ -59,6 +61,7 @@ export class MemberMarks {
         lastVersion: version,
         lastNumber: number,
         lost: false,
+        mayHaveLeft: false,
       })
       return
     }
@@ -78,24 +81,32 @@ export class MemberMarks {
   restarted(mark: Mark, incarnation: number, crashes: number): void {
     mark.incarnation = incarnation
     if (crashes !== mark.crashes) mark.lost = true
+    mark.mayHaveLeft = false
     mark.crashes = crashes
   }
 
   /**
    * A new epoch. Who left holds nothing for us; who joins holds only what we send from now on, the rest
-   * comes by the join and is synced before that ends (rule F1).
+   * comes by the join and is synced before that ends (rule F1). We may have missed epochs: a member that is in
+   * sync only since after our last write to it left and joined meanwhile, and has what its source had, if
+   * another was in sync before it. If none was, all of them may have been reconciled where they were.
    */
   newEpoch(members: readonly Member[]): void {
-    for (const server of this.#marks.keys()) {
+    const first = Math.min(...members.map((member) => sinceOf(member)))
+    for (const [server, mark] of this.#marks) {
       const member = members.find((candidate) => candidate.server === server)
       if (member === undefined || member.role === 'joining') this.#marks.delete(server)
+      else if (member.since === undefined || member.since <= mark.lastVersion) continue
+      else if (first < member.since) this.#marks.delete(server)
+      else mark.mayHaveLeft = true
     }
   }
 
   /**
-   * Who became in sync in the epoch `version` holds what its source held, durably (rule F1), and is a witness when
-   * the source has gone (rule F5). The source was in sync since before this epoch: no reconciliation has chosen
-   * between its members meanwhile, and none of them had restarted uncleanly, for such ones leave or start again.
+   * Who became in sync in the epoch `version`, or in one that we missed, holds what its source held, durably (rule
+   * F1), and is a witness when the source has gone (rule F5). The source was in sync since before: no
+   * reconciliation has chosen between its members meanwhile, and none of them had restarted uncleanly, for such
+   * ones leave or start again.
    */
   located(members: readonly Member[], version: number): void {
     if (this.#dirtyVersion === 0) return
@@ -103,22 +114,25 @@ export class MemberMarks {
       if (!members.some((member) => member.server === server && isInSyncSince(member, since)))
         this.#heirs.delete(server)
     }
-    const isInherited = members.some(
-      (member) => member.since !== undefined && member.since < version && this.#hasAll(member),
-    )
-    if (!isInherited) return
-    for (const member of members) if (isInSyncSince(member, version)) this.#heirs.set(member.server, version)
+    const source = Math.min(...members.filter((member) => this.#hasAll(member)).map(sinceOf))
+    for (const member of members) {
+      const since = sinceOf(member)
+      const isLate = since === version || since > this.#dirtyVersion
+      if (isLate && source < since && since <= version) this.#heirs.set(member.server, since)
+    }
   }
 
   /** As far as the quorum knows: it may have crashed just now. */
-  #hasAll({ server, role, since = Number.POSITIVE_INFINITY }: Member): boolean {
+  #hasAll(member: Member): boolean {
+    const { server, role } = member
     if (role !== 'in-sync') return false
     if (this.#heirs.has(server)) return true
     const mark = this.#marks.get(server)
     return (
       mark !== undefined &&
       !mark.lost &&
-      since <= mark.firstVersion &&
+      !mark.mayHaveLeft &&
+      sinceOf(member) <= mark.firstVersion &&
       mark.firstVersion <= this.#dirtyVersion
     )
   }
@@ -132,7 +146,7 @@ export class MemberMarks {
   /** Rule F5: held every covered write from its acknowledgement until now without a host crash. */
   heldEverything(server: number, role: string, incarnation: number, crashes: number): boolean {
     const mark = this.#marks.get(server)
-    if (mark === undefined || role !== 'in-sync' || mark.lost) return false
+    if (mark === undefined || role !== 'in-sync' || mark.lost || mark.mayHaveLeft) return false
     if (mark.incarnation !== incarnation || mark.crashes !== crashes) return false
     return this.#dirtyVersion === 0 || mark.firstVersion <= this.#dirtyVersion || this.#heirs.has(server)
   }
@@ -147,7 +161,10 @@ export class MemberMarks {
     if (!left && isAllAnswered) return this.clear()
     // A write whose answers came partly before and partly after: who answered before and has synced stays a
     // witness for it, or the next flush would miss one (found by the random test).
-    for (const mark of this.#marks.values()) mark.firstVersion = version
+    for (const mark of this.#marks.values()) {
+      mark.firstVersion = version
+      mark.mayHaveLeft = false
+    }
     this.#heirs.clear()
     // A write that only some have answered since is not acknowledged: without it nothing can be lost.
     this.#dirtyVersion = this.#acknowledgedNumber > number ? version : 0
@@ -158,6 +175,11 @@ export class MemberMarks {
     this.#heirs.clear()
     this.#dirtyVersion = 0
   }
+}
+
+/** Infinity: it is not in sync, or nobody says since when. */
+function sinceOf({ role, since = Number.POSITIVE_INFINITY }: Member): number {
+  return role === 'in-sync' ? since : Number.POSITIVE_INFINITY
 }
 
 function isInSyncSince(member: Member, version: number): boolean {
