@@ -104,13 +104,13 @@ describe('bit rot on the replica that is read', { timeout: 340_000 }, () => {
   const ends: (() => Promise<void>)[] = []
   before(async () => {
     cluster = await TestCluster.start((end) => ends.push(end), { replicas: '3:2', restart: false })
-    reader = await connect({
-      cluster: 'demo',
-      metadataServers: cluster.metadataServers,
-      kind: 'test',
-      name: 'reader of one replica',
-      preferredServer: cluster.serverId(VICTIM),
-    })
+    const { keyFile, metadataServers } = cluster
+    const preferredServer = cluster.serverId(VICTIM)
+    const name = 'reader of one replica'
+    reader = await connect(
+      { cluster: 'demo', metadataServers, kind: 'test', name, preferredServer },
+      { keyFile },
+    )
     ends.push(() => reader.close())
   })
   after(async () => {

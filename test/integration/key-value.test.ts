@@ -4,10 +4,8 @@
  * there, and it is all still there after everything was stopped and started.
  */
 import assert from 'node:assert/strict'
-import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
-import { EtcDirectory } from '../../core/cli/etc.ts'
 import type { Client, KeyValue } from '../../core/client/api.ts'
 import { connect } from '../../core/client/connect.ts'
 import { HistoryRecorder, KeyValueWorker } from '../../core/testing/key-value-workload.ts'
@@ -53,8 +51,7 @@ describe('the key-value store while its server is killed', { timeout: 300_000 },
   let cluster: TestCluster
   const ends: (() => Promise<void>)[] = []
   const open = async (name: string): Promise<Client> => {
-    const { metadataServers } = cluster
-    const keyFile = new EtcDirectory(path.join(cluster.directory, 'etc')).keyFile('demo')
+    const { keyFile, metadataServers } = cluster
     const client = await connect({ cluster: 'demo', metadataServers, kind: 'test', name }, { keyFile })
     ends.push(() => client.close())
     return client
