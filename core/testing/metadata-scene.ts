@@ -21,6 +21,7 @@ import { FakeChunkServer } from './fake-chunk-server.ts'
 import { SeededRandom } from './seeded-random.ts'
 import { type ClockView, SimulatedClock } from './simulated-clock.ts'
 import { type SimulatedHost, SimulatedNetwork } from './simulated-network.ts'
+import { SimulatedHardState, SimulatedHardStateContents } from './simulated-hard-state.ts'
 import { SimulatedStore, SimulatedStoreContents } from './simulated-store.ts'
 
 type Methods = MetadataMethods
@@ -43,6 +44,7 @@ export class MetadataScene {
   readonly random: SeededRandom
   readonly network: SimulatedNetwork
   readonly contents = new SimulatedStoreContents()
+  readonly hardState = new SimulatedHardStateContents()
   readonly address = { host: 'mds', port: 2510 }
   readonly chunkServers: FakeChunkServer[] = []
   readonly fatal: Error[] = []
@@ -65,6 +67,7 @@ export class MetadataScene {
     const created = createCluster(
       {
         store,
+        hardState: new SimulatedHardState(scene.hardState),
         clock,
         logger: silentLogger,
         random: scene.random,
@@ -113,6 +116,9 @@ export class MetadataScene {
     this.#host = host
     const starting = MetadataServer.start({
       store,
+      hardState: new SimulatedHardState(this.hardState, {
+        schedule: (callback) => void view.setTimer(COMMIT_MS, callback),
+      }),
       clock: view,
       network: host,
       random: this.random.fork('mds'),

@@ -12,6 +12,7 @@ import { SimulatedClock } from './simulated-clock.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 import { SimulatedNetwork } from './simulated-network.ts'
 import { ProcessLife } from './simulated-process.ts'
+import { SimulatedHardState, SimulatedHardStateContents } from './simulated-hard-state.ts'
 import { SimulatedStore, SimulatedStoreContents } from './simulated-store.ts'
 import type {
   ChunkServerRole,
@@ -125,6 +126,7 @@ export abstract class SimulatedNode {
 
 export class MetadataServerNode extends SimulatedNode {
   readonly contents = new SimulatedStoreContents()
+  readonly hardState = new SimulatedHardStateContents()
   role: MetadataRole | null = null
 
   constructor(cluster: SimulatedCluster) {
@@ -140,6 +142,11 @@ export class MetadataServerNode extends SimulatedNode {
       store: new SimulatedStore(this.contents, {
         schedule: (callback) =>
           void life.clock.setTimer(COMMIT_MS_MIN + life.random.float() * COMMIT_MS_SPAN, callback),
+      }),
+      hardState: new SimulatedHardState(this.hardState, {
+        schedule: (callback) =>
+          void life.clock.setTimer(COMMIT_MS_MIN + life.random.float() * COMMIT_MS_SPAN, callback),
+        isEarly: () => life.random.below(2) === 0,
       }),
       clock: life.clock,
       network: life.network,

@@ -15,6 +15,7 @@ import type { Disk } from '../platform/disk.ts'
 import type { Logger } from '../platform/logger.ts'
 import type { Address, Network } from '../platform/network.ts'
 import type { Random } from '../platform/random.ts'
+import type { HardStateFile } from '../platform/hard-state.ts'
 import type { Store } from '../platform/store.ts'
 
 /** Where one replica set is, as the quorum sees it. */
@@ -44,6 +45,7 @@ interface ProcessParts {
 
 export interface MetadataServerParts extends ProcessParts {
   readonly store: Store
+  readonly hardState: HardStateFile
 }
 
 export interface MetadataRole {
@@ -80,8 +82,8 @@ export interface SimulatedRoles {
 const POOL_RETAINED_BYTES = 1024 * 1024
 
 export const simulatedRoles: SimulatedRoles = {
-  async createCluster({ store, clock, random, logger, clusterName, onFatal }) {
-    await createCluster({ store, clock, random, logger, onFatal }, { name: clusterName })
+  async createCluster({ store, hardState, clock, random, logger, clusterName, onFatal }) {
+    await createCluster({ store, hardState, clock, random, logger, onFatal }, { name: clusterName })
   },
 
   async metadataServer(parts) {

@@ -7,6 +7,7 @@ import { CairnError } from '../base/errors.ts'
 import { isWireCode, wireCodes } from './codes.ts'
 import { decodeMessage, encodeMessage, shapeFault } from './codec.ts'
 import { UInt } from './messages/method.ts'
+import { masterHint, NotMasterError } from './not-master.ts'
 import type { Identity, RemoteIdentity } from './types.ts'
 
 export const PROTOCOL_VERSIONS: readonly number[] = [1]
@@ -28,6 +29,8 @@ const Refusal = Type.Object({
   code: Type.String({ maxLength: 64 }),
   message: Type.String({ maxLength: 1024 }),
   next: Type.Optional(Type.String({ maxLength: 1024 })),
+  /** NOT_MASTER: base address of the master. */
+  master: Type.Optional(Type.Object({ host: Type.String({ maxLength: 255 }), port: UInt })),
 })
 
 export interface LocalSide {
@@ -46,8 +49,8 @@ export function encodeWelcome(local: LocalSide, version: number): Buffer {
 
 export function encodeRefusal(error: CairnError): Buffer {
   const { code, message, next } = error
-  const refusal = { code, message: message.slice(0, 1000) }
-  return encodeMessage(next === undefined ? refusal : { ...refusal, next: next.slice(0, 1000) })
+  const master = masterHint(error) ?? undefined
+  return encodeMessage({ code, message: message.slice(0, 1000), next: next?.slice(0, 1000), master })
 }
 
 /** What the accepting side makes of a hello. Throws CairnError: refuse with it. */
@@ -84,7 +87,8 @@ export function decodeRefusal(borrowedMeta: Buffer): CairnError {
   const refusal = decodeMessage(borrowedMeta)
   const fault = shapeFault(Refusal, refusal)
   if (fault !== null) return new CairnError('BAD_MESSAGE', `refusal ${fault}`)
-  const { code, message, next } = refusal as Static<typeof Refusal>
+  const { code, message, next, master } = refusal as Static<typeof Refusal>
+  if (code === 'NOT_MASTER') return new NotMasterError(message, master ?? null)
   if (!isWireCode(code)) return new CairnError('REFUSED', `${code}: ${message}`)
   const { retryable } = wireCodes[code]
   return new CairnError(code, message, next === undefined ? { retryable } : { retryable, next })

@@ -52,6 +52,11 @@ export class WireServer {
     return this.#peers.size
   }
 
+  /** Goes on listening. */
+  closePeers(reason: string): void {
+    for (const peer of this.#peers) peer.close(reason)
+  }
+
   /** Stops listening and closes every connection. */
   async close(reason: string): Promise<void> {
     this.#closed = true

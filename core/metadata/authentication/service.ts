@@ -77,7 +77,7 @@ export class AuthenticationService {
     this.#followRecord()
     // Throws when it is another key of this version.
     openVerifier(this.#record(), this.#ring())
-    master.log.onApplied(({ command }) => {
+    master.onApplied(({ command }) => {
       if (command.type !== 'authentication.set') return
       try {
         this.#followRecord()

@@ -9,6 +9,7 @@ import type { ChunkTable } from './chunk-table.ts'
 import { epochHandlers } from './epochs.ts'
 import { intentHandlers } from './intents.ts'
 import { leaseHandlers } from './leases.ts'
+import { memberHandlers } from './members.ts'
 import { replicaHandlers } from './replicas.ts'
 import { serverHandlers } from './servers.ts'
 import { sessionHandlers } from './sessions.ts'
@@ -27,5 +28,6 @@ export const chunkHandlers = {
   ...epochHandlers,
   ...replicaHandlers,
   ...serverHandlers,
+  ...memberHandlers,
   ...administrationHandlers,
 }

@@ -7,7 +7,7 @@ import type { Logger } from '../../platform/logger.ts'
 import type { Random } from '../../platform/random.ts'
 import { type ParameterName, parameterOf } from '../chunks/parameters.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
-import type { ReplicatedLog } from '../log/replicated-log.ts'
+import type { AppliedListener, ReplicatedLog } from '../log/replicated-log.ts'
 import type { OutcomeOf } from '../state/apply.ts'
 import type { Command } from '../state/commands.ts'
 
@@ -21,6 +21,7 @@ export class Master {
   readonly logger: Logger
   #isStopped = false
   readonly #timers = new Set<Timer>()
+  readonly #unsubscribe: (() => void)[] = []
 
   constructor(parts: {
     state: ChunkState
@@ -40,11 +41,17 @@ export class Master {
     return this.#isStopped
   }
 
-  /** No timer of a part runs after this. */
+  /** No timer of a part runs after this, and no listener. */
   stop(): void {
     this.#isStopped = true
     for (const timer of this.#timers) timer.cancel()
     this.#timers.clear()
+    for (const unsubscribe of this.#unsubscribe.splice(0)) unsubscribe()
+  }
+
+  /** As ReplicatedLog.onApplied; ends with the master. */
+  onApplied(listener: AppliedListener): void {
+    this.#unsubscribe.push(this.log.onApplied(listener))
   }
 
   parameter(name: ParameterName): number {

@@ -2,57 +2,89 @@
  * One log entry as bytes (docs/formats/metadata.md), all integers little-endian:
  *
  *     0      1      2        6            14
- *     +------+------+--------+------------+----------------------------+
- *     | vers | zero | crc32c | index u64  | msgpack of the LogCommand  |
- *     +------+------+--------+------------+----------------------------+
- *                            <----------- the checksum covers --------->
+ *     +------+------+--------+------------+---------------------------------------------+
+ *     | vers | kind | crc32c | index u64  | msgpack of the LogCommand, members, nothing |
+ *     +------+------+--------+------------+---------------------------------------------+
+ *                            <------------------ the checksum covers ------------------->
  *
- * The index is inside the checksum, so that an entry read from another's place does not verify.
+ * The index is inside the checksum, so that an entry read from another's place does not verify. Consensus
+ * keeps commands in this form and never looks into them; of the other kinds it keeps what is behind the header.
  */
 import { crc32c } from '@node-rs/crc32'
 import { Packr } from 'msgpackr'
 import { metadataError } from '../errors.ts'
+import type { Entry, EntryKind } from '../../raft/index.ts'
+import type { StoredLogEntry } from '../../platform/store.ts'
 import type { Command, LogCommand } from '../state/commands.ts'
 
 export const LOG_FORMAT_VERSION = 1
 const HEADER_BYTES = 14
 const CHECKED_FROM = 6
+/** In the order of their numbers. */
+const kinds: readonly EntryKind[] = ['command', 'configuration', 'empty']
 
 // Plain maps and arrays: readable by any msgpack reader, and no shared structures to keep.
 const packr = new Packr({ useRecords: false, variableMapSize: true })
 
 export function encodeLogEntry(entry: LogCommand, index: number): Buffer {
-  const payload = packr.pack(entry)
+  return seal('command', packr.pack(entry), index)
+}
+
+/** Throws LOG_CORRUPT. */
+export function decodeLogEntry(borrowedBytes: Buffer, index: number): LogCommand {
+  if (kindOf(borrowedBytes, index) !== 'command')
+    throw metadataError('LOG_CORRUPT', `entry ${index} is no command`)
+  try {
+    return packr.unpack(borrowedBytes.subarray(HEADER_BYTES)) as LogCommand
+  } catch (error) {
+    throw metadataError('LOG_CORRUPT', `entry ${index} cannot be decoded`, error)
+  }
+}
+
+/** The bytes of an entry as they are stored and as they travel. Of a command: the very buffer. */
+export function encodeEntry(entry: Entry): Buffer {
+  return entry.kind === 'command' ? entry.data : seal(entry.kind, entry.data, entry.index)
+}
+
+/** Shares memory with the bytes. Throws LOG_CORRUPT when they do not verify. */
+export function decodeEntry({ index, term, data: bytes }: StoredLogEntry): Entry {
+  const kind = kindOf(bytes, index)
+  return { index, term, kind, data: kind === 'command' ? bytes : bytes.subarray(HEADER_BYTES) }
+}
+
+function seal(kind: EntryKind, payload: Buffer, index: number): Buffer {
   const bytes = Buffer.allocUnsafe(HEADER_BYTES + payload.length)
   bytes[0] = LOG_FORMAT_VERSION
-  bytes[1] = 0
+  bytes[1] = kinds.indexOf(kind)
   bytes.writeBigUInt64LE(BigInt(index), CHECKED_FROM)
   payload.copy(bytes, HEADER_BYTES)
   bytes.writeUInt32LE(crc32c(bytes.subarray(CHECKED_FROM)), 2)
   return bytes
 }
 
-/** Throws LOG_CORRUPT. */
-export function decodeLogEntry(borrowedBytes: Buffer, index: number): LogCommand {
-  if (borrowedBytes.length <= HEADER_BYTES) throw metadataError('LOG_CORRUPT', `entry ${index} is too short`)
-  const version = borrowedBytes[0]
-  if (version !== LOG_FORMAT_VERSION || borrowedBytes[1] !== 0) {
+/** Verifies the bytes. The kind lies outside of the checksum, so each kind has a form that the others have not. */
+function kindOf(bytes: Buffer, index: number): EntryKind {
+  if (bytes.length < HEADER_BYTES) throw metadataError('LOG_CORRUPT', `entry ${index} is too short`)
+  const version = bytes[0]
+  const kind = kinds[bytes[1] as number]
+  if (version !== LOG_FORMAT_VERSION || kind === undefined) {
     throw metadataError(
       'LOG_CORRUPT',
       `entry ${index} has format ${version}, this version reads ${LOG_FORMAT_VERSION}`,
     )
   }
-  if (borrowedBytes.readUInt32LE(2) !== crc32c(borrowedBytes.subarray(CHECKED_FROM))) {
+  if (bytes.readUInt32LE(2) !== crc32c(bytes.subarray(CHECKED_FROM))) {
     throw metadataError('LOG_CORRUPT', `entry ${index} does not match its checksum`)
   }
-  if (borrowedBytes.readBigUInt64LE(CHECKED_FROM) !== BigInt(index)) {
+  if (bytes.readBigUInt64LE(CHECKED_FROM) !== BigInt(index)) {
     throw metadataError('LOG_CORRUPT', `entry ${index} was written for another place`)
   }
-  try {
-    return packr.unpack(borrowedBytes.subarray(HEADER_BYTES)) as LogCommand
-  } catch (error) {
-    throw metadataError('LOG_CORRUPT', `entry ${index} cannot be decoded`, error)
-  }
+  // A command is a map, a configuration a JSON list ("["), an empty entry nothing.
+  const first = bytes[HEADER_BYTES]
+  const isConfiguration = first === 0x5b
+  if ((kind === 'empty') !== (first === undefined) || (kind === 'configuration') !== isConfiguration)
+    throw metadataError('LOG_CORRUPT', `entry ${index} is of another kind than its bytes`)
+  return kind
 }
 
 /**

@@ -1,6 +1,6 @@
 /**
- * The seam between the state machine and whatever makes a command durable and ordered: one member now
- * (single-log.ts), Raft next. Nobody above it knows which.
+ * The seam between the state machine and what makes a command durable and ordered (quorum/raft-log.ts). What
+ * is above it knows nothing of members and terms.
  */
 import type { OutcomeOf } from '../state/apply.ts'
 import type { Command, LogCommand } from '../state/commands.ts'
@@ -12,14 +12,18 @@ export type AppliedListener = (entry: LogCommand, result: CommandResult, index: 
 export interface ReplicatedLog {
   /**
    * Resolves after the command is durable in the quorum and applied, with its result. Refused without
-   * having been tried: STARTING, NOT_MASTER, OVERLOADED (retryable). Never rejects; after a fatal error
-   * of the store it never resolves, because the process ends.
+   * having been tried: STARTING, OVERLOADED (retryable). NOT_MASTER: this member is not, or no longer, the
+   * master, and whether the command was or will be applied is unknown. Never rejects; after a fatal error of
+   * the store it never resolves, because the process ends.
    */
   propose<C extends Command>(command: C): Promise<CommandResult<OutcomeOf<C['type']>>>
   /** The state in memory is the state after this log index. */
   readonly appliedIndex: number
   /** May this member answer reads from its state, and propose? */
   readonly isReady: boolean
-  /** Listeners are called synchronously, before the proposer hears. Replayed entries are not told. */
-  onApplied(listener: AppliedListener): void
+  /**
+   * Listeners are called synchronously, before the proposer hears; of entries that a start replays they are
+   * not told. Returns how to unsubscribe.
+   */
+  onApplied(listener: AppliedListener): () => void
 }

@@ -6,6 +6,7 @@ import { isSettled } from '../control/chunk-waiters.ts'
 import type { Master } from '../control/master.ts'
 import { valueOf } from '../state/result.ts'
 import type { ChunkRow } from '../state/rows.ts'
+import type { Formation } from '../quorum/formation.ts'
 import type { Statistics } from './cluster-statistics.ts'
 import type { Locations } from './locations.ts'
 import type { MemberReports } from './member-reports.ts'
@@ -23,6 +24,7 @@ export interface AdminParts {
   readonly statistics: Statistics
   readonly locations: Locations
   readonly reports: MemberReports
+  readonly formation: Formation
   readonly onShutdown: () => void
 }
 
@@ -94,6 +96,17 @@ export class AdminService {
   repair({ chunk, server, page, reason }: Params<'admin.repair'>): Result<'admin.repair'> {
     this.#parts.reports.repairByOrder(chunk, server, page, reason)
     return {}
+  }
+
+  addMember({ host, port, name }: Params<'mds.add'>): Promise<Result<'mds.add'>> {
+    return this.#parts.formation.add(host, port, name)
+  }
+
+  /** Answers when it is out; until then the caller asks again. */
+  async removeMember({ member }: Params<'mds.remove'>): Promise<Result<'mds.remove'>> {
+    const { formation } = this.#parts
+    if (!formation.isGone(member)) await formation.remove(member)
+    return { gone: formation.isGone(member) }
   }
 
   /** Ends the process after the answer has left. */

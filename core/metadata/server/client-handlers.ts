@@ -49,5 +49,7 @@ export function clientHandlers(control: ControlPlane): Handlers<Methods> {
     'admin.chunks': (params) => admin.chunks(params),
     'admin.repair': (params) => admin.repair(params),
     'admin.shutdown': () => admin.shutdown(),
+    'mds.add': (params) => admin.addMember(params),
+    'mds.remove': (params) => admin.removeMember(params),
   }
 }

@@ -6,11 +6,8 @@ import type { PlacementAttributes } from '../../wire/messages/common.ts'
 import { CLUSTER_NAME_KEY, CLUSTER_UUID_KEY } from '../chunks/administration.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
 import { wireError } from '../errors.ts'
-import { SingleLog } from '../log/single-log.ts'
-import type { Clock } from '../../platform/clock.ts'
-import type { Logger } from '../../platform/logger.ts'
+import { RaftLog, type RaftLogEvents, type RaftLogOptions } from '../quorum/raft-log.ts'
 import type { Random } from '../../platform/random.ts'
-import type { Store } from '../../platform/store.ts'
 import type { StateMachine } from '../state/apply.ts'
 import { createStateMachine } from '../state/machine.ts'
 import { valueOf } from '../state/result.ts'
@@ -18,34 +15,33 @@ import type { AuthenticationRecord } from '../authentication/record.ts'
 
 const UUID_BYTES = 16
 
-export interface RepositoryOptions {
-  readonly store: Store
-  readonly clock: Clock
-  readonly logger: Logger
-  /** The store failed: the process must end (rule F7). */
-  readonly onFatal: (error: Error) => void
-}
+export type RepositoryOptions = Omit<RaftLogOptions, 'machine'>
 
 export interface Repository {
   readonly state: ChunkState
-  readonly log: SingleLog
-  /** Empty: no cluster was created here yet. */
-  readonly clusterName: string
-  readonly clusterUuid: string
+  readonly log: RaftLog
 }
 
-/** Loads and replays. Rejects with ROW_CORRUPT, LOG_CORRUPT or STATE_FORMAT; then nothing may be served. */
+export interface ClusterIdentity {
+  readonly name: string
+  readonly uuid: string
+}
+
+/** Loads. Rejects with ROW_CORRUPT, LOG_CORRUPT, STATE_FORMAT or HARD_STATE_DAMAGED; then nothing may be served. */
 export async function openRepository(options: RepositoryOptions): Promise<Repository> {
   const machine = createStateMachine()
   const { state } = machine
-  const log = new SingleLog({ ...options, machine: machine as unknown as StateMachine })
+  const log = new RaftLog({ ...options, machine: machine as unknown as StateMachine })
   await log.start()
-  return {
-    state,
-    log,
-    clusterName: String(state.config.get(CLUSTER_NAME_KEY) ?? ''),
-    clusterUuid: String(state.config.get(CLUSTER_UUID_KEY) ?? ''),
-  }
+  return { state, log }
+}
+
+/** Undefined: no cluster was created here, or nothing of it has arrived yet. */
+export function clusterIdentityOf(state: ChunkState): ClusterIdentity | undefined {
+  const uuid = state.config.get(CLUSTER_UUID_KEY)
+  return uuid === undefined
+    ? undefined
+    : { name: String(state.config.get(CLUSTER_NAME_KEY)), uuid: String(uuid) }
 }
 
 export interface NewCluster {
@@ -56,16 +52,35 @@ export interface NewCluster {
   readonly authentication?: (clusterUuid: string) => AuthenticationRecord
 }
 
+export type NewClusterOptions = Omit<RepositoryOptions, 'events' | 'isFounder'> & {
+  readonly random: Random
+  /** The store failed: nothing may be used. */
+  readonly onFatal: (error: Error) => void
+}
+
 /** In an empty repository. Rejects with REFUSED when there is a cluster already. Closes the store. */
 export async function createCluster(
-  options: RepositoryOptions & { readonly random: Random },
+  options: NewClusterOptions,
   cluster: NewCluster,
 ): Promise<{ readonly uuid: string }> {
   if (!/^[A-Za-z0-9_-]{1,64}$/.test(cluster.name)) {
     throw wireError('EINVAL', `'${cluster.name}' is no cluster name: letters, digits, '_' and '-'`)
   }
-  const repository = await openRepository(options)
+  const mastered = Promise.withResolvers<void>()
+  const events: RaftLogEvents = {
+    send: () => {},
+    becameMaster: () => mastered.resolve(),
+    lostMastership: () => {},
+    sendSnapshot: () => {},
+    install: () => {},
+    failed: (error) => {
+      options.onFatal(error)
+      mastered.reject(error)
+    },
+  }
+  const repository = await openRepository({ ...options, events, isFounder: true })
   try {
+    await mastered.promise
     const uuid = options.random.hex(UUID_BYTES)
     const { name, placement = {} } = cluster
     valueOf(await repository.log.propose({ type: 'cluster.create', name, uuid, placement }))

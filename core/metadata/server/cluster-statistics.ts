@@ -2,7 +2,7 @@
 import { domainCapacities, logicalCapacity } from '../../placement/capacity.ts'
 import { domainCount, type FailureDomain, type PlacementServer } from '../../placement/topology.ts'
 import { ROOT_INODE } from '../../wire/messages/common.ts'
-import { type Address, formatAddress } from '../../platform/network.ts'
+import { formatAddress } from '../../platform/network.ts'
 import type {
   ChunkServerStatistics,
   ClientStatistics,
@@ -15,8 +15,8 @@ import type { FileCensus } from '../control/file-census.ts'
 import type { Master } from '../control/master.ts'
 import type { RateSamples, ServerConnection } from '../control/server-connection.ts'
 import type { ServersView } from '../control/servers-view.ts'
-import type { MeasuredStore } from '../log/measured-store.ts'
 import { defaultPlacement, type EffectivePlacement, effectivePlacement } from '../namespace/placement.ts'
+import type { MembersView } from '../quorum/members-view.ts'
 import type { ServerRow } from '../state/rows.ts'
 import type { SpaceSource } from './file-system-service.ts'
 import type { OpenFiles } from './open-files.ts'
@@ -29,8 +29,7 @@ export interface ProcessUsage {
 
 export interface StatisticsParts {
   readonly master: Master
-  readonly address: Address
-  readonly hostName: string
+  readonly members: MembersView
   readonly clusterName: string
   readonly clusterUuid: string
   readonly connections: ReadonlyMap<number, ServerConnection>
@@ -40,14 +39,10 @@ export interface StatisticsParts {
   readonly files: FileCensus
   readonly sessions: SessionService
   readonly openFiles: OpenFiles
-  readonly store: MeasuredStore
-  readonly usage: () => ProcessUsage
 }
 
 /** Kind of session of the command line: no client that reads or writes. */
 const ADMINISTRATOR = 'admin'
-const METADATA_SERVER_ID = 1
-const METADATA_TERM = 1
 
 export class Statistics implements SpaceSource {
   readonly #parts: StatisticsParts
@@ -74,7 +69,7 @@ export class Statistics implements SpaceSource {
       epochUptimeMs: uptimeMs,
       space: { ...this.#space(servers, placement), logicalUsed: bytes },
       tiers: tiersOf(servers),
-      mds: [this.#metadataServer(uptimeMs)],
+      mds: this.#parts.members.list(),
       cs: [...master.state.servers.values()]
         .filter((row) => row.state !== 'dropped')
         .map((row) => this.#chunkServer(row)),
@@ -104,17 +99,8 @@ export class Statistics implements SpaceSource {
   }
 
   services(): ServiceEntry[] {
-    const { master, address, hostName, sessions } = this.#parts
-    const entries: ServiceEntry[] = [
-      {
-        kind: 'mds',
-        id: METADATA_SERVER_ID,
-        address: formatAddress(address),
-        host: hostName,
-        hostId: '',
-        status: 'active',
-      },
-    ]
+    const { master, members, sessions } = this.#parts
+    const entries: ServiceEntry[] = members.services()
     for (const row of master.state.servers.values()) {
       const { server: id, hostName: host, hostId, state: status } = row
       entries.push({ kind: 'cs', id, address: formatAddress(row), host, hostId, status })
@@ -173,24 +159,6 @@ export class Statistics implements SpaceSource {
       free: active.reduce((sum, server) => sum + Math.max(0, server.freeBytes), 0),
       allocatable: capacity((server) => server.freeBytes - margin(server)),
       allocatableTotal: capacity((server) => server.totalBytes - margin(server)),
-    }
-  }
-
-  #metadataServer(uptimeMs: number): ClusterStatistics['mds'][number] {
-    const { address, store, usage } = this.#parts
-    const { cpuPct, memBytes } = usage()
-    return {
-      id: METADATA_SERVER_ID,
-      address: formatAddress(address),
-      master: true,
-      status: 'active',
-      term: METADATA_TERM,
-      lag: 0,
-      ctimePct: round(store.busyPct),
-      commitsPerS: round(store.commitsPerS),
-      cpuPct: round(cpuPct),
-      memBytes,
-      uptimeMs,
     }
   }
 

@@ -1,5 +1,4 @@
 /** Builds the services that answer requests, on top of what keeps chunks replicated. */
-import type { Address } from '../../platform/network.ts'
 import type { ChunkServerUpMethods } from '../../wire/messages/chunk.ts'
 import type { Handlers } from '../../wire/types.ts'
 import type { ChunkCensus } from '../control/chunk-census.ts'
@@ -7,11 +6,12 @@ import type { EventRecorder } from '../control/event-recorder.ts'
 import { FileCensus } from '../control/file-census.ts'
 import type { Master } from '../control/master.ts'
 import { ReplicationControl } from '../control/replication-control.ts'
-import type { MeasuredStore } from '../log/measured-store.ts'
+import type { Formation } from '../quorum/formation.ts'
+import type { MembersView } from '../quorum/members-view.ts'
 import { AdminService } from './admin-service.ts'
 import { CacheInvalidator } from './cache-invalidator.ts'
 import { ChunkCreator } from './chunk-creator.ts'
-import { type ProcessUsage, Statistics } from './cluster-statistics.ts'
+import { Statistics } from './cluster-statistics.ts'
 import { type FileSystemHandlers, fileSystemHandlers } from './file-system-service.ts'
 import { type KeyValueHandlers, keyValueHandlers } from './key-value-service.ts'
 import { KeyValueWatchers } from './key-value-watchers.ts'
@@ -25,13 +25,11 @@ import { SessionService } from './session-service.ts'
 
 export interface ControlPlaneOptions {
   readonly master: Master
-  readonly store: MeasuredStore
   readonly clusterName: string
   readonly clusterUuid: string
-  readonly address: Address
-  readonly hostName: string
+  readonly members: MembersView
+  readonly formation: Formation
   readonly onShutdown: () => void
-  readonly usage: () => ProcessUsage
 }
 
 const ORPHAN_INTERVAL_MS = 250
@@ -113,11 +111,12 @@ export class ControlPlane {
       ...{ connections, view, health, census, files, sessions, openFiles },
     })
     this.statistics = statistics
-    const { onShutdown } = options
-    this.admin = new AdminService({ master, statistics, locations, reports: this.memberReports, onShutdown })
+    const { onShutdown, formation } = options
+    const { memberReports: reports } = this
+    this.admin = new AdminService({ master, statistics, locations, reports, formation, onShutdown })
     this.fileSystem = fileSystemHandlers({ state, log, openFiles, leases, space: statistics })
     this.keyValue = keyValueHandlers({ state, log, watchers })
-    log.onApplied((entry, result, index) => {
+    master.onApplied((entry, result, index) => {
       replication.onApplied(entry, result)
       invalidator.onApplied(entry, result)
       watchers.onApplied(index)

@@ -5,9 +5,10 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { CairnError } from '../../base/errors.ts'
 import type { Clock } from '../../platform/clock.ts'
-import { silentLogger } from '../../platform/logger.ts'
 import { SimulatedStore, SimulatedStoreContents } from '../../testing/simulated-store.ts'
-import { SingleLog } from '../log/single-log.ts'
+import { SimulatedHardState, SimulatedHardStateContents } from '../../testing/simulated-hard-state.ts'
+import { RaftLog } from '../quorum/raft-log.ts'
+import { testLogOptions } from '../quorum/test-log.ts'
 import { NamespaceBench } from '../namespace/namespace-bench.ts'
 import { CacheInvalidator, type InvalidateParams, STALE_ITEMS_MAX } from './cache-invalidator.ts'
 import { fileSystemHandlers } from './file-system-service.ts'
@@ -29,13 +30,19 @@ class Room {
     defer: (callback) => void setImmediate(callback),
   }
   readonly bench = new NamespaceBench({ empty: true, withSessions: true })
-  readonly log = new SingleLog({
-    store: new SimulatedStore(new SimulatedStoreContents()),
-    machine: this.bench.machine,
-    clock: this.clock,
-    logger: silentLogger,
-    onFatal: assert.fail,
-  })
+  private became: () => void = () => {}
+  private readonly isMaster = new Promise<void>((resolve) => (this.became = resolve))
+  readonly log = new RaftLog(
+    testLogOptions({
+      store: new SimulatedStore(new SimulatedStoreContents()),
+      hardState: new SimulatedHardState(new SimulatedHardStateContents()),
+      machine: this.bench.machine,
+      // A member alone needs no ticks.
+      clock: { ...this.clock, setTimer: () => ({ cancel: () => undefined }) },
+      onFatal: assert.fail,
+      onMaster: () => this.became(),
+    }),
+  )
   readonly openFiles = new OpenFiles()
   readonly published: [number, number][] = []
   publishError: Error | undefined
@@ -73,6 +80,7 @@ class Room {
   static async start(): Promise<Room> {
     const room = new Room()
     await room.log.start()
+    await room.isMaster
     for (const session of [1, 2, 3]) {
       await room.log.propose({ type: 'session.open', name: '', host: '', kind: '', secret: '' })
       room.openFiles.declare(session)

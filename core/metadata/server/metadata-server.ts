@@ -1,35 +1,38 @@
 /**
- * The metadata server process: loads its repository, becomes master (there is one member for now), accepts
- * chunk servers and clients on base port + 1, and tells them apart by the role in their hello. This file only
- * connects the parts; each part says in its own header what it does.
+ * The metadata server process: one member of the quorum on its repository. It takes part in decisions on the
+ * base port; on base port + 1 it serves chunk servers and clients while it is the master, and otherwise says
+ * who is. This file only connects the parts; each part says in its own header what it does.
  */
 import type { BufferPool } from '../../base/buffer-pool.ts'
-import type { Clock } from '../../platform/clock.ts'
+import type { Clock, Timer } from '../../platform/clock.ts'
+import type { HardStateFile } from '../../platform/hard-state.ts'
 import type { Logger } from '../../platform/logger.ts'
-import type { Address, Network } from '../../platform/network.ts'
-import { formatAddress } from '../../platform/network.ts'
-import type { KeyStore } from '../../platform/key-ring.ts'
-import type { PasswordExchange } from '../../platform/password.ts'
+import { type Address, formatAddress, type Network } from '../../platform/network.ts'
 import type { Random } from '../../platform/random.ts'
 import type { Store } from '../../platform/store.ts'
-import { chunkServerUpMethods } from '../../wire/messages/chunk.ts'
-import { metadataMethods } from '../../wire/messages/metadata.ts'
-import { KeyAuthenticator, PASSWORD_ROLE } from '../../wire/authentication/key-authenticator.ts'
-import { keyMethods } from '../../wire/messages/authentication.ts'
+import type { MemberId, RaftOptions } from '../../raft/index.ts'
+import { KeyAuthenticator } from '../../wire/authentication/key-authenticator.ts'
+import { NotMasterError } from '../../wire/not-master.ts'
 import { WireServer } from '../../wire/server.ts'
-import type { Peer, WireLimits } from '../../wire/types.ts'
+import type { Identity, Peer, WireLimits } from '../../wire/types.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
-import { AuthenticationService } from '../authentication/service.ts'
-import { Master } from '../control/master.ts'
 import { MeasuredStore } from '../log/measured-store.ts'
-import type { SingleLog } from '../log/single-log.ts'
-import { clientHandlers } from './client-handlers.ts'
-import { openRepository } from './cluster-repository.ts'
+import { type MemberReport, MembersView, noReport } from '../quorum/members-view.ts'
+import type { WindowLimits } from '../quorum/recovery.ts'
+import { MemberTransport } from '../quorum/transport.ts'
+import {
+  type ClusterIdentity,
+  clusterIdentityOf,
+  openRepository,
+  type Repository,
+} from './cluster-repository.ts'
 import type { ProcessUsage } from './cluster-statistics.ts'
-import { ControlPlane } from './control-plane.ts'
+import type { ControlPlane } from './control-plane.ts'
+import { Mastership, type MetadataAuthentication } from './mastership.ts'
 
 export interface MetadataServerOptions {
   readonly store: Store
+  readonly hardState: HardStateFile
   readonly clock: Clock
   readonly network: Network
   readonly random: Random
@@ -38,6 +41,8 @@ export interface MetadataServerOptions {
   /** Base address: metadata servers dial each other here, everybody else on the next port. */
   readonly address: Address
   readonly hostName: string
+  /** What a new member was told, until its state says it. */
+  readonly cluster?: ClusterIdentity
   /** The process must end at once. */
   readonly onFatal: (error: Error) => void
   /** `admin.shutdown`: end in order. */
@@ -46,119 +51,277 @@ export interface MetadataServerOptions {
   readonly limits?: Partial<WireLimits>
   /** Without it nobody has to prove anything (simulation, tests). */
   readonly authentication?: MetadataAuthentication
-}
-
-export interface MetadataAuthentication {
-  readonly keys: KeyStore
-  readonly loadExchange: () => Promise<PasswordExchange>
+  readonly window?: WindowLimits
+  readonly raft?: Partial<RaftOptions>
 }
 
 const CONNECTION_COUNT_MAX = 16_384
-const TICK_MS = 10_000
+const REPORT_MS = 2_000
+/** A clean stop waits so long for another to take over. */
+const HAND_OVER_MS_MAX = 1_000
 
 export class MetadataServer {
-  readonly state: ChunkState
-  readonly control: ControlPlane
-  readonly clusterName: string
-  readonly clusterUuid: string
-  readonly #master: Master
-  readonly #log: SingleLog
-  readonly #server: WireServer
+  readonly #options: MetadataServerOptions
+  readonly #store: MeasuredStore
+  readonly #transport: MemberTransport
+  readonly #clients: WireServer
+  readonly #startedMs: number
+  readonly #reports = new Map<MemberId, MemberReport>()
+  #repository: Repository | null = null
+  #mastership: Mastership | null = null
+  #roleWaiters: (() => void)[] = []
+  #isUpdating = false
+  #timer: Timer | null = null
+  #isClosed = false
 
-  private constructor(parts: {
-    master: Master
-    log: SingleLog
-    control: ControlPlane
-    server: WireServer
-    clusterName: string
-    clusterUuid: string
-  }) {
-    this.state = parts.master.state
-    this.control = parts.control
-    this.clusterName = parts.clusterName
-    this.clusterUuid = parts.clusterUuid
-    this.#master = parts.master
-    this.#log = parts.log
-    this.#server = parts.server
-  }
-
-  /** Resolves when it serves. Rejects when the repository cannot be read or the port cannot be bound. */
-  static async start(options: MetadataServerOptions): Promise<MetadataServer> {
+  private constructor(options: MetadataServerOptions) {
+    this.#options = options
     const { clock, random, logger, network, pool, address } = options
-    const store = new MeasuredStore(options.store, clock)
-    const { state, log, clusterName, clusterUuid } = await openRepository({ ...options, store })
-    const master = new Master({ state, log, clock, random, logger })
-    const control = new ControlPlane({
-      onShutdown: () => {},
-      usage: () => ({ cpuPct: 0, memBytes: 0 }),
-      ...options,
-      ...{ master, store, clusterName, clusterUuid },
+    this.#startedMs = clock.nowMs()
+    this.#store = new MeasuredStore(options.store, clock)
+    const identity = (): Identity => ({
+      role: 'mds',
+      ...this.#clusterIdentity(),
+      session: 0,
+      name: options.hostName,
     })
-    const authentication =
-      options.authentication === undefined
-        ? null
-        : new AuthenticationService({
-            ...options.authentication,
-            ...{ master, clusterName, events: control.events },
-          })
-    authentication?.start()
-    const authenticator =
-      options.authentication === undefined
-        ? {}
-        : {
-            authenticator: new KeyAuthenticator({
-              ...{ clock, random, logger, cluster: clusterName, admitsPasswords: true },
-              keys: options.authentication.keys,
-            }),
-          }
-    const server = new WireServer({
-      ...authenticator,
-      network,
-      clock,
-      logger,
-      pool,
+    const authenticator = authenticatorOf(options, () => this.clusterName)
+    this.#transport = new MemberTransport({
+      ...{ network, clock, random, logger, pool, address, identity, ...authenticator(false) },
+      onMessage: (message) => this.#repository?.log.step(message),
+      onReport: (member, report) => this.#noteReport(member, report),
+      onUnreachable: (member) => this.#repository?.log.reportUnreachable(member),
+    })
+    this.#clients = new WireServer({
+      ...{ network, clock, logger, pool, identity, ...authenticator(true) },
       connectionCountMax: CONNECTION_COUNT_MAX,
       ...(options.limits === undefined ? {} : { limits: options.limits }),
-      identity: () => ({ role: 'mds', clusterName, clusterUuid, session: 0, name: options.hostName }),
-      onPeer: (peer) => serve(peer, control, authentication),
+      admit: () => {
+        if (this.#mastership === null) throw this.#notMaster()
+      },
+      onPeer: (peer) => this.#serve(peer),
     })
-    const clients: Address = { host: address.host, port: address.port + 1 }
-    await server.listen(clients)
-    control.start()
-    let tickMs = clock.nowMs()
-    master.every(TICK_MS, () => {
-      const nowMs = clock.nowMs()
-      master.submit({ type: 'tick', elapsedMs: nowMs - tickMs })
-      tickMs = nowMs
-    })
-    const message = `MDS#1 at ${formatAddress(address)} became master`
-    control.events.record('JRN', 'info', 'MASTER_ELECTED', message)
-    return new MetadataServer({ master, log, control, server, clusterName, clusterUuid })
   }
 
+  /**
+   * Resolves when it takes part; a member alone, when it serves. Rejects when the repository cannot be read or
+   * a port cannot be bound.
+   */
+  static async start(options: MetadataServerOptions): Promise<MetadataServer> {
+    const server = new MetadataServer(options)
+    await server.#start()
+    return server
+  }
+
+  async #start(): Promise<void> {
+    const { host, port } = this.#options.address
+    const repository = await openRepository({
+      ...this.#options,
+      store: this.#store,
+      events: {
+        send: (message) => this.#transport.send(message),
+        becameMaster: () => this.#becameMaster(),
+        lostMastership: () => this.#lostMastership(),
+        sendSnapshot: (member) => this.#repository?.log.reportSnapshot(member, null),
+        install: () => {},
+        failed: this.#options.onFatal,
+      },
+    })
+    this.#repository = repository
+    repository.state.members.observe({
+      onSet: () => this.#addressesChanged(),
+      onDelete: () => this.#addressesChanged(),
+    })
+    try {
+      await this.#transport.listen()
+      await this.#clients.listen({ host, port: port + 1 })
+    } catch (error) {
+      await this.#transport.close('the port cannot be bound')
+      await repository.log.close()
+      throw error
+    }
+    this.#armReport()
+    const { voters } = repository.log.configuration
+    const isAlone = voters.length === 1 && voters[0] === repository.log.member
+    while (isAlone && this.#mastership === null && !this.#isClosed) await this.#roleChange()
+  }
+
+  get state(): ChunkState {
+    return this.#open.state
+  }
+
+  get member(): MemberId {
+    return this.#open.log.member
+  }
+
+  /** Serves now, or would if its lease came back. */
+  get isMaster(): boolean {
+    return this.#mastership !== null
+  }
+
+  /** Of the master. */
+  get control(): ControlPlane {
+    if (this.#mastership === null) throw this.#notMaster()
+    return this.#mastership.control
+  }
+
+  get log(): Repository['log'] {
+    return this.#open.log
+  }
+
+  get clusterName(): string {
+    return this.#clusterIdentity().clusterName
+  }
+
+  get clusterUuid(): string {
+    return this.#clusterIdentity().clusterUuid
+  }
+
+  /** Where chunk servers and clients dial. */
   get address(): Address {
-    return this.#server.address
+    return this.#clients.address
   }
 
-  /** In order: no new requests, everything proposed is committed. */
+  /** In order: another is the master, no new requests, everything proposed is committed. */
   async close(): Promise<void> {
-    this.#master.stop()
-    await this.#server.close('the metadata server is stopping')
-    await this.#log.close()
+    if (this.#isClosed) return
+    this.#timer?.cancel()
+    await this.#handOver()
+    this.#isClosed = true
+    this.#mastership?.stop()
+    await this.#clients.close('the metadata server is stopping')
+    await this.#repository?.log.close()
+    await this.#transport.close('the metadata server is stopping')
+    this.#wakeRoleWaiters()
+  }
+
+  get #open(): Repository {
+    if (this.#repository === null) throw new Error('the metadata server has not started')
+    return this.#repository
+  }
+
+  #clusterIdentity(): { clusterName: string; clusterUuid: string } {
+    const { name, uuid } = (this.#repository && clusterIdentityOf(this.#repository.state)) ??
+      this.#options.cluster ?? { name: '', uuid: '' }
+    return { clusterName: name, clusterUuid: uuid }
+  }
+
+  #serve(peer: Peer): void {
+    if (this.#mastership === null) peer.close('this metadata server is not the master')
+    else this.#mastership.serve(peer)
+  }
+
+  #notMaster(): NotMasterError {
+    const leader = this.#repository?.log.leader ?? 0
+    const row = this.#repository?.state.members.get(leader)
+    if (row === undefined || leader === this.#repository?.log.member)
+      return new NotMasterError('this metadata server is not the master, and knows of none', null)
+    const { host, port } = row
+    return new NotMasterError(`the master is MDS#${leader} at ${formatAddress(row)}`, { host, port })
+  }
+
+  // --- roles ---
+
+  #becameMaster(): void {
+    const { state, log } = this.#open
+    const { clock, random, logger, address, hostName, onShutdown = () => {} } = this.#options
+    const reportOf = (member: MemberId): MemberReport =>
+      member === log.member ? this.#ownReport() : (this.#reports.get(member) ?? noReport)
+    const members = new MembersView({ log, state, clock, reportOf })
+    this.#mastership = new Mastership({
+      ...{ state, log, clock, random, logger, members, address, hostName, onShutdown },
+      ...this.#clusterIdentity(),
+      ...(this.#options.authentication === undefined ? {} : { authentication: this.#options.authentication }),
+      isConnected: (member) => this.#transport.isConnected(member),
+    })
+    this.#mastership.start()
+    logger.info('this member is the master', { member: log.member, term: log.status.term })
+    this.#wakeRoleWaiters()
+  }
+
+  #lostMastership(): void {
+    const mastership = this.#mastership
+    if (mastership === null) return
+    this.#mastership = null
+    mastership.stop()
+    this.#options.logger.info('this member is not the master any more', { member: this.#open.log.member })
+    this.#clients.closePeers('NOT_MASTER: this metadata server is not the master any more')
+    this.#wakeRoleWaiters()
+  }
+
+  #roleChange(): Promise<void> {
+    return new Promise((resolve) => this.#roleWaiters.push(resolve))
+  }
+
+  #wakeRoleWaiters(): void {
+    const waiters = this.#roleWaiters
+    this.#roleWaiters = []
+    for (const wake of waiters) wake()
+  }
+
+  /** Another voter that is there takes over, so that nobody waits for an election. */
+  async #handOver(): Promise<void> {
+    if (this.#mastership === null || this.#repository === null) return
+    const { log } = this.#repository
+    const { members, configuration } = log.status
+    const best = members
+      .filter(({ member }) => configuration.voters.includes(member) && this.#transport.isConnected(member))
+      .toSorted((a, b) => b.matchIndex - a.matchIndex)[0]
+    if (best === undefined || !log.transferLeader(best.member).ok) return
+    const timer = this.#options.clock.setTimer(HAND_OVER_MS_MAX, () => this.#wakeRoleWaiters())
+    await this.#roleChange()
+    timer.cancel()
+  }
+
+  // --- members ---
+
+  #addressesChanged(): void {
+    if (this.#isUpdating) return
+    this.#isUpdating = true
+    this.#options.clock.defer(() => {
+      this.#isUpdating = false
+      if (this.#repository === null || this.#isClosed) return
+      const { state, log } = this.#repository
+      const addresses = new Map<MemberId, Address>()
+      for (const { member, host, port, state: memberState } of state.members.values())
+        if (member !== log.member && memberState !== 'removed') addresses.set(member, { host, port })
+      this.#transport.update(addresses)
+    })
+  }
+
+  #ownReport(): MemberReport {
+    const { cpuPct, memBytes } = this.#options.usage?.() ?? { cpuPct: 0, memBytes: 0 }
+    const { busyPct: ctimePct, commitsPerS } = this.#store
+    const uptimeMs = Math.round(this.#options.clock.nowMs() - this.#startedMs)
+    return { ctimePct, commitsPerS, cpuPct, memBytes, uptimeMs }
+  }
+
+  #noteReport(member: MemberId, report: MemberReport): void {
+    if (this.#repository?.state.members.has(member) === true) this.#reports.set(member, report)
+  }
+
+  #armReport(): void {
+    this.#timer = this.#options.clock.setTimer(REPORT_MS, () => {
+      const log = this.#repository?.log
+      if (log !== undefined && log.leader !== 0 && log.leader !== log.member)
+        this.#transport.report(log.leader, log.member, this.#ownReport())
+      this.#armReport()
+    })
   }
 }
 
-function serve(peer: Peer, control: ControlPlane, authentication: AuthenticationService | null): void {
-  const role = peer.remoteIdentity?.role
-  if (role === PASSWORD_ROLE) {
-    // It has proved nothing yet: nothing else is served to it.
-    authentication?.serve(peer)
-    return
-  }
-  if (role === 'cs') {
-    peer.serve(chunkServerUpMethods, control.chunkServerHandlers())
-    return
-  }
-  peer.serve(metadataMethods, clientHandlers(control))
-  if (role === 'admin' && authentication !== null) peer.serve(keyMethods, authentication.keyHandlers())
+/** Both ports want a proof of the cluster's key; hosts that have none bring the password to the second. */
+function authenticatorOf(
+  options: MetadataServerOptions,
+  clusterName: () => string,
+): (admitsPasswords: boolean) => { authenticator?: KeyAuthenticator } {
+  const { authentication, clock, random, logger } = options
+  if (authentication === undefined) return () => ({})
+  const { keys } = authentication
+  return (admitsPasswords) => ({
+    authenticator: new KeyAuthenticator({
+      ...{ clock, random, logger, keys, admitsPasswords },
+      cluster: clusterName(),
+    }),
+  })
 }

@@ -39,6 +39,7 @@ interface ControlOutcomes {
   'intent.grant': { granted: number[] }
   'file.collect': { collected: number[] }
   'server.register': { server: number }
+  'mds.add': { member: number }
   'event.record': { id: number }
 }
 
@@ -77,6 +78,12 @@ export class StateMachine<Chunks extends ChunkTracked = ChunkTracked> {
     this.appliedThrough = appliedIndex
   }
 
+  /** An entry of the log that is no command. */
+  skip(index: number): void {
+    assert(index === this.appliedThrough + 1, 'log entries are applied in order, without gaps')
+    this.appliedThrough = index
+  }
+
   apply(entry: LogCommand, index: number): CommandResult {
     assert(index === this.appliedThrough + 1, 'log entries are applied in order, without gaps')
     this.appliedThrough = index
@@ -109,7 +116,7 @@ export class StateMachine<Chunks extends ChunkTracked = ChunkTracked> {
 }
 
 /** What a log needs of the machine, whatever its chunk table. */
-export type AppliedMachine = Pick<StateMachine, 'apply' | 'appliedIndex' | 'startFrom' | 'state'>
+export type AppliedMachine = Pick<StateMachine, 'apply' | 'skip' | 'appliedIndex' | 'startFrom' | 'state'>
 
 export function isRequest(command: Command): command is RequestCommand {
   return 'mutation' in command

@@ -111,6 +111,12 @@ export type ControlCommand =
       checksums: boolean
     }
   | { type: 'server.state'; server: number; state: ServerState }
+  /** Gives a new metadata server its id; it takes part when the members say so. Result: { member }. */
+  | { type: 'mds.add'; host: string; port: number; name: string }
+  /** Where a metadata server is from now on. Makes the row of the first one. */
+  | { type: 'mds.member'; member: number; host: string; port: number; name: string }
+  /** First `leaving`, then, once it is out of consensus' configuration, `removed`. */
+  | { type: 'mds.state'; member: number; state: 'leaving' | 'removed' }
   | {
       type: 'event.record'
       system: 'MDS' | 'CS' | 'JRN' | 'CLI'

@@ -106,6 +106,18 @@ export interface ServerRow {
   state: ServerState
 }
 
+/** `leaving`: it is being taken out. `removed` for ever: its id is never used again, and it must not come back. */
+export type MemberState = 'member' | 'leaving' | 'removed'
+
+/** A metadata server: where it is. Who has a vote is in consensus' own configuration. */
+export interface MemberRow {
+  member: number
+  host: string
+  port: number
+  name: string
+  state: MemberState
+}
+
 export interface CondemnedRow {
   chunk: number
   server: number

@@ -11,7 +11,7 @@ import { Counters } from './counters.ts'
 import { DirectoryTable } from './directories.ts'
 import { inodeCodec } from './inode-codec.ts'
 import { ReplyTable } from './replies.ts'
-import type { CondemnedRow, EventRow, InodeRow, LeaseRow, ServerRow, SessionRow } from './rows.ts'
+import type { CondemnedRow, EventRow, InodeRow, LeaseRow, MemberRow, ServerRow, SessionRow } from './rows.ts'
 import { type ChangeTracked, fieldsCodec, numberKey, stringKey, Table } from './table.ts'
 
 /** Files, directories and everything else; V8 maps end at 2^24 entries. */
@@ -63,6 +63,11 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
       'checksums',
       'state',
     ]),
+  })
+  /** Metadata servers. Removed ones stay, so that no id is used twice. */
+  readonly members = new Table<number, MemberRow>('members', {
+    ...numberKey,
+    ...fieldsCodec<MemberRow>(['member', 'host', 'port', 'name', 'state']),
   })
   /** Key: condemnedKey(). */
   readonly condemned = new Table<string, CondemnedRow>('condemned', {
@@ -116,6 +121,7 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
       this.sessions,
       this.leases,
       this.servers,
+      this.members,
       this.condemned,
       this.events,
       this.config,

@@ -12,9 +12,10 @@ import type { Address } from '../../platform/network.ts'
 import { writeKeyFile } from '../../platform/node/key-file.ts'
 import { loadPasswordExchange } from '../../platform/node/opaque-password.ts'
 import { nodeClock, nodeRandom } from '../../platform/node/platform.ts'
+import { NodeHardStateFile } from '../../platform/node/hard-state-file.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
 import { writeListenSetting } from '../listen-setting.ts'
-import { METADATA_DATABASE } from '../roles/metadata-server.ts'
+import { HARD_STATE_FILE, METADATA_DATABASE } from '../roles/metadata-server.ts'
 
 export interface MakeMetadataServer {
   readonly cluster: string
@@ -56,6 +57,7 @@ export async function makeMetadataServer(options: MakeMetadataServer): Promise<v
   const { uuid } = await createCluster(
     {
       store: await SqliteStore.open(path.join(draft, METADATA_DATABASE)),
+      hardState: new NodeHardStateFile(path.join(draft, HARD_STATE_FILE)),
       clock: nodeClock,
       random: nodeRandom,
       logger: silentLogger,

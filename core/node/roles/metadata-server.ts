@@ -11,6 +11,7 @@ import type { ProcessUsage } from '../../metadata/server/cluster-statistics.ts'
 import type { Logger } from '../../platform/logger.ts'
 import { loadPasswordExchange } from '../../platform/node/opaque-password.ts'
 import { nodeClock, nodeNetwork, nodeRandom } from '../../platform/node/platform.ts'
+import { NodeHardStateFile } from '../../platform/node/hard-state-file.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
 import { announcerOf } from '../announce.ts'
 import { readListenSetting } from '../listen-setting.ts'
@@ -19,6 +20,8 @@ import { lockRepository } from '../repository-lock.ts'
 import type { RunningRole } from '../role-process.ts'
 
 export const METADATA_DATABASE = 'metadata.db'
+/** Beside the database, never in it (rule L4). */
+export const HARD_STATE_FILE = 'hard-state'
 
 export interface MetadataServerRole {
   readonly cluster: string
@@ -50,6 +53,7 @@ export async function startMetadataServer(role: MetadataServerRole): Promise<Run
   })
   const server = await MetadataServer.start({
     store: await SqliteStore.open(database),
+    hardState: new NodeHardStateFile(path.join(role.repository, HARD_STATE_FILE)),
     clock: nodeClock,
     network: nodeNetwork,
     random: nodeRandom,

@@ -1,17 +1,20 @@
-// Proves the log of one member: what a caller heard survives a crash at any commit, nothing is half there,
+// Proves the log with one member: what a caller heard survives a crash at any commit, nothing is half there,
 // replay gives the state that was, order and batching hold, queues are bounded, and errors are fatal.
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Clock } from '../../platform/clock.ts'
-import { silentLogger } from '../../platform/logger.ts'
+import { SimulatedHardState, SimulatedHardStateContents } from '../../testing/simulated-hard-state.ts'
 import { type CommitFate, SimulatedStore, SimulatedStoreContents } from '../../testing/simulated-store.ts'
+import { TrailingLog } from '../../raft/index.ts'
 import { NamespaceBench, type ShortCommand } from '../namespace/namespace-bench.ts'
 import type { Command } from '../state/commands.ts'
 import { stateDigest } from '../state/state.ts'
-import { decodeLogEntry, encodeLogEntry } from './codec.ts'
-import { PROPOSALS_QUEUED_MAX, SingleLog } from './single-log.ts'
-import { TrailingWindow } from './trailing-window.ts'
+import { decodeLogEntry, encodeLogEntry } from '../log/codec.ts'
+import { PROPOSALS_QUEUED_MAX } from './proposals.ts'
+import { RaftLog } from './raft-log.ts'
+import { trimThrough, type WindowLimits } from './recovery.ts'
+import { testLog, testLogOptions } from './test-log.ts'
 
 const clock: Clock = {
   nowMs: () => 0,
@@ -23,31 +26,46 @@ const clock: Clock = {
 
 interface Member {
   readonly bench: NamespaceBench
-  readonly log: SingleLog
+  readonly log: RaftLog
   readonly store: SimulatedStore
   readonly fatal: Error[]
+}
+
+const hardStates = new WeakMap<SimulatedStoreContents, SimulatedHardStateContents>()
+
+/** What lies beside a store. */
+function hardStateOf(contents: SimulatedStoreContents): SimulatedHardStateContents {
+  let hardState = hardStates.get(contents)
+  if (hardState === undefined) hardStates.set(contents, (hardState = new SimulatedHardStateContents()))
+  return hardState
+}
+
+function copyOf(contents: SimulatedStoreContents): SimulatedStoreContents {
+  const copy = contents.copy()
+  hardStateOf(copy).state = hardStateOf(contents).state
+  return copy
 }
 
 async function startMember(
   contents: SimulatedStoreContents,
   fateOf?: (number: number) => CommitFate,
-  window?: TrailingWindow,
+  window?: WindowLimits,
 ): Promise<Member> {
   const store = new SimulatedStore(contents, {
     schedule: (callback) => void setImmediate(callback),
-    ...(fateOf === undefined ? {} : { fateOf }),
+    // The first commit is that of the election.
+    ...(fateOf === undefined ? {} : { fateOf: (number) => (number === 1 ? 'done' : fateOf(number - 1)) }),
   })
   const bench = new NamespaceBench({ empty: true, withSessions: true })
   const fatal: Error[] = []
-  const log = new SingleLog({
+  const { log } = await testLog({
     store,
+    hardState: new SimulatedHardState(hardStateOf(contents)),
     machine: bench.machine,
     clock,
-    logger: silentLogger,
     onFatal: (error) => fatal.push(error),
     ...(window === undefined ? {} : { window }),
   })
-  await log.start()
   return { bench, log, store, fatal }
 }
 
@@ -107,12 +125,13 @@ describe('crash at every commit', () => {
 
         // A clean end and a start without one give the same state.
         const digest = stateDigest(second.bench.state)
-        const third = await startMember(contents.copy())
+        const third = await startMember(copyOf(contents))
         assert.equal(stateDigest(third.bench.state), digest)
         await second.log.close()
         const fourth = await startMember(contents)
         assert.equal(stateDigest(fourth.bench.state), digest)
-        assert.equal(fourth.log.appliedIndex, second.log.appliedIndex)
+        // Its own election is one entry more.
+        assert.equal(fourth.log.appliedIndex, second.log.appliedIndex + 1)
       })
     }
   }
@@ -123,16 +142,17 @@ describe('batches and order', () => {
     const member = await startMember(new SimulatedStoreContents())
     const seen: number[] = []
     member.log.onApplied((_entry, _result, index) => seen.push(index))
+    const { commitCount } = member.store
     await Promise.all([
       member.log.propose(openSession),
       ...Array.from({ length: 99 }, (_, count) => member.log.propose(create(`f${count}`, count + 1))),
     ])
-    assert.equal(member.store.commitCount, 1)
+    assert.equal(member.store.commitCount, commitCount + 1)
     assert.deepEqual(
       seen,
-      Array.from({ length: 100 }, (_, count) => count + 1),
+      Array.from({ length: 100 }, (_, count) => count + 2),
     )
-    assert.equal(member.log.appliedIndex, 100)
+    assert.equal(member.log.appliedIndex, 101)
   })
 
   test('a caller hears only after its state can be read', async () => {
@@ -155,17 +175,24 @@ describe('batches and order', () => {
 
   test('before the start and after the end nothing is taken', async () => {
     const bench = new NamespaceBench({ empty: true, withSessions: true })
-    const store = new SimulatedStore(new SimulatedStoreContents())
-    const log = new SingleLog({
-      store,
-      machine: bench.machine,
-      clock,
-      logger: silentLogger,
-      onFatal: assert.fail,
-    })
+    let onMaster = (): void => {}
+    const isMaster = new Promise<void>((resolve) => (onMaster = resolve))
+    const log = new RaftLog(
+      testLogOptions({
+        store: new SimulatedStore(new SimulatedStoreContents()),
+        hardState: new SimulatedHardState(new SimulatedHardStateContents()),
+        machine: bench.machine,
+        clock,
+        onFatal: assert.fail,
+        onMaster,
+      }),
+    )
     const before = await log.propose(openSession)
     assert.ok('error' in before && before.error === 'STARTING')
     await log.start()
+    const early = await log.propose(openSession)
+    assert.ok('error' in early && early.error === 'NOT_MASTER')
+    await isMaster
     const last = log.propose(openSession)
     await log.close()
     assert.ok('ok' in (await last), 'what was taken before the end is carried out')
@@ -190,31 +217,34 @@ describe('batches and order', () => {
     assert.equal(member.fatal.length, 1)
     assert.equal(isAnswered, false)
     assert.equal(member.log.isReady, false)
-    assert.equal(member.log.appliedIndex, 0)
+    assert.equal(member.log.appliedIndex, 1)
   })
 })
 
 describe('the trailing window (rule L10)', () => {
   test('keeps its entries behind the applied index', async () => {
     const contents = new SimulatedStoreContents()
-    const member = await startMember(contents, undefined, new TrailingWindow(20, 1e9, 5))
+    const member = await startMember(contents, undefined, { entriesMax: 20, bytesMax: 1e9, step: 5 })
     for (let count = 0; count < 200; count++) await member.log.propose(openSession)
     const indexes = [...contents.entries.keys()]
-    assert.ok(indexes.length >= 20 && indexes.length <= 26, `${indexes.length} are kept`)
-    assert.equal(Math.max(...indexes), 200)
-    const again = await startMember(contents, undefined, new TrailingWindow(20, 1e9, 5))
+    assert.ok(indexes.length >= 20 && indexes.length <= 27, `${indexes.length} are kept`)
+    assert.equal(Math.max(...indexes), 201)
+    const again = await startMember(contents, undefined, { entriesMax: 20, bytesMax: 1e9, step: 5 })
     assert.equal(stateDigest(again.bench.state), stateDigest(member.bench.state))
     for (let count = 0; count < 50; count++) await again.log.propose(openSession)
-    assert.ok(contents.entries.size <= 26)
+    assert.ok(contents.entries.size <= 27)
   })
 
   test('never trims what is not applied, whatever its size', () => {
-    const window = new TrailingWindow(10, 100, 1)
-    for (let index = 1; index <= 50; index++) window.add(index, 60)
-    assert.equal(window.maybeTrim(0), undefined)
-    assert.equal(window.maybeTrim(7), 7)
-    assert.equal(window.maybeTrim(50), 49)
-    assert.equal(window.maybeTrim(50), undefined)
+    const log = new TrailingLog()
+    for (let index = 1; index <= 50; index++)
+      log.append([{ index, term: 1, kind: 'command', data: Buffer.alloc(60) }])
+    const limits: WindowLimits = { entriesMax: 10, bytesMax: 1_000, step: 1 }
+    assert.equal(trimThrough(log, limits, 0), 0)
+    assert.equal(trimThrough(log, limits, 7), 7)
+    assert.equal(trimThrough(log, limits, 50), 40)
+    log.trimThrough(40)
+    assert.equal(trimThrough(log, limits, 50), 0)
   })
 })
 

@@ -6,26 +6,24 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { silentLogger } from '../../platform/logger.ts'
 import { NodeClock } from '../../platform/node/clock.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
 import { NamespaceBench } from '../namespace/namespace-bench.ts'
 import { stateDigest } from '../state/state.ts'
-import { SingleLog } from './single-log.ts'
+import { SimulatedHardState, SimulatedHardStateContents } from '../../testing/simulated-hard-state.ts'
+import { testLog } from './test-log.ts'
 
-async function startMember(path: string) {
+async function startMember(path: string, hardState = new SimulatedHardStateContents()) {
   const bench = new NamespaceBench({ empty: true, withSessions: true })
   const store = await SqliteStore.open(path)
   const { machine } = bench
-  const log = new SingleLog({
+  const { log, recovered } = await testLog({
     store,
+    hardState: new SimulatedHardState(hardState),
     machine,
     clock: new NodeClock(),
-    logger: silentLogger,
-    onFatal: assert.fail,
   })
-  const recovered = await log.start()
-  return { bench, log, store, recovered }
+  return { bench, log, store, recovered, hardState }
 }
 
 test('state on SQLite survives a clean end and a crash', async () => {
@@ -54,12 +52,12 @@ test('state on SQLite survives a clean end and a crash', async () => {
     await first.store.snapshot(join(directory, 'crashed.sqlite'))
     await first.log.close()
 
-    const clean = await startMember(join(directory, 'main.sqlite'))
+    const clean = await startMember(join(directory, 'main.sqlite'), first.hardState)
     assert.equal(stateDigest(clean.bench.state), digest)
-    assert.equal(clean.recovered.replayedCount, 0, 'a clean end leaves nothing to replay')
-    const crashed = await startMember(join(directory, 'crashed.sqlite'))
+    assert.equal(clean.recovered.unappliedCount, 0, 'a clean end leaves nothing to replay')
+    const crashed = await startMember(join(directory, 'crashed.sqlite'), first.hardState)
     assert.equal(stateDigest(crashed.bench.state), digest)
-    assert.ok(crashed.recovered.replayedCount > 0, 'the last batch is behind the rows')
+    assert.ok(crashed.recovered.unappliedCount > 0, 'the last batch is behind the rows')
     assert.equal(crashed.bench.state.leaseByInode.size, 50)
     await clean.log.close()
     await crashed.log.close()
