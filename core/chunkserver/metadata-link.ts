@@ -4,6 +4,7 @@
  */
 import { CairnError, codeOf } from '../base/errors.ts'
 import type { BufferPool } from '../base/buffer-pool.ts'
+import { MasterFinder } from '../discovery/master-finder.ts'
 import type { MetadataServers } from '../discovery/metadata-servers.ts'
 import type { Clock, Timer } from '../platform/clock.ts'
 import type { Logger } from '../platform/logger.ts'
@@ -11,6 +12,7 @@ import type { Address, Network } from '../platform/network.ts'
 import type { Random } from '../platform/random.ts'
 import { Dialer } from '../wire/dialer.ts'
 import { chunkServerUpMethods, type ChunkServerUpMethods } from '../wire/messages/chunk.ts'
+import { masterHint } from '../wire/not-master.ts'
 import type { ParamsOf, ResultOf } from '../wire/messages/method.ts'
 import type { Authenticator, Caller, Identity, Peer } from '../wire/types.ts'
 import type { ReplicaReport } from '../wire/messages/chunk.ts'
@@ -23,6 +25,9 @@ const REPORT_COUNT = 2048
 const EVENT_COUNT_MAX = 4096
 const EVENT_TIMEOUT_MS = 10_000
 const EVENTS_AT_ONCE = 16
+/** Where there are several metadata servers: a heartbeat without an answer for so long, and another is asked. */
+const SILENT_MS = 2000
+const CONNECT_TIMEOUT_MS_OF_MANY = 700
 
 export type UpEvent = {
   [N in 'cs.joined' | 'cs.joinFailed' | 'cs.badPages' | 'cs.badReplica']: {
@@ -68,6 +73,8 @@ export class MetadataLink {
   #closed = false
   #wake: (() => void) | null = null
   #detail = 'not connected yet'
+  /** The connection was given up because nothing came back. */
+  #isSilent = false
 
   constructor(options: MetadataLinkOptions, handlers: MetadataLinkHandlers) {
     this.#options = options
@@ -106,32 +113,38 @@ export class MetadataLink {
   }
 
   async #loop(): Promise<void> {
-    let retryMs = RETRY_MIN_MS
-    for (let turn = 0; !this.#closed; turn++) {
-      const { servers, logger } = this.#options
-      const addresses = servers.list()
-      const address = addresses[turn % addresses.length]
+    const { servers, logger, clock, random } = this.#options
+    const finder = new MasterFinder({
+      ...{ servers, clock, random },
+      pauseMsMin: RETRY_MIN_MS,
+      pauseMsMax: RETRY_MAX_MS,
+    })
+    while (!this.#closed) {
+      const address = finder.next()
+      let pauseMs: number
       if (address === undefined) {
         this.#detail = ['no metadata server is known', ...servers.problems()].join('; ')
         logger.warn('no registration', { reason: this.#detail })
-      } else {
-        const hasServed = await this.#tryOne(address)
-        if (hasServed) retryMs = RETRY_MIN_MS
-        if (this.#closed) return
-      }
-      // all addresses quickly, then a pause; perhaps they have moved
-      if (address === undefined || (turn + 1) % addresses.length === 0) {
-        void servers.ask()
-        await this.#pause(retryMs * (0.5 + this.#options.random.float()))
-        retryMs = Math.min(RETRY_MAX_MS, retryMs * 2)
-      }
+        pauseMs = finder.failed()
+      } else pauseMs = await this.#tryOne(address, finder)
+      if (this.#isClosed()) return
+      if (pauseMs > 0) await this.#pause(pauseMs)
     }
   }
-  /** Returns when the connection has ended: whether this server had been registered on it. */
-  async #tryOne(address: Address): Promise<boolean> {
+
+  /** Asked after others have run: the compiler remembers what was. */
+  #isClosed(): boolean {
+    return this.#closed
+  }
+
+  /** Returns when the connection has ended: the pause before the next try. */
+  async #tryOne(address: Address, finder: MasterFinder): Promise<number> {
+    this.#isSilent = false
+    let failure: CairnError | null = null
     try {
       await this.#session(address)
     } catch (error) {
+      failure = error instanceof CairnError ? error : null
       this.#detail = `${codeOf(error)}: ${error instanceof Error ? error.message : String(error)}`
       const { host, port } = address
       this.#options.logger.warn('no registration', { host, port, reason: this.#detail })
@@ -140,7 +153,8 @@ export class MetadataLink {
     this.#caller = null
     this.#heartbeatTimer?.cancel()
     this.#dialer?.close('trying again')
-    return hasServed
+    if (hasServed) return finder.lost(address, this.#isSilent)
+    return failure?.code === 'NOT_MASTER' ? finder.notMaster(address, masterHint(failure)) : finder.failed()
   }
 
   #pause(delayMs: number): Promise<void> {
@@ -174,15 +188,22 @@ export class MetadataLink {
     throw new CairnError('DISCONNECTED', reason)
   }
 
+  /** Is there anybody else to ask? */
+  get #hasOthers(): boolean {
+    return this.#options.servers.list().length > 1
+  }
+
   /** Rejects after the first attempt that fails: the next address may answer at once. */
   #connect(address: Address): Promise<Peer> {
     return new Promise((resolve, reject) => {
       const dialer = new Dialer({
         ...this.#options,
         address: { host: address.host, port: address.port + 1 },
+        ...(this.#hasOthers ? { connectTimeoutMs: CONNECT_TIMEOUT_MS_OF_MANY } : {}),
         onPeer: (peer) => this.#handlers.onPeer(peer),
         onState: (state, detail) => {
-          if (state === 'waiting') reject(new CairnError('DISCONNECTED', detail, { retryable: true }))
+          if (state === 'waiting')
+            reject(dialer.refusal ?? new CairnError('DISCONNECTED', detail, { retryable: true }))
         },
       })
       this.#dialer = dialer
@@ -207,7 +228,8 @@ export class MetadataLink {
     if (this.#closed || this.#caller !== caller) return
     const sentBootMs = clock.bootMs()
     this.#heartbeatCounter++
-    caller.call('cs.heartbeat', this.#handlers.heartbeat(this.#heartbeatCounter)).then(
+    const options = this.#hasOthers ? { timeoutMs: SILENT_MS } : {}
+    caller.call('cs.heartbeat', this.#handlers.heartbeat(this.#heartbeatCounter), options).then(
       () => {
         this.#lastContactBootMs = Math.max(this.#lastContactBootMs, sentBootMs)
         this.#deliver()
@@ -216,7 +238,9 @@ export class MetadataLink {
         const code = codeOf(error)
         logger.warn('heartbeat not answered', { code })
         // it is there and does not know us: register again (another master, or restored state)
-        if (code !== 'TIMED_OUT' && code !== 'OVERLOADED') this.#dialer?.peer?.close(`heartbeat: ${code}`)
+        if (code === 'TIMED_OUT') this.#isSilent = this.#hasOthers
+        if (this.#isSilent || (code !== 'TIMED_OUT' && code !== 'OVERLOADED'))
+          this.#dialer?.peer?.close(`heartbeat: ${code}`)
       },
     )
     this.#heartbeatTimer = clock.setTimer(Math.max(100, periodMs), () => this.#beat(caller, periodMs))

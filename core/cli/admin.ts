@@ -14,7 +14,7 @@ import { type MetadataMethods, metadataMethods } from '../wire/messages/metadata
 import type { ParamsOf, ResultOf } from '../wire/messages/method.ts'
 import type { Authenticator, Caller, Identity, Peer } from '../wire/types.ts'
 import { hostAuthenticator } from './authentication.ts'
-import { CONNECT_TIMEOUT_MS, dial } from './dial.ts'
+import { CONNECT_TIMEOUT_MS, dial, dialMaster } from './dial.ts'
 import type { EtcDirectory } from './etc.ts'
 
 const MASTER_DEADLINE_MS = 15_000
@@ -127,12 +127,12 @@ function unreachable(
 
 async function openAdmin(
   cluster: string,
-  base: Address,
+  known: Address,
   authenticator: Authenticator,
 ): Promise<AdminConnection> {
   const pool = new BufferPool()
   const identity = identityOf(cluster, '')
-  const peer = await dial({ host: base.host, port: base.port + 1 }, identity, authenticator, pool)
+  const { peer, base } = await dialMaster(known, identity, authenticator, pool)
   try {
     const metadata = peer.caller<MetadataMethods>(metadataMethods)
     await metadata.call('session.open', { name: `cairn-${process.pid}`, host: os.hostname(), kind: 'admin' })

@@ -16,7 +16,7 @@ import { KeyAuthenticator, PASSWORD_ROLE } from '../wire/authentication/key-auth
 import { PasswordSession } from '../wire/authentication/password-session.ts'
 import { type PasswordMethods, passwordMethods } from '../wire/messages/authentication.ts'
 import type { Caller } from '../wire/types.ts'
-import { dial } from './dial.ts'
+import { dialMaster } from './dial.ts'
 import type { EtcDirectory } from './etc.ts'
 
 /** Of this host's key. Throws KEY_MISSING, KEY_UNPROTECTED or BAD_CONFIG now, not at the first connection. */
@@ -158,7 +158,7 @@ async function useServer(
 ): Promise<boolean> {
   const name = os.hostname()
   const identity = { role: PASSWORD_ROLE, clusterName: cluster, clusterUuid: '', session: 0, name }
-  const peer = await dial({ host: base.host, port: base.port + 1 }, identity)
+  const { peer } = await dialMaster(base, identity)
   const clusterUuid = peer.remoteIdentity?.clusterUuid ?? ''
   try {
     if (tried.has(clusterUuid)) return false

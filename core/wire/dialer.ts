@@ -83,6 +83,11 @@ export class Dialer implements Dialling {
     return this.#detail
   }
 
+  /** Of the last attempt, when the other side said no. */
+  get refusal(): CairnError | null {
+    return this.#refusal
+  }
+
   caller<T extends MethodTable>(table: T): Caller<T> {
     return {
       call: (method, params, options) => {

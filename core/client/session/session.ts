@@ -8,6 +8,7 @@
  * one is opened. It knows nothing about files.
  */
 import { CairnError } from '../../base/errors.ts'
+import { MasterFinder } from '../../discovery/master-finder.ts'
 import { addressKey, type MetadataServers } from '../../discovery/metadata-servers.ts'
 import type { Timer } from '../../platform/clock.ts'
 import type { Address } from '../../platform/network.ts'
@@ -22,6 +23,17 @@ import {
 import type { ClientPlatform, LinkAttempt, MetadataLink, ServedByClient, Transport } from './transport.ts'
 
 type WithoutMutation<P> = P extends { mutation: unknown } ? Omit<P, 'mutation'> : never
+
+/** Parts of the session's time-out: between renewals, and without an answer until another server is asked. */
+const RENEWAL_PART = 0.1
+const SILENT_PART = 0.25
+/** A server that is cut off must not hold up the search among the others. */
+const CONNECT_TIMEOUT_MS_OF_MANY = 700
+
+/** What a server answered that is not the master. */
+interface NotMaster {
+  readonly master?: Address | null | undefined
+}
 
 /** Clients talk to base port + 1. */
 const CLIENT_PORT_OFFSET = 1
@@ -72,10 +84,11 @@ export class Session {
   #linkNumber = 0
   #ready = false
   #readyAtMs = 0
-  #addressIndex = 0
+  readonly #finder: MasterFinder
+  /** Dialled last. */
+  #base: Address | null = null
   /** Servers that turned out to be of another cluster, before the first session. */
   readonly #refused = new Set<string>()
-  #reconnectBackoffMs = RECONNECT_BACKOFF_MS_MIN
   #timer: Timer | null = null
   #renewTimer: Timer | null = null
   #renewSentMs = 0
@@ -96,6 +109,13 @@ export class Session {
   ) {
     this.#options = options
     this.#platform = platform
+    this.#finder = new MasterFinder({
+      servers: options.servers,
+      clock: platform.clock,
+      random: platform.random,
+      pauseMsMin: RECONNECT_BACKOFF_MS_MIN,
+      pauseMsMax: RECONNECT_BACKOFF_MS_MAX,
+    })
     this.#transport = transport
     this.#served = served
     this.#events = events
@@ -175,11 +195,12 @@ export class Session {
 
   #connect(): void {
     if (this.#closed || this.#attempt !== null) return
-    const list = this.#options.servers.list()
-    // A whole round without success: perhaps the servers have moved. The answer is used when it is there.
-    if (this.#addressIndex >= list.length) this.#askForServers()
-    const base = list[this.#addressIndex % list.length]
-    if (base === undefined) return
+    const base = this.#finder.next()
+    if (base === undefined) {
+      this.#askForServers()
+      return
+    }
+    this.#base = base
     const address = { host: base.host, port: base.port + CLIENT_PORT_OFFSET }
     const linkNumber = ++this.#linkNumber
     this.#attempt = this.#transport.connectMetadata(
@@ -190,23 +211,21 @@ export class Session {
           if (linkNumber === this.#linkNumber) void this.#greet(link, linkNumber)
           else link.close('superseded')
         },
-        onClosed: (reason, code) => {
+        onClosed: (reason, code, master) => {
           if (linkNumber !== this.#linkNumber) return
           this.#platform.logger.info('metadata server connection closed', { host: address.host, reason })
           if (FINAL_CODES.includes(code)) this.#skip(base, new CairnError(code, reason, { next: NEXT_STEP }))
-          this.#changeServer(reason)
+          this.#changeServer(reason, code === 'NOT_MASTER' ? { master } : null)
         },
       },
-      CONNECT_TIMEOUT_MS,
+      this.#options.servers.list().length > 1 ? CONNECT_TIMEOUT_MS_OF_MANY : CONNECT_TIMEOUT_MS,
     )
   }
 
   #askForServers(): void {
-    const isEmpty = this.#options.servers.list().length === 0
-    this.#addressIndex = 0
     void this.#options.servers.ask().then((list) => {
-      if (list.length > 0 && isEmpty) this.#connect()
-      if (list.length === 0) this.#changeServer('no metadata server is known')
+      if (list.length > 0) this.#connect()
+      else this.#changeServer('no metadata server is known')
     })
   }
 
@@ -249,7 +268,8 @@ export class Session {
     } catch (error) {
       if (linkNumber !== this.#linkNumber) return
       link.close('session not opened')
-      this.#changeServer(asCairnError(error).code)
+      const { code } = asCairnError(error)
+      this.#changeServer(code, code === 'NOT_MASTER' ? {} : null, code === 'TIMED_OUT')
     }
   }
 
@@ -273,6 +293,7 @@ export class Session {
     this.#link = link
     this.#ready = true
     this.#readyAtMs = this.#platform.clock.nowMs()
+    this.#finder.found()
     this.#renewOutstanding = false
     this.#confirm(sentBootMs)
     this.#firstReady?.resolve()
@@ -281,18 +302,24 @@ export class Session {
     this.#calls.pump()
   }
 
-  #changeServer(reason: string): void {
+  /** `refusal`: it is not the master, and perhaps knows who is. */
+  #changeServer(reason: string, refusal: NotMaster | null = null, wasSilent = false): void {
     const nowMs = this.#platform.clock.nowMs()
     const hadLink = this.#ready && nowMs - this.#readyAtMs > RECONNECT_BACKOFF_MS_MAX
     this.#dropLink(reason)
     if (this.#closed) return
-    this.#addressIndex++
     this.#timer?.cancel()
-    // The first try after a loss is immediate: a broken connection says nothing about the server.
-    const delayMs = hadLink ? 0 : this.#reconnectBackoffMs
-    if (hadLink) this.#reconnectBackoffMs = RECONNECT_BACKOFF_MS_MIN
-    else this.#reconnectBackoffMs = Math.min(RECONNECT_BACKOFF_MS_MAX, delayMs * 2)
+    const delayMs = this.#pauseAfter(refusal, hadLink, wasSilent)
     this.#timer = this.#platform.clock.setTimer(delayMs, () => this.#connect())
+  }
+
+  #pauseAfter(refusal: NotMaster | null, hadLink: boolean, wasSilent: boolean): number {
+    const base = this.#base
+    if (base === null) return this.#finder.failed()
+    if (refusal !== null) return this.#finder.notMaster(base, refusal.master ?? null)
+    // The first try after a loss is immediate: a broken connection says nothing about the server.
+    if (hadLink || wasSilent) return this.#finder.lost(base, wasSilent)
+    return this.#finder.failed()
   }
 
   #dropLink(reason: string): void {
@@ -320,7 +347,7 @@ export class Session {
   }
 
   #armRenewal(): void {
-    this.#renewTimer = this.#platform.clock.setTimer(Math.max(50, this.#timeoutMs / 5), () => {
+    this.#renewTimer = this.#platform.clock.setTimer(Math.max(50, this.#timeoutMs * RENEWAL_PART), () => {
       this.#renewTimer = null
       if (this.#closed) return
       this.#renew()
@@ -335,7 +362,8 @@ export class Session {
     const nowMs = this.#platform.clock.nowMs()
     if (this.#renewOutstanding) {
       // A master that does not confirm is not one: look for another.
-      if (nowMs - this.#renewSentMs > this.#timeoutMs * 0.6) this.#changeServer('renewal not answered')
+      const isSilent = nowMs - this.#renewSentMs > this.#timeoutMs * SILENT_PART
+      if (isSilent) this.#changeServer('renewal not answered', null, true)
       return
     }
     this.#renewOutstanding = true

@@ -44,7 +44,8 @@ export interface DataLink {
 /** `onReady` at most once, then or instead of it `onClosed` exactly once; never before `connect…` returned. */
 export interface LinkEvents<L> {
   onReady(link: L): void
-  onClosed(reason: string, code: string): void
+  /** `master`: where a server that is not the master sends us. */
+  onClosed(reason: string, code: string, master?: Address | null): void
 }
 
 export interface LinkAttempt {

@@ -4,6 +4,7 @@ import type { CairnError } from '../../base/errors.ts'
 import type { Address } from '../../platform/network.ts'
 import { chunkServerPortMethods } from '../../wire/messages/chunk.ts'
 import { clientMethods, metadataMethods } from '../../wire/messages/metadata.ts'
+import { masterHint } from '../../wire/not-master.ts'
 import { WirePeer } from '../../wire/peer.ts'
 import type { Peer, WireLimits } from '../../wire/types.ts'
 import type { ConnectOptions } from '../api.ts'
@@ -79,7 +80,7 @@ export class WireTransport implements Transport {
     session: number,
     timeoutMs: number,
     onPeer: (peer: Peer) => void,
-    events: { onClosed(reason: string, code: string): void },
+    events: Pick<LinkEvents<unknown>, 'onClosed'>,
   ): LinkAttempt {
     const { authenticator, clock, logger, network, hostName } = this.#platform
     const name = `${this.#options.kind} ${this.#options.name}${hostName === undefined ? '' : ` on ${hostName}`}`
@@ -102,7 +103,7 @@ export class WireTransport implements Transport {
     })
     peer.onClosed((reason) => {
       const refusal: CairnError | null = peer.refusal
-      events.onClosed(reason, refusal?.code ?? 'DISCONNECTED')
+      events.onClosed(reason, refusal?.code ?? 'DISCONNECTED', masterHint(refusal))
     })
     peer.start()
     return { close: (reason) => peer.close(reason) }

@@ -1,0 +1,113 @@
+/**
+ * Which metadata server to dial next, and after what pause: until the master is found, and again when it is
+ * lost. Servers that say who the master is are believed first; one that fell silent is passed over for a while,
+ * because the others may still take it for the master. As long as anybody answers the search goes on quickly:
+ * an election is under way, and it is over in a second or two. When nobody does, pauses grow.
+ */
+import type { Clock } from '../platform/clock.ts'
+import type { Address } from '../platform/network.ts'
+import type { Random } from '../platform/random.ts'
+import { addressKey, type MetadataServers } from './metadata-servers.ts'
+
+/** Between two rounds while there is no master. */
+const ELECTION_PAUSE_MS = 100
+const AVOID_MS = 3_000
+/** Two servers may name each other. */
+const HINTS_IN_ROW_MAX = 3
+
+export interface MasterFinderOptions {
+  readonly servers: MetadataServers
+  readonly clock: Clock
+  readonly random: Pick<Random, 'float'>
+  readonly pauseMsMin: number
+  readonly pauseMsMax: number
+}
+
+export class MasterFinder {
+  readonly #options: MasterFinderOptions
+  #position = 0
+  /** Tried since the last pause. */
+  #triedCount = 0
+  #isAnybodyThere = false
+  #hint: Address | null = null
+  #hintCount = 0
+  #avoided = ''
+  #avoidUntilMs = 0
+  #pauseMs: number
+
+  constructor(options: MasterFinderOptions) {
+    this.#options = options
+    this.#pauseMs = options.pauseMsMin
+  }
+
+  /** Base address; undefined while none is known. */
+  next(): Address | undefined {
+    if (this.#hint !== null) return this.#hint
+    const list = this.#options.servers.list()
+    for (let step = 0; step < list.length; step++) {
+      const address = list[(this.#position + step) % list.length]
+      if (address !== undefined && !this.#isAvoided(address)) {
+        this.#position += step
+        return address
+      }
+    }
+    return list[this.#position % Math.max(1, list.length)]
+  }
+
+  /** It serves. */
+  found(): void {
+    this.#pauseMs = this.#options.pauseMsMin
+    this.#hintCount = 0
+    this.#triedCount = 0
+    this.#isAnybodyThere = false
+  }
+
+  /** It answered and is not the master; `master` is who it takes for it. Returns the pause before the next try. */
+  notMaster(address: Address, master: Address | null): number {
+    this.#isAnybodyThere = true
+    const isNews = master !== null && addressKey(master) !== addressKey(address) && !this.#isAvoided(master)
+    if (isNews && this.#hintCount < HINTS_IN_ROW_MAX) {
+      this.#hintCount++
+      this.#hint = master
+      return 0
+    }
+    return this.#goOn()
+  }
+
+  /** It was the master for us, and the connection ended; `wasSilent`: it did not answer. */
+  lost(address: Address, wasSilent: boolean): number {
+    this.found()
+    this.#hint = null
+    if (wasSilent) {
+      this.#avoided = addressKey(address)
+      this.#avoidUntilMs = this.#options.clock.nowMs() + AVOID_MS
+    }
+    this.#position++
+    return 0
+  }
+
+  /** No connection, or it was refused for another reason. */
+  failed(): number {
+    return this.#goOn()
+  }
+
+  #goOn(): number {
+    const { servers, random, pauseMsMax } = this.#options
+    // A hint that came to nothing says nothing about who is next in the list.
+    if (this.#hint === null) this.#position++
+    this.#hint = null
+    this.#triedCount++
+    if (this.#triedCount < servers.list().length) return 0
+    this.#triedCount = 0
+    this.#hintCount = 0
+    void servers.ask()
+    const pauseMs = this.#isAnybodyThere ? ELECTION_PAUSE_MS : this.#pauseMs
+    if (!this.#isAnybodyThere) this.#pauseMs = Math.min(pauseMsMax, this.#pauseMs * 2)
+    this.#isAnybodyThere = false
+    return pauseMs * (0.5 + random.float())
+  }
+
+  #isAvoided(address: Address): boolean {
+    return addressKey(address) === this.#avoided && this.#options.clock.nowMs() < this.#avoidUntilMs
+  }
+}
