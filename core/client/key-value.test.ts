@@ -134,6 +134,8 @@ test('bound keys end with their session, closed or expired, and stay through a r
   cluster.metadataServer.restart()
   assert.deepEqual([...(await cluster.run(contents(keyValue))).keys()], ['closed', 'cut', 'own', 'plain'])
   assert.equal((await cluster.run(keyValue.get('own')))?.isBound, true)
+  // It has found the master again: else it could not say good-bye.
+  await cluster.run(other.keyValue('owners').get('closed'))
   await cluster.run(other.close())
   assert.deepEqual([...(await cluster.run(contents(keyValue))).keys()], ['cut', 'own', 'plain'])
   cluster.network.partition('third.host', cluster.metadataServer.host)

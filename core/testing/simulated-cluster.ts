@@ -3,7 +3,9 @@
  * on a simulated clock, network, store and disks. Everything follows from one seed. Nothing runs by itself:
  * move time with `clock.advance` and `clock.runUntil`.
  */
+import { present } from '../base/assert.ts'
 import type { Client } from '../client/api.ts'
+import type { Address } from '../platform/network.ts'
 import { type Logger, silentLogger } from '../platform/logger.ts'
 import { SeededRandom } from './seeded-random.ts'
 import { ROOT_INODE } from '../wire/messages/common.ts'
@@ -35,6 +37,8 @@ const COMMIT_MS_SPAN = 2
 export interface SimulatedClusterOptions {
   readonly seed: number
   readonly chunkServerCount: number
+  /** Default 1. */
+  readonly metadataServerCount?: number
   /** replicas=N:M of the root directory. */
   readonly replicas: { readonly normal: number; readonly minimum: number }
   /** Cluster parameters, as `cairn set-config` takes them. */
@@ -129,8 +133,16 @@ export class MetadataServerNode extends SimulatedNode {
   readonly hardState = new SimulatedHardStateContents()
   role: MetadataRole | null = null
 
-  constructor(cluster: SimulatedCluster) {
-    super(cluster, 'mds', null)
+  /** Counted from 1: the first founds the cluster, the others join it. */
+  readonly #number: number
+
+  constructor(cluster: SimulatedCluster, number: number) {
+    super(cluster, number === 1 ? 'mds' : `mds${number}`, null)
+    this.#number = number
+  }
+
+  get isMaster(): boolean {
+    return this.role?.server.isMaster === true
   }
 
   get address(): { host: string; port: number } {
@@ -157,7 +169,13 @@ export class MetadataServerNode extends SimulatedNode {
       address: this.address,
       onFatal: (error) => this.ended(life, error),
     })
-    if (this.contents.appliedIndex === 0) await this.cluster.roles.createCluster(parts())
+    if (this.#number === 1 && this.contents.appliedIndex === 0)
+      await this.cluster.roles.createCluster(parts())
+    if (this.#number > 1 && this.hardState.state === null) {
+      const member = await this.cluster.addMember(this.address, this.host, life)
+      if (life !== this.life) return
+      this.hardState.state = { member, term: 0, vote: 0 }
+    }
     const role = await this.cluster.roles.metadataServer(parts())
     if (life === this.life) this.role = role
   }
@@ -206,7 +224,7 @@ export class ChunkServerNode extends SimulatedNode {
       logger: this.cluster.loggerOf(this.name),
       clusterName: CLUSTER_NAME,
       address: { host: this.host, port: CHUNK_SERVER_PORT },
-      metadataServer: this.cluster.metadataServer.address,
+      metadataServers: this.cluster.metadataServers.map(({ address }) => address),
       hostName: this.host,
       onFatal: (error: Error) => this.ended(life, error),
     }
@@ -233,9 +251,9 @@ export class ClientNode extends SimulatedNode {
   }
 
   protected async begin(life: ProcessLife): Promise<void> {
-    const { host, port } = this.cluster.metadataServer.address
+    const servers = this.cluster.metadataServers.map(({ address: { host, port } }) => `${host}:${port}`)
     const client = await this.cluster.roles.client(
-      { cluster: CLUSTER_NAME, metadataServers: [`${host}:${port}`], kind: 'test', name: this.name },
+      { cluster: CLUSTER_NAME, metadataServers: servers, kind: 'test', name: this.name },
       {
         clock: life.clock,
         network: life.network,
@@ -260,7 +278,7 @@ export class SimulatedCluster {
   readonly random: SeededRandom
   readonly network: SimulatedNetwork
   readonly roles: SimulatedRoles
-  readonly metadataServer: MetadataServerNode
+  readonly metadataServers: readonly MetadataServerNode[]
   readonly chunkServers: readonly ChunkServerNode[]
   readonly clients: ClientNode[] = []
 
@@ -271,7 +289,10 @@ export class SimulatedCluster {
     this.random = new SeededRandom(options.seed)
     this.network = new SimulatedNetwork(this.clock, this.random.fork('network'))
     this.roles = { ...simulatedRoles, ...options.roles }
-    this.metadataServer = new MetadataServerNode(this)
+    this.metadataServers = Array.from(
+      { length: options.metadataServerCount ?? 1 },
+      (_, index) => new MetadataServerNode(this, index + 1),
+    )
     this.chunkServers = Array.from({ length: options.chunkServerCount }, (_, index) => {
       const name = `cs${index + 1}`
       return new ChunkServerNode(this, name, this.makeDisk(name))
@@ -285,7 +306,7 @@ export class SimulatedCluster {
 
   /** Resolves when all servers serve. Time must move meanwhile: see `runUntil`. */
   start(): void {
-    this.metadataServer.restart()
+    for (const server of this.metadataServers) server.restart()
     for (const server of this.chunkServers) server.restart()
   }
 
@@ -297,20 +318,50 @@ export class SimulatedCluster {
 
   /** Every chunk as the running metadata server sees it; none while it is down. */
   chunks(): ChunkView[] {
-    return this.metadataServer.role?.chunks() ?? []
+    return this.master?.role?.chunks() ?? []
   }
 
-  /** All servers run, are registered, and the metadata server answers. */
+  /** The first, which is the only one when there is one. */
+  get metadataServer(): MetadataServerNode {
+    return present(this.metadataServers[0], 'there is a metadata server')
+  }
+
+  /** Who takes itself for the master; of several that of the latest term. */
+  get master(): MetadataServerNode | null {
+    const termOf = (node: MetadataServerNode): number => node.role?.server.log.status.term ?? 0
+    const masters = this.metadataServers.filter((node) => node.isMaster)
+    return masters.toSorted((one, other) => termOf(other) - termOf(one))[0] ?? null
+  }
+
+  /** All servers run, are registered, vote, and there is a master. */
   get isServing(): boolean {
     return (
-      this.metadataServer.role !== null && this.chunkServers.every(({ role }) => role?.isRegistered === true)
+      this.master?.role?.server.log.configuration.voters.length === this.metadataServers.length &&
+      this.metadataServers.every(({ role }) => role !== null) &&
+      this.chunkServers.every(({ role }) => role?.isRegistered === true)
     )
   }
 
   /** An administrator's session. Close it. */
   connectAdmin(): Promise<SimulatedAdmin> {
     const life = this.newLife('admin', 'admin.host', ++this.#adminCount)
-    return SimulatedAdmin.connect(life, CLUSTER_NAME, this.metadataServer.address)
+    const { address } = this.master ?? this.metadataServer
+    return SimulatedAdmin.connect(life, CLUSTER_NAME, address)
+  }
+
+  /** Asks the master for an id, until it has one. */
+  async addMember(address: Address, name: string, life: ProcessLife): Promise<number> {
+    for (;;) {
+      try {
+        const admin = await this.connectAdmin()
+        const { member } = await admin.metadata.call('mds.add', { ...address, name })
+        await admin.close()
+        return member
+      } catch (error) {
+        this.loggerOf(name).info('no id yet', { error: String(error) })
+      }
+      await new Promise<void>((resolve) => void life.clock.setTimer(SUPERVISOR_DELAY_MS, resolve))
+    }
   }
 
   /** Sets the parameters and the attributes of the root directory as the options say. */
@@ -347,7 +398,7 @@ export class SimulatedCluster {
 
   #resetOldConnections(host: string): void {
     if (!this.#silentHosts.delete(host)) return
-    for (const node of [this.metadataServer, ...this.chunkServers, ...this.clients])
+    for (const node of [...this.metadataServers, ...this.chunkServers, ...this.clients])
       if (node.host !== host) this.network.cut(host, node.host)
   }
 }

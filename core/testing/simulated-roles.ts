@@ -55,7 +55,7 @@ export interface MetadataRole {
 
 export interface ChunkServerParts extends ProcessParts {
   readonly disk: Disk
-  readonly metadataServer: Address
+  readonly metadataServers: readonly Address[]
 }
 
 export interface ChunkServerRole {
@@ -105,7 +105,7 @@ export const simulatedRoles: SimulatedRoles = {
       random,
       logger,
       clusterName,
-      metadataAddresses: [parts.metadataServer],
+      metadataAddresses: parts.metadataServers,
       listen: parts.address,
       hostId: hostName,
       hostName,

@@ -22,6 +22,8 @@ const RUN_LIMIT_MS = 600_000
 export interface TestClusterOptions {
   /** The same seed gives the same run. Default 1. */
   readonly seed?: number
+  /** Default 1. */
+  readonly metadataServers?: number
   /** Default 3. */
   readonly chunkServers?: number
   /** replicas=N:M. Default: one on each chunk server up to 3, at least 2 of them. */
@@ -38,6 +40,9 @@ export interface TestCluster {
   readonly network: SimulatedNetwork
   /** `crash()`, `losePower()`, `restart()`, `disk.faults`. */
   readonly metadataServer: MetadataServerNode
+  readonly metadataServers: readonly MetadataServerNode[]
+  /** Null while there is none. */
+  master(): MetadataServerNode | null
   readonly chunkServers: readonly ChunkServerNode[]
   /** Another client; nobody but the test stops it. */
   connect(name: string): Promise<Client>
@@ -59,6 +64,7 @@ export async function startTestCluster(options: TestClusterOptions = {}): Promis
   const cluster = new SimulatedCluster({
     seed: options.seed ?? 1,
     chunkServerCount,
+    metadataServerCount: options.metadataServers ?? 1,
     replicas: options.replicas ?? { normal, minimum: Math.min(2, normal) },
     ...(options.parameters === undefined ? {} : { parameters: options.parameters }),
     ...(options.logger === undefined ? {} : { logger: options.logger }),
@@ -84,6 +90,8 @@ export async function startTestCluster(options: TestClusterOptions = {}): Promis
     clock,
     network: cluster.network,
     metadataServer: cluster.metadataServer,
+    metadataServers: cluster.metadataServers,
+    master: () => cluster.master,
     chunkServers: cluster.chunkServers,
     connect,
     run: (promise, limitMs = RUN_LIMIT_MS) => clock.settled(promise, limitMs),

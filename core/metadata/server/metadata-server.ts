@@ -156,7 +156,8 @@ export class MetadataServer {
 
   /** Serves now, or would if its lease came back. */
   get isMaster(): boolean {
-    return this.#mastership !== null
+    const log = this.#repository?.log
+    return this.#mastership !== null && log?.leader === log?.member
   }
 
   /** Of the master. */

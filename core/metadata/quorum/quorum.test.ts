@@ -1,0 +1,164 @@
+// Proves the quorum as clients see it, on three real members on a simulated network and clock: kills, power
+// cuts, stalls and partitions of masters and others lose nothing that was acknowledged; the pause is bounded;
+// a minority never answers; a clean stop hands over at once; members come, move up, and leave.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { SeededRandom } from '../../testing/seeded-random.ts'
+import { startTestCluster, type TestCluster } from '../../testing/test-cluster.ts'
+import type { MetadataServerNode } from '../../testing/simulated-cluster.ts'
+
+const owner = { uid: 0, gid: 0 }
+/** The goal of the quorum: what any client sees. */
+const PAUSE_MS_MAX = 3_000
+
+function make(cluster: TestCluster, name: string): Promise<unknown> {
+  return cluster.client.fileSystem.makeNode(1, name, 'file', 0o600, 0, owner)
+}
+
+function masterOf(cluster: TestCluster): MetadataServerNode {
+  const master = cluster.master()
+  assert.ok(master !== null, 'there is a master')
+  return master
+}
+
+async function names(cluster: TestCluster): Promise<Set<string>> {
+  const { fileSystem } = cluster.client
+  const found = new Set<string>()
+  for (let cookie = 0; ; ) {
+    const { entries, end } = await cluster.run(fileSystem.readDirectory(1, cookie, 1_000, false))
+    for (const entry of entries) found.add(entry.name)
+    const last = entries.at(-1)
+    if (end || last === undefined) return found
+    cookie = last.cookie
+  }
+}
+
+/** Everything is as it was, all members are level. */
+async function level(cluster: TestCluster): Promise<void> {
+  await cluster.until(() => {
+    const states = cluster.metadataServers.map((node) => node.role?.server.log.status)
+    const commit = states[0]?.commitIndex
+    return (
+      cluster.master() !== null &&
+      states.every(
+        (state) => state !== undefined && state.commitIndex === commit && state.appliedIndex === commit,
+      )
+    )
+  }, 60_000)
+}
+
+type Trouble = (cluster: TestCluster, node: MetadataServerNode) => () => void
+
+const troubles: Readonly<Record<string, Trouble>> = {
+  'kill -9': (_cluster, node) => {
+    node.crash()
+    return () => node.restart()
+  },
+  'power cut': (_cluster, node) => {
+    node.losePower()
+    return () => node.restart()
+  },
+  stall: (_cluster, node) => {
+    node.pause()
+    return () => node.resume()
+  },
+  isolation: (cluster, node) => {
+    const others = [...cluster.metadataServers, ...cluster.chunkServers].filter((other) => other !== node)
+    const hosts = [...others.map(({ host }) => host), 'client.host']
+    for (const host of hosts) cluster.network.partition(node.host, host)
+    return () => {
+      for (const host of hosts) cluster.network.heal(node.host, host)
+    }
+  },
+}
+
+for (const [name, trouble] of Object.entries(troubles)) {
+  test(`${name} of the master: a short pause, and nothing acknowledged is lost`, async () => {
+    for (const seed of [1, 2, 3]) {
+      const cluster = await startTestCluster({ seed, metadataServers: 3 })
+      const acknowledged: string[] = []
+      for (let round = 0; round < 3; round++) {
+        for (let count = 0; count < 5; count++) {
+          await cluster.run(make(cluster, `${round}-${count}`))
+          acknowledged.push(`${round}-${count}`)
+        }
+        const master = masterOf(cluster)
+        const end = trouble(cluster, master)
+        const sinceMs = cluster.clock.nowMs()
+        await cluster.run(make(cluster, `${round}-after`))
+        const pauseMs = cluster.clock.nowMs() - sinceMs
+        assert.ok(pauseMs <= PAUSE_MS_MAX, `seed ${seed}: ${pauseMs} ms`)
+        assert.ok(masterOf(cluster) !== master, `seed ${seed}, round ${round}: ${pauseMs} ms`)
+        acknowledged.push(`${round}-after`)
+        await cluster.advance(1_000)
+        end()
+        await level(cluster)
+      }
+      const found = await names(cluster)
+      for (const one of acknowledged) assert.ok(found.has(one), `seed ${seed}: ${one} is lost`)
+    }
+  })
+}
+
+test('random troubles of random members under load lose nothing that was acknowledged', async () => {
+  for (const seed of [11, 12, 13, 14]) {
+    const cluster = await startTestCluster({ seed, metadataServers: 3 })
+    const random = new SeededRandom(seed)
+    const acknowledged = new Set<string>()
+    let isOver = false
+    let issued = 0
+    const worker = async (): Promise<void> => {
+      while (!isOver) {
+        const name = `f${issued++}`
+        await make(cluster, name)
+        acknowledged.add(name)
+        await new Promise<void>((resolve) => void cluster.clock.setTimer(30, resolve))
+      }
+    }
+    const workers = [worker(), worker(), worker()]
+    const kinds = Object.values(troubles)
+    for (let round = 0; round < 8; round++) {
+      await cluster.advance(300 + random.below(3_000))
+      const node = cluster.metadataServers[random.below(3)] as MetadataServerNode
+      const end = (kinds[random.below(kinds.length)] as Trouble)(cluster, node)
+      await cluster.advance(500 + random.below(4_000))
+      end()
+      await level(cluster)
+    }
+    isOver = true
+    await cluster.run(Promise.all(workers))
+    const found = await names(cluster)
+    assert.ok(acknowledged.size > 100)
+    for (const name of acknowledged) assert.ok(found.has(name), `seed ${seed}: ${name} is lost`)
+  }
+})
+
+test('a minority answers nobody; what it took is undone, and it follows again', async () => {
+  const cluster = await startTestCluster({ seed: 5, metadataServers: 3 })
+  const master = masterOf(cluster)
+  const others = cluster.metadataServers.filter((node) => node !== master)
+  for (const other of others) other.crash()
+  let isAnswered = false
+  const waiting = make(cluster, 'late').then(() => (isAnswered = true))
+  await cluster.advance(10_000)
+  assert.equal(isAnswered, false, 'one of three decides nothing')
+  assert.equal(master.role?.server.isMaster, false, 'and knows it')
+  for (const other of others) other.restart()
+  await cluster.run(waiting)
+  assert.ok((await names(cluster)).has('late'))
+})
+
+test('a clean stop hands the place over without an election time-out', async () => {
+  const cluster = await startTestCluster({ seed: 6, metadataServers: 3 })
+  const master = masterOf(cluster)
+  const server = master.role?.server
+  assert.ok(server !== undefined)
+  const sinceMs = cluster.clock.nowMs()
+  const closing = server.close()
+  await cluster.run(make(cluster, 'after'))
+  const pauseMs = cluster.clock.nowMs() - sinceMs
+  assert.ok(pauseMs < 700, `${pauseMs} ms`)
+  await cluster.run(closing)
+  assert.ok(masterOf(cluster) !== master)
+})
