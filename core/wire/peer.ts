@@ -367,7 +367,9 @@ export class WirePeer implements Peer {
   /** Our refusal leaves before the connection closes; a refusal of the peer closes it. */
   #refused(error: CairnError): void {
     this.#outbox.flushNow()
-    this.#close(`handshake: ${codeOf(error)}: ${error.message}`, true)
+    // Part of every search for the master.
+    const isFault = codeOf(error) !== 'NOT_MASTER'
+    this.#close(`handshake: ${codeOf(error)}: ${error.message}`, isFault)
   }
 
   #disconnected(what: string): CairnError {
