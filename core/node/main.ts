@@ -10,6 +10,7 @@ import { exitStatusOf } from '../cli/exit.ts'
 import { silentLogger } from '../platform/logger.ts'
 import { addPluginCommands } from './commands/from-plugins.ts'
 import { registerMakeCommands } from './commands/make.ts'
+import { registerRemoveMetadataServer } from './commands/rm-mds.ts'
 import { registerPluginCommands } from './commands/plugin.ts'
 import { registerRoleCommands } from './commands/roles.ts'
 import { registerShutdownCommand } from './commands/shutdown.ts'
@@ -37,6 +38,7 @@ async function runWith(discovery: DiscoveryHost, argv: readonly string[]): Promi
   const contextOf: typeof cairn.contextOf = (cluster) => cairn.contextOf(cluster)
   registerUpCommands(program, contextOf)
   registerMakeCommands(program, contextOf)
+  registerRemoveMetadataServer(program, contextOf)
   registerRoleCommands(program, contextOf)
   registerShutdownCommand(program, contextOf)
   registerPluginCommands(program, contextOf)

@@ -38,6 +38,7 @@ export interface TransportOptions {
   readonly onMessage: (message: Message) => void
   readonly onReport: (member: MemberId, report: MemberReport) => void
   readonly onUnreachable: (member: MemberId) => void
+  readonly onShutdown: () => void
 }
 
 export class MemberTransport {
@@ -58,6 +59,10 @@ export class MemberTransport {
       'raft.step': (params, peer) => this.#onStep(params, peer),
       'mds.report': ({ member, ...report }) => {
         options.onReport(member, report)
+        return {}
+      },
+      'mds.shutdown': () => {
+        options.onShutdown()
         return {}
       },
     }
@@ -101,6 +106,12 @@ export class MemberTransport {
       peer.queuedBytes < QUEUE_BYTES_MAX &&
       peer.caller(memberMethods).notify('raft.step', encodeStep(message))
     if (!isSent) this.#options.onUnreachable(message.to)
+  }
+
+  /** Tells everybody who can be reached. */
+  shutDownOthers(): void {
+    for (const member of this.#dialers.keys())
+      this.#peerOf(member)?.caller(memberMethods).notify('mds.shutdown', {})
   }
 
   report(to: MemberId, member: MemberId, report: MemberReport): void {

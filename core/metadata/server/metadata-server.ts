@@ -91,6 +91,7 @@ export class MetadataServer {
       onMessage: (message) => this.#repository?.log.step(message),
       onReport: (member, report) => this.#noteReport(member, report),
       onUnreachable: (member) => this.#repository?.log.reportUnreachable(member),
+      onShutdown: () => options.onShutdown?.(),
     })
     this.#clients = new WireServer({
       ...{ network, clock, logger, pool, identity, ...authenticator(true) },
@@ -225,7 +226,11 @@ export class MetadataServer {
 
   #becameMaster(): void {
     const { state, log } = this.#open
-    const { clock, random, logger, address, hostName, onShutdown = () => {} } = this.#options
+    const { clock, random, logger, address, hostName } = this.#options
+    const onShutdown = (): void => {
+      this.#transport.shutDownOthers()
+      this.#options.onShutdown?.()
+    }
     const reportOf = (member: MemberId): MemberReport =>
       member === log.member ? this.#ownReport() : (this.#reports.get(member) ?? noReport)
     const members = new MembersView({ log, state, clock, reportOf })

@@ -15,6 +15,7 @@ import { nodeClock, nodeRandom } from '../../platform/node/platform.ts'
 import { NodeHardStateFile } from '../../platform/node/hard-state-file.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
 import { writeListenSetting } from '../listen-setting.ts'
+import { checkEmpty, putInPlace } from './join-mds.ts'
 import { HARD_STATE_FILE, METADATA_DATABASE } from '../roles/metadata-server.ts'
 
 export interface MakeMetadataServer {
@@ -36,11 +37,7 @@ export async function makeMetadataServer(options: MakeMetadataServer): Promise<v
     `replicas=${options.replicas}`,
     `failure-domain=${options.failureDomain}`,
   ])
-  if (fs.existsSync(repository) && fs.readdirSync(repository).some((name) => name !== 'lost+found')) {
-    throw new CairnError('REFUSED', `${repository} is not empty`, {
-      next: 'name a directory that does not exist yet, or an empty one',
-    })
-  }
+  checkEmpty(repository)
   const keyFile = etc.keyFile(cluster)
   if (fs.existsSync(keyFile)) {
     throw new CairnError('REFUSED', `this host belongs to a cluster '${cluster}' already (${keyFile})`, {
@@ -79,11 +76,7 @@ export async function makeMetadataServer(options: MakeMetadataServer): Promise<v
   writeListenSetting(draft, options.address)
   // Before the repository has its name: without the key it could not be opened.
   writeKeyFile(keyFile, new KeyRing(uuid, [[1, key]]))
-  if (fs.existsSync(repository)) fs.rmdirSync(repository)
-  fs.renameSync(draft, repository)
-  const parent = fs.openSync(path.dirname(path.resolve(repository)), 'r')
-  fs.fsyncSync(parent)
-  fs.closeSync(parent)
+  putInPlace(draft, repository)
   etc.hostIdentity()
   etc.addBootstrapAddress(cluster, options.address)
 }

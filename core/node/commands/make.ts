@@ -5,6 +5,7 @@ import { CairnError } from '../../base/errors.ts'
 import type { CommandContext } from '../../cli/context.ts'
 import { parseAddress } from '../../cli/etc.ts'
 import { readPassword } from '../../cli/password.ts'
+import { joinMetadataServer } from './join-mds.ts'
 import { makeChunkServer } from './make-cs.ts'
 import { makeMetadataServer } from './make-mds.ts'
 
@@ -23,7 +24,9 @@ interface MakeMetadataServerOptions {
 export function registerMakeCommands(program: Command, contextOf: () => CommandContext): void {
   program
     .command('make-mds')
-    .description('create a cluster with its first metadata server')
+    .description(
+      'create a cluster with its first metadata server (-I), or a further one of a cluster that runs',
+    )
     .option('-I', 'create a new cluster')
     .requiredOption('-a <address>', 'address of this server: IP[:PORT]; PORT and PORT + 1 are used')
     .requiredOption('-r <dir>', 'repository: a directory that does not exist yet, or an empty one')
@@ -31,13 +34,16 @@ export function registerMakeCommands(program: Command, contextOf: () => CommandC
     .option('--password-file <file>', 'the same, the first line of a file')
     .option('--replicas <N[:M]>', 'replicas of new files, normal and minimum', '1')
     .option('--failure-domain <domain>', 'disk, host, rack, row or room', 'host')
-    .addHelpText('after', '\nExample:\n  cairn -c demo make-mds -I -a 10.30.100.101 -r /cairn/demo-mds -p')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  cairn -c demo make-mds -I -a 10.30.100.101 -r /cairn/demo-mds -p\n' +
+        '  cairn -c demo make-mds -a 10.30.100.102 -r /cairn/demo-mds -b 10.30.100.101',
+    )
     .action(async (options: MakeMetadataServerOptions) => {
       const context = contextOf()
       if (options.I !== true) {
-        throw new CairnError('USAGE', 'this version has one metadata server a cluster', {
-          next: 'create a cluster with -I',
-        })
+        await join(context, options)
+        return
       }
       const cluster = context.cluster()
       const address = parseAddress(options.a)
@@ -100,4 +106,22 @@ export function registerMakeCommands(program: Command, contextOf: () => CommandC
         `The chunk server is created. Start it with: cairn -c ${context.cluster()} cs -r ${options.r}`,
       )
     })
+}
+
+async function join(context: CommandContext, options: MakeMetadataServerOptions): Promise<void> {
+  const cluster = context.cluster()
+  const repository = path.resolve(options.r)
+  const { member, memberCount } = await joinMetadataServer({
+    cluster,
+    address: parseAddress(options.a),
+    repository,
+    etc: context.etc,
+    metadataServers: context.metadataServers(),
+  })
+  context.output.document({ cluster, repository, address: options.a, member })
+  context.output.line(`MDS#${member} is created. Start it with: cairn -c ${cluster} mds -r ${options.r}`)
+  if (memberCount % 2 === 0)
+    context.output.note(
+      `cairn: warning: ${memberCount} metadata servers survive no more failures than ${memberCount - 1}; have 1, 3 or 5`,
+    )
 }

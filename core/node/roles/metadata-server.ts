@@ -64,8 +64,19 @@ export async function startMetadataServer(role: MetadataServerRole): Promise<Run
     onFatal: failed,
     onShutdown: () => endedBecause('shut down by an administrator'),
     usage: usageMeter(),
+    cluster: { name: role.cluster, uuid: keys.current().clusterUuid },
     authentication: { keys, loadExchange: loadPasswordExchange },
   })
+  if (server.clusterUuid !== keys.current().clusterUuid) {
+    await server.close()
+    throw new CairnError(
+      'WRONG_CLUSTER',
+      `${role.repository} belongs to another cluster than the key of this host`,
+      {
+        next: 'check -r and -c',
+      },
+    )
+  }
   const announcer = announcerOf(plugins, role.logger)
   const { clusterName, clusterUuid } = server
   void announcer.announce([{ cluster: clusterName, clusterUuid, ...readListenSetting(role.repository) }])

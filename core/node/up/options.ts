@@ -37,11 +37,6 @@ export function resolveUpOptions(raw: RawUpOptions): ResolvedUp {
   const notes: string[] = []
   const chunkServerCount = count(raw.cs, saved?.chunkServerCount ?? 3, 1, CHUNK_SERVERS_MAX, '--cs')
   const metadataServerCount = count(raw.mds, saved?.metadataServerCount ?? 1, 1, 5, '--mds')
-  if (metadataServerCount !== 1) {
-    throw new CairnError('USAGE', `--mds ${metadataServerCount}: this version runs one metadata server`, {
-      next: 'leave --mds out; several of them come with the metadata quorum',
-    })
-  }
   const hostCount = count(raw.hosts, saved?.hostCount ?? 1, 1, HOSTS_MAX, '--hosts')
   const failureDomain = saved?.failureDomain ?? (hostCount > 1 ? 'host' : 'disk')
   const replicas =
@@ -66,6 +61,11 @@ export function resolveUpOptions(raw: RawUpOptions): ResolvedUp {
         : raw.plugins.split(',').filter((name) => name !== ''),
   }
   if (saved !== null) refuseContradictions(options, saved)
+  if (metadataServerCount % 2 === 0) {
+    notes.push(
+      `${metadataServerCount} metadata servers survive no more failures than ${metadataServerCount - 1}; have 1, 3 or 5`,
+    )
+  }
   if (failureDomain === 'disk') {
     notes.push(
       'all disks are on one machine: failure-domain=disk (replicas on different disks, not on different hosts)',
@@ -98,6 +98,13 @@ function refuseContradictions(options: UpOptions, saved: Partial<UpOptions>): vo
     options.replicas,
     'leave --replicas out and change it with: cairn set-attr -R -p / replicas=…',
   )
+  if ((saved.metadataServerCount ?? 1) > options.metadataServerCount) {
+    throw new CairnError(
+      'REFUSED',
+      `${options.directory} holds ${saved.metadataServerCount} metadata servers, not ${options.metadataServerCount}`,
+      { next: 'leave --mds out; take one out of a running cluster with: cairn rm-mds ID' },
+    )
+  }
   if ((saved.chunkServerCount ?? 0) > options.chunkServerCount) {
     throw new CairnError(
       'REFUSED',

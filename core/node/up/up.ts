@@ -5,29 +5,27 @@
  */
 import fs from 'node:fs'
 import module from 'node:module'
-import net from 'node:net'
 import path from 'node:path'
 import { CairnError } from '../../base/errors.ts'
-import { BASE_PORT_DEFAULT, EtcDirectory } from '../../cli/etc.ts'
+import { EtcDirectory } from '../../cli/etc.ts'
 import { connectAdmin } from '../../cli/admin.ts'
 import { authenticateHost } from '../../cli/authentication.ts'
 import type { Logger } from '../../platform/logger.ts'
-import type { Address } from '../../platform/network.ts'
+import { type Address, formatAddress } from '../../platform/network.ts'
 import { nodeClock } from '../../platform/node/platform.ts'
 import type { ClusterStatistics } from '../../wire/messages/statistics.ts'
 import { makeChunkServer } from '../commands/make-cs.ts'
+import { joinMetadataServer } from '../commands/join-mds.ts'
 import { makeMetadataServer } from '../commands/make-mds.ts'
 import { cairnCommand, pause } from '../self.ts'
 import { type ControlServer, serveControl } from '../control-socket.ts'
 import { askUpStatus, type UpStatus } from './control.ts'
 import type { UpLayout, UpOptions } from './layout.ts'
 import { isMounted } from './mounts.ts'
+import { freeBasePort, LOOPBACK, metadataAddress, waitForPorts } from './ports.ts'
 import { ServiceProcess } from './service-process.ts'
 
-const LOOPBACK = '127.0.0.1'
 const HEALTHY_DEADLINE_MS = 120_000
-/** Longer than a server takes to stop when its supervisor went away. */
-const PORTS_DEADLINE_MS = 20_000
 const POLL_MS = 100
 /** A process that died this often before the cluster was healthy will not come up by waiting. */
 const EARLY_RESTARTS_MAX = 3
@@ -45,7 +43,8 @@ export class Up {
   #knownChunkServerCount = 0
   #phase: UpStatus['phase'] = 'starting'
   #failure: string | null = null
-  #base: Address = { host: LOOPBACK, port: BASE_PORT_DEFAULT }
+  /** Base addresses of the metadata servers. */
+  #bases: readonly Address[] = []
   #control: ControlServer | null = null
   #stopRequest: (() => void) | null = null
   #resolveStopped: () => void = () => {}
@@ -71,7 +70,7 @@ export class Up {
       phase: this.#phase,
       failure: this.#failure,
       endpoints: {
-        'metadata server': `${this.#base.host}:${this.#base.port}`,
+        'metadata server': this.#bases.map(formatAddress).join(', '),
         ...(this.#options.mountDirectory === null ? {} : { mount: this.#options.mountDirectory }),
         logs: this.#layout.logDirectory,
         configuration: this.#layout.etc(1),
@@ -107,15 +106,18 @@ export class Up {
   }
 
   async #prepare(): Promise<void> {
-    const { cluster, basePort } = this.#options
-    const port = basePort !== 0 ? await waitForPorts(basePort) : await freeBasePort()
-    this.#base = { host: LOOPBACK, port }
+    const { cluster, basePort, metadataServerCount } = this.#options
+    const port =
+      basePort !== 0
+        ? await waitForPorts(basePort, metadataServerCount)
+        : await freeBasePort(metadataServerCount)
+    this.#bases = numbers(metadataServerCount).map((number) => metadataAddress(port, number))
     this.#knownChunkServerCount = this.#layout.readOptions()?.chunkServerCount ?? 0
     this.#layout.writeOptions({ ...this.#options, basePort: port })
     for (let host = 1; host <= this.#options.hostCount; host++) {
       const etc = new EtcDirectory(this.#layout.etc(host))
       etc.hostIdentity()
-      etc.addBootstrapAddress(cluster, this.#base)
+      etc.addBootstrapAddresses(cluster, this.#bases)
       if (!fs.existsSync(etc.configFile)) {
         fs.writeFileSync(
           etc.configFile,
@@ -127,7 +129,7 @@ export class Up {
     if (!fs.existsSync(metadata)) {
       await makeMetadataServer({
         cluster,
-        address: this.#base,
+        address: metadataAddress(port, 1),
         repository: metadata,
         etc: new EtcDirectory(this.#layout.etc(1)),
         replicas: this.#options.replicas,
@@ -138,14 +140,41 @@ export class Up {
   }
 
   #startServers(): void {
-    this.#addService(
-      'mds1',
-      'mds',
-      ['mds', '-r', this.#layout.metadataRepository(1)],
-      1,
-      `${this.#base.host}:${this.#base.port}`,
-    )
+    // All that are there: one alone may be no majority.
+    for (const number of numbers(this.#options.metadataServerCount))
+      if (fs.existsSync(this.#layout.metadataRepository(number))) this.#startMetadataServer(number)
     // The chunk servers are made once the metadata server answers: make-cs asks it for the cluster's identity.
+  }
+
+  #startMetadataServer(number: number): void {
+    const address = this.#bases[number - 1]
+    if (address === undefined) return
+    const repository = this.#layout.metadataRepository(number)
+    this.#addService(
+      `mds${number}`,
+      'mds',
+      ['mds', '-r', repository],
+      this.#hostOf(number),
+      formatAddress(address),
+    )
+  }
+
+  /** Servers go round the pretended hosts. */
+  #hostOf(number: number): number {
+    return ((number - 1) % this.#options.hostCount) + 1
+  }
+
+  /** Those that are not there yet join the ones that run. */
+  async #joinMetadataServers(): Promise<void> {
+    for (const number of numbers(this.#options.metadataServerCount)) {
+      const repository = this.#layout.metadataRepository(number)
+      const address = this.#bases[number - 1]
+      if (fs.existsSync(repository) || address === undefined) continue
+      const etc = new EtcDirectory(this.#layout.etc(this.#hostOf(number)))
+      const { cluster } = this.#options
+      await joinMetadataServer({ cluster, address, repository, etc, metadataServers: this.#bases })
+      this.#startMetadataServer(number)
+    }
   }
 
   #addService(
@@ -206,11 +235,15 @@ export class Up {
         if (!chunkServersStarted) {
           chunkServersStarted = true
           await this.#authenticateHosts()
+          await this.#joinMetadataServers()
           await this.#startChunkServers()
         }
         const active = statistics.cs.filter((server) => server.status === 'active').length
-        if (active >= this.#options.chunkServerCount && statistics.status === 'healthy') return statistics
-        last = `${active} of ${this.#options.chunkServerCount} chunk servers are active, the cluster is ${statistics.status}`
+        const voting = statistics.mds.filter((server) => server.status === 'active').length
+        const isWhole =
+          active >= this.#options.chunkServerCount && voting >= this.#options.metadataServerCount
+        if (isWhole && statistics.status === 'healthy') return statistics
+        last = `${voting} of ${this.#options.metadataServerCount} metadata servers and ${active} of ${this.#options.chunkServerCount} chunk servers are active, the cluster is ${statistics.status}`
       } catch (error) {
         if (!(error instanceof CairnError) || error.code === 'USAGE') throw error
         last = error.message
@@ -229,7 +262,7 @@ export class Up {
   async #askStatistics(): Promise<ClusterStatistics> {
     const admin = await connectAdmin(
       this.#options.cluster,
-      [this.#base],
+      this.#bases,
       new EtcDirectory(this.#layout.etc(1)),
     )
     try {
@@ -246,21 +279,21 @@ export class Up {
       const etc = new EtcDirectory(this.#layout.etc(host))
       if (fs.existsSync(etc.keyFile(cluster))) continue
       const password = this.#layout.password()
-      await authenticateHost({ cluster, metadataServers: [this.#base], password }, etc)
+      await authenticateHost({ cluster, metadataServers: this.#bases, password }, etc)
     }
   }
 
   async #startChunkServers(): Promise<void> {
     for (let number = 1; number <= this.#options.chunkServerCount; number++) {
-      const host = ((number - 1) % this.#options.hostCount) + 1
+      const host = this.#hostOf(number)
       const repository = this.#layout.chunkRepository(number)
       // A disk may be mounted there already. An empty directory where data was is a disk that is not mounted.
       const isNew = number > this.#knownChunkServerCount && isEmptyDirectory(repository)
       if (isNew || !fs.existsSync(repository)) {
         await makeChunkServer({
           cluster: this.#options.cluster,
-          metadataServers: [this.#base],
-          remembered: [this.#base],
+          metadataServers: this.#bases,
+          remembered: this.#bases,
           repository,
           etc: new EtcDirectory(this.#layout.etc(host)),
           tier: 0,
@@ -317,6 +350,11 @@ export class Up {
   }
 }
 
+/** 1 … count. */
+function numbers(count: number): number[] {
+  return Array.from({ length: count }, (_, index) => index + 1)
+}
+
 function isEmptyDirectory(directory: string): boolean {
   return fs.existsSync(directory) && fs.readdirSync(directory).every((name) => name === 'lost+found')
 }
@@ -337,39 +375,6 @@ export async function refuseSecond(layout: UpLayout): Promise<void> {
   })
 }
 
-/** The default ports when they are free, else the first free pair above 12510. */
-async function freeBasePort(): Promise<number> {
-  for (const port of [BASE_PORT_DEFAULT, ...Array.from({ length: 200 }, (_, index) => 12_510 + 10 * index)]) {
-    if ((await isFree(port)) && (await isFree(port + 1))) return port
-  }
-  throw new CairnError('FAILED', 'no free pair of ports was found', { next: 'name one with --port BASE' })
-}
-
-/**
- * Servers of an earlier run may need a moment to go. Somebody else's metadata server must not be taken for
- * ours: it might even have a cluster of this name.
- */
-async function waitForPorts(port: number): Promise<number> {
-  const deadlineMs = nodeClock.nowMs() + PORTS_DEADLINE_MS
-  while (!((await isFree(port)) && (await isFree(port + 1)))) {
-    if (nodeClock.nowMs() > deadlineMs) {
-      throw new CairnError('REFUSED', `port ${port} or ${port + 1} of ${LOOPBACK} is in use`, {
-        next: `see by whom with: ss -ltnp 'sport >= :${port} and sport <= :${port + 1}'; or name another with --port`,
-      })
-    }
-    await pause(POLL_MS)
-  }
-  return port
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = net.createServer()
-    server.once('error', () => resolve(false))
-    server.listen(port, LOOPBACK, () => server.close(() => resolve(true)))
-  })
-}
-
 /** What a newcomer should see when it is up. */
 export function describeUp(up: UpStatus, statistics: ClusterStatistics, directory: string): string[] {
   const cairn = shortest(path.join(import.meta.dirname, '..', '..', '..', 'scripts', 'cairn'))
@@ -378,7 +383,7 @@ export function describeUp(up: UpStatus, statistics: ClusterStatistics, director
   const mount = up.endpoints['mount']
   const lines = [
     '',
-    `Cluster '${up.cluster}' is ${statistics.status}: ${statistics.mds.length} metadata server, ${statistics.cs.length} chunk servers, ` +
+    `Cluster '${up.cluster}' is ${statistics.status}: ${statistics.mds.length} metadata server${statistics.mds.length > 1 ? 's' : ''}, ${statistics.cs.length} chunk servers, ` +
       `${statistics.replication.normal} replicas (writes need ${statistics.replication.minimum})`,
     ...Object.entries(up.endpoints).map(([name, value]) => `  ${name.padEnd(16)} ${value}`),
     '',

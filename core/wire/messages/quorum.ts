@@ -29,5 +29,7 @@ export const memberMethods = {
     }),
     Nothing,
   ),
+  /** (one-way) The cluster is being shut down by an administrator. */
+  'mds.shutdown': method(Nothing, Nothing),
 } as const
 export type MemberMethods = typeof memberMethods

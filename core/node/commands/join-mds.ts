@@ -1,0 +1,88 @@
+/**
+ * A further metadata server of a cluster that runs: it is given an id that nobody had before, and an empty
+ * repository. When it starts, the master brings it up to date and then lets it vote. The host must have proved
+ * the cluster's password before (auth-node). Guide: Setting Up the Second and Third Metadata Servers.
+ */
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { CairnError, codeOf } from '../../base/errors.ts'
+import { type AdminConnection, connectAdmin } from '../../cli/admin.ts'
+import type { EtcDirectory } from '../../cli/etc.ts'
+import type { MetadataServers } from '../../discovery/metadata-servers.ts'
+import type { Address } from '../../platform/network.ts'
+import { NodeHardStateFile } from '../../platform/node/hard-state-file.ts'
+import { SqliteStore } from '../../platform/node/sqlite-store.ts'
+import type { ClusterStatistics } from '../../wire/messages/statistics.ts'
+import { writeListenSetting } from '../listen-setting.ts'
+import { HARD_STATE_FILE, METADATA_DATABASE } from '../roles/metadata-server.ts'
+
+export interface JoinMetadataServer {
+  readonly cluster: string
+  readonly address: Address
+  readonly repository: string
+  readonly etc: EtcDirectory
+  readonly metadataServers: readonly Address[] | MetadataServers
+}
+
+export interface Joined {
+  readonly member: number
+  /** Of voters, with this one. */
+  readonly memberCount: number
+}
+
+/** Durable when it resolves. Throws REFUSED when the directory holds something or the address is taken. */
+export async function joinMetadataServer(options: JoinMetadataServer): Promise<Joined> {
+  const { repository, etc, cluster, address } = options
+  checkEmpty(repository)
+  const admin = await connectAdmin(cluster, options.metadataServers, etc)
+  try {
+    const { mds } = (await admin.metadata.call('admin.stat', {})) as ClusterStatistics
+    const member = await idFor(admin, address)
+    await writeRepository(repository, address, member)
+    etc.hostIdentity()
+    etc.addBootstrapAddresses(cluster, [admin.address, address])
+    return { member, memberCount: mds.length + 1 }
+  } finally {
+    await admin.close()
+  }
+}
+
+export function checkEmpty(repository: string): void {
+  if (!fs.existsSync(repository) || fs.readdirSync(repository).every((name) => name === 'lost+found')) return
+  throw new CairnError('REFUSED', `${repository} is not empty`, {
+    next: 'name a directory that does not exist yet, or an empty one',
+  })
+}
+
+async function idFor(admin: AdminConnection, { host, port }: Address): Promise<number> {
+  try {
+    return (await admin.metadata.call('mds.add', { host, port, name: os.hostname() })).member
+  } catch (error) {
+    if (codeOf(error) !== 'REFUSED') throw error
+    throw new CairnError('REFUSED', (error as Error).message, {
+      next: 'name another address with -a; or, when that metadata server is gone for good, remove it with rm-mds',
+      cause: error,
+    })
+  }
+}
+
+/** Beside its place first: a crash leaves no half-made repository. */
+async function writeRepository(repository: string, address: Address, member: number): Promise<void> {
+  const draft = `${repository}.new`
+  fs.rmSync(draft, { recursive: true, force: true })
+  fs.mkdirSync(draft, { recursive: true, mode: 0o700 })
+  const store = await SqliteStore.open(path.join(draft, METADATA_DATABASE))
+  await store.close()
+  await new NodeHardStateFile(path.join(draft, HARD_STATE_FILE)).save({ member, term: 0, vote: 0 })
+  writeListenSetting(draft, address)
+  putInPlace(draft, repository)
+}
+
+export function putInPlace(draft: string, repository: string): void {
+  if (fs.existsSync(repository)) fs.rmdirSync(repository)
+  fs.renameSync(draft, repository)
+  const parent = fs.openSync(path.dirname(path.resolve(repository)), 'r')
+  fs.fsyncSync(parent)
+  fs.closeSync(parent)
+}
