@@ -6,6 +6,7 @@
 import { present } from '../base/assert.ts'
 import type { Client } from '../client/api.ts'
 import type { Address } from '../platform/network.ts'
+import type { WindowLimits } from '../metadata/quorum/recovery.ts'
 import { type Logger, silentLogger } from '../platform/logger.ts'
 import { SeededRandom } from './seeded-random.ts'
 import { ROOT_INODE } from '../wire/messages/common.ts'
@@ -15,6 +16,7 @@ import { SimulatedDisk } from './simulated-disk.ts'
 import { SimulatedNetwork } from './simulated-network.ts'
 import { ProcessLife } from './simulated-process.ts'
 import { SimulatedHardState, SimulatedHardStateContents } from './simulated-hard-state.ts'
+import { SimulatedSnapshotFiles } from './simulated-snapshot-files.ts'
 import { SimulatedStore, SimulatedStoreContents } from './simulated-store.ts'
 import type {
   ChunkServerRole,
@@ -39,6 +41,8 @@ export interface SimulatedClusterOptions {
   readonly chunkServerCount: number
   /** Default 1. */
   readonly metadataServerCount?: number
+  /** How much of the metadata log is kept; default: as in production. */
+  readonly window?: WindowLimits
   /** replicas=N:M of the root directory. */
   readonly replicas: { readonly normal: number; readonly minimum: number }
   /** Cluster parameters, as `cairn set-config` takes them. */
@@ -150,14 +154,17 @@ export class MetadataServerNode extends SimulatedNode {
   }
 
   protected async begin(life: ProcessLife): Promise<void> {
+    const schedule = (callback: () => void): void =>
+      void life.clock.setTimer(COMMIT_MS_MIN + life.random.float() * COMMIT_MS_SPAN, callback)
+    const snapshots = new Map<string, SimulatedStoreContents>()
+    const openStore = (): SimulatedStore => new SimulatedStore(this.contents, { schedule, snapshots })
+    const { window } = this.cluster.options
     const parts = (): MetadataServerParts => ({
-      store: new SimulatedStore(this.contents, {
-        schedule: (callback) =>
-          void life.clock.setTimer(COMMIT_MS_MIN + life.random.float() * COMMIT_MS_SPAN, callback),
-      }),
+      store: openStore(),
+      snapshots: new SimulatedSnapshotFiles(this.contents, snapshots, openStore),
+      ...(window === undefined ? {} : { window }),
       hardState: new SimulatedHardState(this.hardState, {
-        schedule: (callback) =>
-          void life.clock.setTimer(COMMIT_MS_MIN + life.random.float() * COMMIT_MS_SPAN, callback),
+        schedule,
         isEarly: () => life.random.below(2) === 0,
       }),
       clock: life.clock,

@@ -9,6 +9,7 @@ import type { Client, ConnectOptions } from '../client/api.ts'
 import { connect } from '../client/client.ts'
 import type { ClientPlatform } from '../client/session/transport.ts'
 import { createCluster } from '../metadata/server/cluster-repository.ts'
+import type { WindowLimits } from '../metadata/quorum/recovery.ts'
 import { MetadataServer } from '../metadata/server/metadata-server.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Disk } from '../platform/disk.ts'
@@ -16,6 +17,7 @@ import type { Logger } from '../platform/logger.ts'
 import type { Address, Network } from '../platform/network.ts'
 import type { Random } from '../platform/random.ts'
 import type { HardStateFile } from '../platform/hard-state.ts'
+import type { SnapshotFiles } from '../platform/snapshot-files.ts'
 import type { Store } from '../platform/store.ts'
 
 /** Where one replica set is, as the quorum sees it. */
@@ -46,6 +48,9 @@ interface ProcessParts {
 export interface MetadataServerParts extends ProcessParts {
   readonly store: Store
   readonly hardState: HardStateFile
+  readonly snapshots: SnapshotFiles
+  /** How much of the log is kept; default: as in production. */
+  readonly window?: WindowLimits
 }
 
 export interface MetadataRole {

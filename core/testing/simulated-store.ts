@@ -5,13 +5,23 @@
  */
 import { assert } from '../base/assert.ts'
 import { CairnError } from '../base/errors.ts'
-import type { Store, StoreBatch, StoredLogEntry, StoreLoadHandler } from '../platform/store.ts'
+import type { Store, StoreBatch, StoredLogEntry, StoreGlance, StoreLoadHandler } from '../platform/store.ts'
 
 /** What is durable. */
 export class SimulatedStoreContents {
   readonly rows = new Map<string, Map<string, string>>()
   readonly entries = new Map<number, StoredLogEntry>()
   appliedIndex = 0
+
+  /** As if another file had taken its place. */
+  replaceWith(other: SimulatedStoreContents): void {
+    const { rows, entries, appliedIndex } = other.copy()
+    this.rows.clear()
+    this.entries.clear()
+    for (const [table, keys] of rows) this.rows.set(table, keys)
+    for (const [index, entry] of entries) this.entries.set(index, entry)
+    this.appliedIndex = appliedIndex
+  }
 
   copy(): SimulatedStoreContents {
     const copy = new SimulatedStoreContents()
@@ -111,6 +121,12 @@ export class SimulatedStore implements Store {
         else this.#isCrashed = true
       })
     })
+  }
+
+  glance(table: string): Promise<StoreGlance> {
+    const { appliedIndex, entries, rows } = this.contents
+    const appliedTerm = entries.get(appliedIndex)?.term ?? 0
+    return Promise.resolve({ appliedIndex, appliedTerm, rows: new Map(rows.get(table)) })
   }
 
   snapshot(path: string): Promise<void> {

@@ -11,6 +11,7 @@
  * Time stands still between the calls: `run` lets it pass until the promise has settled.
  */
 import type { Client } from '../client/api.ts'
+import type { WindowLimits } from '../metadata/quorum/recovery.ts'
 import type { Logger } from '../platform/logger.ts'
 import { type ChunkServerNode, type MetadataServerNode, SimulatedCluster } from './simulated-cluster.ts'
 import type { SimulatedClock } from './simulated-clock.ts'
@@ -24,6 +25,8 @@ export interface TestClusterOptions {
   readonly seed?: number
   /** Default 1. */
   readonly metadataServers?: number
+  /** How much of the metadata log is kept; default: as in production. */
+  readonly window?: WindowLimits
   /** Default 3. */
   readonly chunkServers?: number
   /** replicas=N:M. Default: one on each chunk server up to 3, at least 2 of them. */
@@ -67,6 +70,7 @@ export async function startTestCluster(options: TestClusterOptions = {}): Promis
     metadataServerCount: options.metadataServers ?? 1,
     replicas: options.replicas ?? { normal, minimum: Math.min(2, normal) },
     ...(options.parameters === undefined ? {} : { parameters: options.parameters }),
+    ...(options.window === undefined ? {} : { window: options.window }),
     ...(options.logger === undefined ? {} : { logger: options.logger }),
   })
   const { clock } = cluster

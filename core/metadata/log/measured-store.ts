@@ -1,11 +1,11 @@
 /** A Store that counts commits and the time they take, for `stat` (%CTIME, COMMITS). Changes nothing else. */
 import type { Clock } from '../../platform/clock.ts'
-import type { Store, StoreBatch, StoreLoadHandler } from '../../platform/store.ts'
+import type { Store, StoreBatch, StoreGlance, StoreLoadHandler } from '../../platform/store.ts'
 
 const WINDOW_MS = 20_000
 
 export class MeasuredStore implements Store {
-  readonly #store: Store
+  #store: Store
   readonly #clock: Clock
   #windowStartMs: number
   #busyMs = 0
@@ -17,6 +17,11 @@ export class MeasuredStore implements Store {
     this.#store = store
     this.#clock = clock
     this.#windowStartMs = clock.nowMs()
+  }
+
+  /** The store is another from now on. */
+  replace(store: Store): void {
+    this.#store = store
   }
 
   get busyPct(): number {
@@ -39,6 +44,10 @@ export class MeasuredStore implements Store {
     this.#busyMs += this.#clock.nowMs() - startMs
     this.#commits += 1
     this.#maybeTurn()
+  }
+
+  glance(table: string): Promise<StoreGlance> {
+    return this.#store.glance(table)
   }
 
   snapshot(path: string): Promise<void> {

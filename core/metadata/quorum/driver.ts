@@ -36,6 +36,8 @@ const READIES_MAX = 1_024
 /** Committed entries taken from the node at once: how long one turn applies. */
 const COMMITTED_BYTES_MAX = 512 * 1024
 
+const HELD_WINDOW_FACTOR = 4
+
 export interface DriverHost {
   /** Before the node is asked for a batch. */
   gather(): void
@@ -81,6 +83,7 @@ export class RaftDriver {
   #isWriting = false
   #running: Promise<void> = Promise.resolve()
   #isStopped = false
+  #windowFactor = 1
 
   constructor(parts: DriverParts, appliedIndex: number) {
     this.#parts = parts
@@ -107,6 +110,11 @@ export class RaftDriver {
       this.#isScheduled = false
       this.#turn()
     })
+  }
+
+  /** While a copy of the store travels the log keeps more: what comes after the copy must still be there. */
+  holdWindow(isHeld: boolean): void {
+    this.#windowFactor = isHeld ? HELD_WINDOW_FACTOR : 1
   }
 
   /** Gives the node the time that has passed on the clock that counts suspend (rule L2): before any question of leases. */
@@ -269,7 +277,10 @@ export class RaftDriver {
     }
     if (entries.length === 0) return null
     const { rows, appliedIndex } = host.takeRows()
-    const through = trimThrough(log, window, this.#storedIndex)
+    const { entriesMax, bytesMax, step } = window
+    const factor = this.#windowFactor
+    const limits = { entriesMax: entriesMax * factor, bytesMax: bytesMax * factor, step }
+    const through = trimThrough(log, limits, this.#storedIndex)
     return {
       entries: entries.map((entry) => ({ index: entry.index, term: entry.term, data: encodeEntry(entry) })),
       rows,

@@ -4,6 +4,8 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { SimulatedStoreContents } from '../../testing/simulated-store.ts'
+import { stateDigest } from '../state/state.ts'
 import { SeededRandom } from '../../testing/seeded-random.ts'
 import { startTestCluster, type TestCluster } from '../../testing/test-cluster.ts'
 import type { MetadataServerNode } from '../../testing/simulated-cluster.ts'
@@ -161,4 +163,59 @@ test('a clean stop hands the place over without an election time-out', async () 
   assert.ok(pauseMs < 700, `${pauseMs} ms`)
   await cluster.run(closing)
   assert.ok(masterOf(cluster) !== master)
+})
+
+test('a member that lacks more than the log holds gets a copy of the store, and so does a new one', async () => {
+  const window = { entriesMax: 50, bytesMax: 1e9, step: 10 }
+  const cluster = await startTestCluster({ seed: 7, metadataServers: 3, window })
+  const master = masterOf(cluster)
+  const away = cluster.metadataServers.find((node) => node !== master) as MetadataServerNode
+  await cluster.run(make(cluster, 'before'))
+  away.crash()
+  for (let count = 0; count < 200; count++) await cluster.run(make(cluster, `f${count}`))
+  const vote = away.hardState.state
+  away.restart()
+  await level(cluster)
+  const server = away.role?.server
+  assert.ok(server !== undefined)
+  assert.ok(server.log.status.firstIndex > 100, 'by a copy, not by the log')
+  assert.deepEqual(away.hardState.state?.member, vote?.member, 'it is still itself (rule L4)')
+  assert.equal(
+    stateDigest(server.state),
+    stateDigest(masterOf(cluster).role?.server.state as typeof server.state),
+  )
+  // It counts again: with it alone the master goes on.
+  const third = cluster.metadataServers.find((node) => node !== masterOf(cluster) && node !== away)
+  third?.crash()
+  await cluster.run(make(cluster, 'with two'))
+  // What was installed is on its disk.
+  away.losePower()
+  third?.restart()
+  away.restart()
+  await level(cluster)
+  const found = await names(cluster)
+  assert.ok(found.has('before') && found.has('f199') && found.has('with two'))
+})
+
+test('a member is replaced: the old one leaves, a new one takes its place', async () => {
+  const cluster = await startTestCluster({ seed: 8, metadataServers: 3 })
+  const master = masterOf(cluster)
+  const gone = cluster.metadataServers.find((node) => node !== master) as MetadataServerNode
+  const id = gone.role?.server.member ?? 0
+  gone.crash()
+  await cluster.advance(2_000)
+  const { control } = master.role?.server ?? assert.fail()
+  await cluster.run(control.admin.removeMember({ member: id }))
+  await cluster.until(() => master.role?.server.log.configuration.voters.length === 2, 10_000)
+  await assert.rejects(
+    cluster.run(control.admin.removeMember({ member: master.role?.server.member ?? 0 })),
+    (error: { code?: string }) => error.code === 'TRY_AGAIN',
+  )
+  await cluster.until(() => cluster.master() !== null && cluster.master() !== master, 10_000)
+  gone.hardState.state = null
+  gone.contents.replaceWith(new SimulatedStoreContents())
+  gone.restart()
+  await cluster.until(() => masterOf(cluster).role?.server.log.configuration.voters.length === 3, 20_000)
+  assert.ok((gone.role?.server.member ?? 0) > 3, 'under an id that nobody had before')
+  await cluster.run(make(cluster, 'done'))
 })

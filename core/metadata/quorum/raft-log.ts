@@ -101,8 +101,6 @@ export class RaftLog implements ReplicatedLog {
   #driver: RaftDriver | null = null
   /** Written with the next commit besides what the state collects. */
   #extraRows: RowChange[] = []
-  /** As of the applied index. */
-  #configuration: Configuration = { voters: [], learners: [] }
   /** The term of which an entry was applied while leading it; 0: none yet. */
   #masteredTerm = 0
   /** The term in which `becameMaster` was told; 0: no master now. */
@@ -220,15 +218,6 @@ export class RaftLog implements ReplicatedLog {
     return this.#present.configuration
   }
 
-  /** As of the index that a copy of the store made now may have at most. */
-  get appliedConfiguration(): Configuration {
-    return this.#configuration
-  }
-
-  termOf(index: number): number | undefined {
-    return this.#present.termOf(index)
-  }
-
   /** Of another member, checked. */
   step(message: Message): void {
     this.#driver?.step(message)
@@ -246,6 +235,10 @@ export class RaftLog implements ReplicatedLog {
 
   snapshotMessage(to: MemberId, snapshot: Snapshot): Message | null {
     return this.#present.snapshotMessage(to, snapshot)
+  }
+
+  holdWindow(isHeld: boolean): void {
+    this.#driver?.holdWindow(isHeld)
   }
 
   proposeConfiguration(change: ConfigurationChange): Accepted | Refusal {
@@ -272,6 +265,13 @@ export class RaftLog implements ReplicatedLog {
     this.#end('closed', () => {})
     await this.#driver?.abandon()
     await store.close()
+  }
+
+  /** As it is: another store takes the place of this one. Resolves when it is closed. */
+  async retire(): Promise<void> {
+    this.#end('closed', () => {})
+    await this.#driver?.abandon()
+    await this.#options.store.close()
   }
 
   // --- inside ---
@@ -327,8 +327,8 @@ export class RaftLog implements ReplicatedLog {
     won?.resolve(result)
   }
 
+  /** As of the applied index: it travels with the rows. */
   #setConfiguration(configuration: Configuration): void {
-    this.#configuration = configuration
     this.#extraRows.push({
       table: META_TABLE,
       key: CONFIGURATION_KEY,

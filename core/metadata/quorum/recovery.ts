@@ -118,7 +118,7 @@ export function configurationText({ voters, learners }: Configuration): string {
   return JSON.stringify([voters, learners])
 }
 
-function parseConfiguration(text: string): Configuration {
+export function parseConfiguration(text: string): Configuration {
   try {
     return decodeConfiguration(Buffer.from(text))
   } catch (error) {

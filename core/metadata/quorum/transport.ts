@@ -39,6 +39,8 @@ export interface TransportOptions {
   readonly onReport: (member: MemberId, report: MemberReport) => void
   readonly onUnreachable: (member: MemberId) => void
   readonly onShutdown: () => void
+  readonly onSnapshotPiece: Handlers<MemberMethods>['snapshot.piece']
+  readonly onSnapshotEnd: Handlers<MemberMethods>['snapshot.end']
 }
 
 export class MemberTransport {
@@ -61,6 +63,8 @@ export class MemberTransport {
         options.onReport(member, report)
         return {}
       },
+      'snapshot.piece': options.onSnapshotPiece,
+      'snapshot.end': options.onSnapshotEnd,
       'mds.shutdown': () => {
         options.onShutdown()
         return {}
@@ -95,12 +99,12 @@ export class MemberTransport {
   }
 
   isConnected(member: MemberId): boolean {
-    return this.#peerOf(member) !== null
+    return this.peerOf(member) !== null
   }
 
   /** Dropped when there is no connection or too much waits for it. */
   send(message: Message): void {
-    const peer = this.#peerOf(message.to)
+    const peer = this.peerOf(message.to)
     if (peer === null) return
     const isSent =
       peer.queuedBytes < QUEUE_BYTES_MAX &&
@@ -111,11 +115,11 @@ export class MemberTransport {
   /** Tells everybody who can be reached. */
   shutDownOthers(): void {
     for (const member of this.#dialers.keys())
-      this.#peerOf(member)?.caller(memberMethods).notify('mds.shutdown', {})
+      this.peerOf(member)?.caller(memberMethods).notify('mds.shutdown', {})
   }
 
   report(to: MemberId, member: MemberId, report: MemberReport): void {
-    this.#peerOf(to)
+    this.peerOf(to)
       ?.caller(memberMethods)
       .notify('mds.report', { member, ...report })
   }
@@ -127,7 +131,7 @@ export class MemberTransport {
     await this.#server.close(reason)
   }
 
-  #peerOf(member: MemberId): Peer | null {
+  peerOf(member: MemberId): Peer | null {
     return this.#dialers.get(member)?.dialer.peer ?? this.#incoming.get(member) ?? null
   }
 

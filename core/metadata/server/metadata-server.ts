@@ -4,13 +4,15 @@
  * who is. This file only connects the parts; each part says in its own header what it does.
  */
 import type { BufferPool } from '../../base/buffer-pool.ts'
+import { CairnError } from '../../base/errors.ts'
 import type { Clock, Timer } from '../../platform/clock.ts'
 import type { HardStateFile } from '../../platform/hard-state.ts'
 import type { Logger } from '../../platform/logger.ts'
 import { type Address, formatAddress, type Network } from '../../platform/network.ts'
 import type { Random } from '../../platform/random.ts'
+import type { SnapshotFiles } from '../../platform/snapshot-files.ts'
 import type { Store } from '../../platform/store.ts'
-import type { MemberId, RaftOptions } from '../../raft/index.ts'
+import type { MemberId, RaftOptions, Snapshot } from '../../raft/index.ts'
 import { KeyAuthenticator } from '../../wire/authentication/key-authenticator.ts'
 import { NotMasterError } from '../../wire/not-master.ts'
 import { WireServer } from '../../wire/server.ts'
@@ -19,6 +21,8 @@ import type { ChunkState } from '../chunks/handlers.ts'
 import { MeasuredStore } from '../log/measured-store.ts'
 import { type MemberReport, MembersView, noReport } from '../quorum/members-view.ts'
 import type { WindowLimits } from '../quorum/recovery.ts'
+import { SnapshotReceiver } from '../quorum/snapshot-receiver.ts'
+import { SnapshotSender } from '../quorum/snapshot-sender.ts'
 import { MemberTransport } from '../quorum/transport.ts'
 import {
   type ClusterIdentity,
@@ -33,6 +37,8 @@ import { Mastership, type MetadataAuthentication } from './mastership.ts'
 export interface MetadataServerOptions {
   readonly store: Store
   readonly hardState: HardStateFile
+  /** Without it a member that lacks more than the log holds stays behind. */
+  readonly snapshots?: SnapshotFiles
   readonly clock: Clock
   readonly network: Network
   readonly random: Random
@@ -68,6 +74,8 @@ export class MetadataServer {
   readonly #startedMs: number
   readonly #reports = new Map<MemberId, MemberReport>()
   #repository: Repository | null = null
+  readonly #receiver: SnapshotReceiver | null
+  #sender: SnapshotSender | null = null
   #mastership: Mastership | null = null
   #roleWaiters: (() => void)[] = []
   #isUpdating = false
@@ -79,6 +87,7 @@ export class MetadataServer {
     const { clock, random, logger, network, pool, address } = options
     this.#startedMs = clock.nowMs()
     this.#store = new MeasuredStore(options.store, clock)
+    this.#receiver = options.snapshots === undefined ? null : new SnapshotReceiver(options.snapshots)
     const identity = (): Identity => ({
       role: 'mds',
       ...this.#clusterIdentity(),
@@ -92,6 +101,15 @@ export class MetadataServer {
       onReport: (member, report) => this.#noteReport(member, report),
       onUnreachable: (member) => this.#repository?.log.reportUnreachable(member),
       onShutdown: () => options.onShutdown?.(),
+      onSnapshotPiece: async (params, peer) => {
+        await this.#snapshotReceiver.piece(params, peer)
+        return {}
+      },
+      onSnapshotEnd: async (params, peer) => {
+        const message = await this.#snapshotReceiver.end(params, peer)
+        this.#repository?.log.step(message)
+        return {}
+      },
     })
     this.#clients = new WireServer({
       ...{ network, clock, logger, pool, identity, ...authenticator(true) },
@@ -116,23 +134,7 @@ export class MetadataServer {
 
   async #start(): Promise<void> {
     const { host, port } = this.#options.address
-    const repository = await openRepository({
-      ...this.#options,
-      store: this.#store,
-      events: {
-        send: (message) => this.#transport.send(message),
-        becameMaster: () => this.#becameMaster(),
-        lostMastership: () => this.#lostMastership(),
-        sendSnapshot: (member) => this.#repository?.log.reportSnapshot(member, null),
-        install: () => {},
-        failed: this.#options.onFatal,
-      },
-    })
-    this.#repository = repository
-    repository.state.members.observe({
-      onSet: () => this.#addressesChanged(),
-      onDelete: () => this.#addressesChanged(),
-    })
+    const repository = await this.#openLife()
     try {
       await this.#transport.listen()
       await this.#clients.listen({ host, port: port + 1 })
@@ -145,6 +147,64 @@ export class MetadataServer {
     const { voters } = repository.log.configuration
     const isAlone = voters.length === 1 && voters[0] === repository.log.member
     while (isAlone && this.#mastership === null && !this.#isClosed) await this.#roleChange()
+  }
+
+  /** One life of the member: from what is on the disk until another file takes the place of it. */
+  async #openLife(): Promise<Repository> {
+    const { clock, logger, snapshots } = this.#options
+    const repository = await openRepository({
+      ...this.#options,
+      store: this.#store,
+      events: {
+        send: (message) => this.#transport.send(message),
+        becameMaster: () => this.#becameMaster(),
+        lostMastership: () => this.#lostMastership(),
+        sendSnapshot: (member) => this.#sendSnapshot(member),
+        install: (snapshot) => void this.#install(snapshot),
+        failed: this.#options.onFatal,
+      },
+    })
+    const { log, state } = repository
+    this.#repository = repository
+    state.members.observe({
+      onSet: () => this.#addressesChanged(),
+      onDelete: () => this.#addressesChanged(),
+    })
+    const peerOf = (member: MemberId): Peer | null => this.#transport.peerOf(member)
+    this.#sender =
+      snapshots === undefined
+        ? null
+        : new SnapshotSender({ store: this.#store, log, files: snapshots, clock, logger, peerOf })
+    return repository
+  }
+
+  get #snapshotReceiver(): SnapshotReceiver {
+    if (this.#receiver === null) throw new CairnError('REFUSED', 'this member takes no copies')
+    return this.#receiver
+  }
+
+  #sendSnapshot(member: MemberId): void {
+    if (this.#sender === null) this.#repository?.log.reportSnapshot(member, null)
+    else this.#sender.send(member)
+  }
+
+  /** The received file becomes the store, and the member starts from it as after a restart. */
+  async #install(snapshot: Snapshot): Promise<void> {
+    const { snapshots, logger, onFatal } = this.#options
+    const before = this.#repository
+    if (snapshots === undefined || before === null) return
+    try {
+      logger.warn('full resync: the metadata is replaced by a copy of the master', {
+        from: before.log.appliedIndex,
+        to: snapshot.index,
+      })
+      this.#sender?.close()
+      await before.log.retire()
+      this.#store.replace(await snapshots.install())
+      await this.#openLife()
+    } catch (error) {
+      onFatal(error instanceof Error ? error : new Error(String(error)))
+    }
   }
 
   get state(): ChunkState {
@@ -190,6 +250,7 @@ export class MetadataServer {
     this.#timer?.cancel()
     await this.#handOver()
     this.#isClosed = true
+    this.#sender?.close()
     this.#mastership?.stop()
     await this.#clients.close('the metadata server is stopping')
     await this.#repository?.log.close()

@@ -12,6 +12,7 @@ import type { Logger } from '../../platform/logger.ts'
 import { loadPasswordExchange } from '../../platform/node/opaque-password.ts'
 import { nodeClock, nodeNetwork, nodeRandom } from '../../platform/node/platform.ts'
 import { NodeHardStateFile } from '../../platform/node/hard-state-file.ts'
+import { NodeSnapshotFiles } from '../../platform/node/snapshot-files.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
 import { announcerOf } from '../announce.ts'
 import { readListenSetting } from '../listen-setting.ts'
@@ -53,6 +54,7 @@ export async function startMetadataServer(role: MetadataServerRole): Promise<Run
   })
   const server = await MetadataServer.start({
     store: await SqliteStore.open(database),
+    snapshots: new NodeSnapshotFiles(database),
     hardState: new NodeHardStateFile(path.join(role.repository, HARD_STATE_FILE)),
     clock: nodeClock,
     network: nodeNetwork,

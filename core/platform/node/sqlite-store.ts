@@ -9,7 +9,7 @@ import { dirname } from 'node:path'
 import sqlite3 from 'sqlite3'
 import { assert } from '../../base/assert.ts'
 import { CairnError } from '../../base/errors.ts'
-import type { RowChange, Store, StoreBatch, StoredLogEntry, StoreLoadHandler } from '../store.ts'
+import type { RowChange, Store, StoreBatch, StoredLogEntry, StoreGlance, StoreLoadHandler } from '../store.ts'
 
 const FORMAT_VERSION = 1
 const ROWS_PER_PAGE = 4096
@@ -137,6 +137,20 @@ export class SqliteStore implements Store {
       throw this.#failure
     } finally {
       this.#committing = false
+    }
+  }
+
+  async glance(table: string): Promise<StoreGlance> {
+    const database = this.#database
+    const applied = await all<{ applied: number; term: number | null }>(
+      database,
+      'SELECT applied, (SELECT term FROM log WHERE idx = applied) AS term FROM state',
+    )
+    const rows = await all<RowRecord>(database, 'SELECT tab, key, value FROM row WHERE tab = ?', [table])
+    return {
+      appliedIndex: applied[0]?.applied ?? 0,
+      appliedTerm: applied[0]?.term ?? 0,
+      rows: new Map(rows.map(({ key, value }) => [key, value])),
     }
   }
 

@@ -17,6 +17,12 @@ export const memberMethods = {
     }),
     Nothing,
   ),
+  /**
+   * A copy of the sender's store for a member that lacks more than the log holds: pieces in order from offset 0
+   * on, each answered, then the end with the CRC32C of all of it and the message of consensus that it belongs to.
+   */
+  'snapshot.piece': method(Type.Object({ offset: UInt, bytes: Type.Uint8Array() }), Nothing),
+  'snapshot.end': method(Type.Object({ sizeBytes: UInt, checksum: UInt, head: Type.Unknown() }), Nothing),
   /** (one-way) What a member says of itself to the master, for `stat`. */
   'mds.report': method(
     Type.Object({
