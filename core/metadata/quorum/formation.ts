@@ -63,6 +63,8 @@ export class Formation {
       log.transferLeader(best.member)
       throw wireError('TRY_AGAIN', `MDS#${member} is the master; MDS#${best.member} takes over`)
     }
+    // Asked again: it is on its way out.
+    if (row.state === 'leaving') return
     valueOf(await log.propose({ type: 'mds.state', member, state: 'leaving' }))
     this.#parts.event('info', 'MDS_LEAVING', `MDS#${member} is being removed`)
   }

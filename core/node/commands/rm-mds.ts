@@ -38,6 +38,7 @@ async function tell(context: CommandContext, member: number): Promise<void> {
     const { mds } = (await admin.metadata.call('admin.stat', {})) as ClusterStatistics
     if (!mds.some(({ id }) => id === member)) throw new CairnError('NOT_FOUND', `there is no MDS#${member}`)
     const left = mds.filter(({ id }) => id !== member)
+    if (left.length === 0) throw new CairnError('REFUSED', `MDS#${member} is the only metadata server`)
     const spare = Math.floor((left.length - 1) / 2)
     context.output.document({ member, left: left.map(({ id }) => id), mayFail: spare, dryRun: true })
     context.output.line(
