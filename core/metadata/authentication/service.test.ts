@@ -7,12 +7,14 @@ import { silentLogger } from '../../platform/logger.ts'
 import { loadPasswordExchange } from '../../platform/node/opaque-password.ts'
 import { SeededRandom } from '../../testing/seeded-random.ts'
 import { SimulatedClock } from '../../testing/simulated-clock.ts'
+import { SimulatedHardState, SimulatedHardStateContents } from '../../testing/simulated-hard-state.ts'
 import { SimulatedStore, SimulatedStoreContents } from '../../testing/simulated-store.ts'
 import { PasswordSession } from '../../wire/authentication/password-session.ts'
 import type { PasswordMethods } from '../../wire/messages/authentication.ts'
 import type { Handlers, Peer } from '../../wire/types.ts'
 import { EventRecorder } from '../control/event-recorder.ts'
 import { Master } from '../control/master.ts'
+import type { RaftLog, RaftLogEvents } from '../quorum/raft-log.ts'
 import { createCluster, openRepository } from '../server/cluster-repository.ts'
 import { sealVerifier } from './record.ts'
 import { AuthenticationService } from './service.ts'
@@ -21,6 +23,10 @@ const PASSWORD = 'the first password'
 const exchange = await loadPasswordExchange()
 const random = new SeededRandom(7)
 const hasCode = (code: string) => (error: unknown) => codeOf(error) === code
+
+function fail(error: Error): never {
+  throw error
+}
 
 /** What the service sees of a connection. */
 class FakePeer {
@@ -55,6 +61,9 @@ class FakePeer {
 class Scene {
   readonly clock = new SimulatedClock()
   readonly contents = new SimulatedStoreContents()
+  readonly hardState = new SimulatedHardStateContents()
+  /** Of the server that runs. */
+  #log: RaftLog | null = null
   keys = new MemoryKeyStore(new KeyRing('0'.repeat(32), [[1, Buffer.alloc(32, 1)]]))
   uuid = ''
 
@@ -62,7 +71,7 @@ class Scene {
     const scene = new Scene()
     const { uuid } = await scene.clock.settled(
       createCluster(
-        { ...scene.parts(), random },
+        { ...scene.parts(), onFatal: fail },
         {
           name: 'alpha',
           authentication: (clusterUuid) => {
@@ -82,23 +91,34 @@ class Scene {
   parts() {
     return {
       store: new SimulatedStore(this.contents),
+      hardState: new SimulatedHardState(this.hardState),
+      random,
       clock: this.clock,
       logger: silentLogger,
-      onFatal: (error: Error) => {
-        throw error
-      },
     }
   }
 
   /** The server starts (again) on what is stored, on a host with these keys. */
   async start(keys: MemoryKeyStore = this.keys) {
     const { clock } = this
-    const { state, log } = await clock.settled(openRepository(this.parts()), 1000)
+    if (this.#log !== null) await clock.settled(this.#log.retire(), 1000)
+    const mastered = Promise.withResolvers<void>()
+    const events: RaftLogEvents = {
+      send: () => {},
+      becameMaster: () => mastered.resolve(),
+      lostMastership: () => {},
+      sendSnapshot: () => {},
+      install: () => {},
+      failed: fail,
+    }
+    const { state, log } = await clock.settled(openRepository({ ...this.parts(), events }), 1000)
+    this.#log = log
+    await clock.settled(mastered.promise, 1000)
     const master = new Master({ state, log, clock, random, logger: silentLogger })
-    const events = new EventRecorder(master)
+    const recorder = new EventRecorder(master)
     const parts = {
       master,
-      events,
+      events: recorder,
       keys,
       clusterName: 'alpha',
       loadExchange: () => Promise.resolve(exchange),
@@ -236,7 +256,7 @@ test('a server does not start with the key of another cluster, or on a cluster w
   await rejects(() => scene.start(other), hasCode('WRONG_KEY'))
   const bare = new Scene()
   const { uuid } = await bare.clock.settled(
-    createCluster({ ...bare.parts(), random }, { name: 'alpha' }),
+    createCluster({ ...bare.parts(), onFatal: fail }, { name: 'alpha' }),
     1000,
   )
   bare.keys = new MemoryKeyStore(new KeyRing(uuid, [[1, Buffer.alloc(32, 1)]]))

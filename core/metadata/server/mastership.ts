@@ -10,7 +10,7 @@ import type { KeyStore } from '../../platform/key-ring.ts'
 import type { PasswordExchange } from '../../platform/password.ts'
 import type { Random } from '../../platform/random.ts'
 import { PASSWORD_ROLE } from '../../wire/authentication/key-authenticator.ts'
-import { keyMethods, passwordMethods } from '../../wire/messages/authentication.ts'
+import { keyMethods } from '../../wire/messages/authentication.ts'
 import type { ChunkServerUpMethods } from '../../wire/messages/chunk.ts'
 import { chunkServerUpMethods } from '../../wire/messages/chunk.ts'
 import { type MetadataMethods, metadataMethods } from '../../wire/messages/metadata.ts'
@@ -104,8 +104,7 @@ export class Mastership {
     const authentication = this.#authentication
     if (role === PASSWORD_ROLE) {
       // It has proved nothing yet: nothing else is served to it.
-      if (authentication !== null)
-        peer.serve(passwordMethods, guarded(log, authentication.passwordHandlers()))
+      authentication?.serve(peer)
       return
     }
     if (role === 'cs') {

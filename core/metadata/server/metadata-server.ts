@@ -80,7 +80,9 @@ export class MetadataServer {
   #roleWaiters: (() => void)[] = []
   #isUpdating = false
   #timer: Timer | null = null
+  #isStarted = false
   #isClosed = false
+  #failure: Error | null = null
 
   private constructor(options: MetadataServerOptions) {
     this.#options = options
@@ -146,7 +148,19 @@ export class MetadataServer {
     this.#armReport()
     const { voters } = repository.log.configuration
     const isAlone = voters.length === 1 && voters[0] === repository.log.member
-    while (isAlone && this.#mastership === null && !this.#isClosed) await this.#roleChange()
+    while (isAlone && this.#mastership === null && this.#failure === null) await this.#roleChange()
+    if (this.#failure !== null) {
+      await this.close()
+      throw this.#failure
+    }
+    this.#isStarted = true
+  }
+
+  /** Before the start is over it is the start that fails. */
+  #failed(error: Error): void {
+    this.#failure = error
+    if (this.#isStarted) this.#options.onFatal(error)
+    else this.#wakeRoleWaiters()
   }
 
   /** One life of the member: from what is on the disk until another file takes the place of it. */
@@ -161,7 +175,7 @@ export class MetadataServer {
         lostMastership: () => this.#lostMastership(),
         sendSnapshot: (member) => this.#sendSnapshot(member),
         install: (snapshot) => void this.#install(snapshot),
-        failed: this.#options.onFatal,
+        failed: (error) => this.#failed(error),
       },
     })
     const { log, state } = repository
