@@ -227,7 +227,7 @@ test('the password is changed by who proves the old one; the key stays', async (
 test('a new key: both are valid, a server that starts with the old one finds it, the old one ends by itself', async () => {
   const scene = await Scene.create()
   const oldHost = new MemoryKeyStore(scene.keys.current())
-  const { service, keys, master, said } = await scene.start()
+  const { service, keys } = await scene.start()
   const handlers = service.keyHandlers()
   const peer = new FakePeer().asPeer
   await rejects(async () => handlers['key.retire']({}, peer), hasCode('REFUSED'))
@@ -240,10 +240,10 @@ test('a new key: both are valid, a server that starts with the old one finds it,
   const second = await scene.start(oldHost)
   deepEqual(second.keys.current(), keys.current())
   // Log time reaches the end of the overlap.
-  for (let day = 0; day < 24 * 360 + 1; day++) master.submit({ type: 'tick', elapsedMs: 10_000 })
+  for (let day = 0; day < 24 * 360 + 1; day++) second.master.submit({ type: 'tick', elapsedMs: 10_000 })
   await scene.clock.advance(30_000)
-  deepEqual(keys.current().versions, [2])
-  match(said().join('\n'), /Version 1 of the cluster key is not valid any more/)
+  deepEqual(second.keys.current().versions, [2])
+  match(second.said().join('\n'), /Version 1 of the cluster key is not valid any more/)
   const late = new MemoryKeyStore(new KeyRing(scene.uuid, [[1, Buffer.alloc(32, 1)]]))
   await rejects(() => scene.start(late), hasCode('KEY_RETIRED'))
 })

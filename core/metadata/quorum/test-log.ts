@@ -20,7 +20,7 @@ export interface TestLogParts {
 export function testLogOptions(parts: TestLogParts): RaftLogOptions {
   return {
     ...parts,
-    random: { float: () => 0, below: () => 0, bytes: Buffer.alloc, hex: () => '' },
+    random: { float: () => 0, below: () => 0, bytes: (count) => Buffer.alloc(count), hex: () => '' },
     logger: silentLogger,
     isFounder: true,
     events: {
