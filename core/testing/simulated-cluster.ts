@@ -18,6 +18,7 @@ import { ProcessLife } from './simulated-process.ts'
 import { SimulatedHardState, SimulatedHardStateContents } from './simulated-hard-state.ts'
 import { SimulatedSnapshotFiles } from './simulated-snapshot-files.ts'
 import { SimulatedStore, SimulatedStoreContents } from './simulated-store.ts'
+import { SimulatedNode, SUPERVISOR_DELAY_MS } from './simulated-node.ts'
 import type {
   ChunkServerRole,
   ChunkView,
@@ -30,8 +31,6 @@ import { simulatedRoles } from './simulated-roles.ts'
 export const CLUSTER_NAME = 'simulation'
 const BASE_PORT = 2510
 const CHUNK_SERVER_PORT = 5000
-/** A process that ended by itself is started again after this, as a supervisor would. */
-const SUPERVISOR_DELAY_MS = 500
 /** A commit takes so long on the simulated store. */
 const COMMIT_MS_MIN = 0.05
 const COMMIT_MS_SPAN = 2
@@ -54,82 +53,6 @@ export interface SimulatedClusterOptions {
   readonly onEnded?: (name: string, error: unknown) => void
   /** For planted bugs. */
   readonly roles?: Partial<SimulatedRoles>
-}
-
-/** One machine with one process on it, which may be dead at the moment. */
-export abstract class SimulatedNode {
-  readonly name: string
-  readonly host: string
-  /** Null: nothing of it outlives a process, or not on a disk of this kind. */
-  disk: SimulatedDisk | null
-  protected readonly cluster: SimulatedCluster
-  protected life: ProcessLife | null = null
-  #lifeCount = 0
-
-  constructor(cluster: SimulatedCluster, name: string, disk: SimulatedDisk | null) {
-    this.cluster = cluster
-    this.name = name
-    this.host = `${name}.host`
-    this.disk = disk
-  }
-
-  /** Id of the chunk server; 0: it is none, or has none yet. */
-  get server(): number {
-    return 0
-  }
-
-  get isRunning(): boolean {
-    return this.life !== null
-  }
-
-  /** Starts the process when it is dead. */
-  restart(): void {
-    if (this.life !== null) return
-    const life = this.cluster.newLife(this.name, this.host, ++this.#lifeCount)
-    this.life = life
-    this.begin(life).catch((error: unknown) => this.ended(life, error))
-  }
-
-  /** kill -9. */
-  crash(): void {
-    this.#stop(false)
-    this.disk?.crashProcess()
-    this.forget()
-  }
-
-  /** The machine loses power: memory gone, unsynced sectors of its disk perhaps too, peers not told. */
-  losePower(): void {
-    this.#stop(true)
-    this.disk?.losePower()
-    this.forget()
-  }
-
-  pause(): void {
-    this.life?.clock.pause()
-  }
-
-  resume(): void {
-    this.life?.clock.resume()
-  }
-
-  protected abstract begin(life: ProcessLife): Promise<void>
-  protected abstract forget(): void
-
-  /** The process ended by itself. */
-  protected ended(life: ProcessLife, reason: unknown): void {
-    if (life !== this.life) return
-    this.cluster.processEnded(this.name, reason)
-    this.crash()
-    this.cluster.clock.setTimer(SUPERVISOR_DELAY_MS, () => this.restart())
-  }
-
-  #stop(isSilent: boolean): void {
-    const life = this.life
-    this.life = null
-    life?.end(isSilent)
-    // A machine that comes back answers old connections with a reset.
-    if (isSilent) this.cluster.noteSilentEnd(this.host)
-  }
 }
 
 export class MetadataServerNode extends SimulatedNode {

@@ -6,7 +6,7 @@
  */
 import { assert } from '../base/assert.ts'
 import type { BufferPool } from '../base/buffer-pool.ts'
-import { CairnError, codeOf } from '../base/errors.ts'
+import { CairnError } from '../base/errors.ts'
 import type { Clock, Timer } from '../platform/clock.ts'
 import type { Logger } from '../platform/logger.ts'
 import type { Connection } from '../platform/network.ts'
@@ -367,9 +367,7 @@ export class WirePeer implements Peer {
   /** Our refusal leaves before the connection closes; a refusal of the peer closes it. */
   #refused(error: CairnError): void {
     this.#outbox.flushNow()
-    // Part of every search for the master.
-    const isFault = codeOf(error) !== 'NOT_MASTER'
-    this.#close(`handshake: ${codeOf(error)}: ${error.message}`, isFault)
+    this.#close(`handshake: ${error.code}: ${error.message}`, error.code !== 'NOT_MASTER')
   }
 
   #disconnected(what: string): CairnError {

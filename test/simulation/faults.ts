@@ -3,11 +3,8 @@
  * nothing suitable now (everybody is down already, or the promises would not cover it).
  */
 import { DATA_POSITION } from '../../core/chunkserver/format/chunk-layout.ts'
-import type {
-  ChunkServerNode,
-  SimulatedCluster,
-  SimulatedNode,
-} from '../../core/testing/simulated-cluster.ts'
+import type { ChunkServerNode, SimulatedCluster } from '../../core/testing/simulated-cluster.ts'
+import type { SimulatedNode } from '../../core/testing/simulated-node.ts'
 import { PAGE_BYTES } from './file-model.ts'
 import type { World } from './nemesis.ts'
 import type { Oracle } from './oracle.ts'

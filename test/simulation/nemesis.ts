@@ -4,7 +4,8 @@
  * of the oracle is a bug.
  */
 import type { SeededRandom } from '../../core/testing/seeded-random.ts'
-import type { SimulatedCluster, SimulatedNode } from '../../core/testing/simulated-cluster.ts'
+import type { SimulatedCluster } from '../../core/testing/simulated-cluster.ts'
+import type { SimulatedNode } from '../../core/testing/simulated-node.ts'
 import { type Fault, faultKinds, type FaultKind } from './faults.ts'
 import type { Links } from './links.ts'
 import type { Oracle } from './oracle.ts'

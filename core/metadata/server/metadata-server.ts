@@ -3,63 +3,23 @@
  * base port; on base port + 1 it serves chunk servers and clients while it is the master, and otherwise says
  * who is. This file only connects the parts; each part says in its own header what it does.
  */
-import type { BufferPool } from '../../base/buffer-pool.ts'
 import { CairnError } from '../../base/errors.ts'
-import type { Clock, Timer } from '../../platform/clock.ts'
-import type { HardStateFile } from '../../platform/hard-state.ts'
-import type { Logger } from '../../platform/logger.ts'
-import { type Address, formatAddress, type Network } from '../../platform/network.ts'
-import type { Random } from '../../platform/random.ts'
-import type { SnapshotFiles } from '../../platform/snapshot-files.ts'
-import type { Store } from '../../platform/store.ts'
-import type { MemberId, RaftOptions, Snapshot } from '../../raft/index.ts'
-import { KeyAuthenticator } from '../../wire/authentication/key-authenticator.ts'
+import type { Timer } from '../../platform/clock.ts'
+import { type Address, formatAddress } from '../../platform/network.ts'
+import type { MemberId, Snapshot } from '../../raft/index.ts'
 import { NotMasterError } from '../../wire/not-master.ts'
 import { WireServer } from '../../wire/server.ts'
-import type { Identity, Peer, WireLimits } from '../../wire/types.ts'
+import type { Identity, Peer } from '../../wire/types.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
 import { MeasuredStore } from '../log/measured-store.ts'
 import { type MemberReport, MembersView, noReport } from '../quorum/members-view.ts'
-import type { WindowLimits } from '../quorum/recovery.ts'
 import { SnapshotReceiver } from '../quorum/snapshot-receiver.ts'
 import { SnapshotSender } from '../quorum/snapshot-sender.ts'
 import { MemberTransport } from '../quorum/transport.ts'
-import {
-  type ClusterIdentity,
-  clusterIdentityOf,
-  openRepository,
-  type Repository,
-} from './cluster-repository.ts'
-import type { ProcessUsage } from './cluster-statistics.ts'
+import { clusterIdentityOf, openRepository, type Repository } from './cluster-repository.ts'
 import type { ControlPlane } from './control-plane.ts'
-import { Mastership, type MetadataAuthentication } from './mastership.ts'
-
-export interface MetadataServerOptions {
-  readonly store: Store
-  readonly hardState: HardStateFile
-  /** Without it a member that lacks more than the log holds stays behind. */
-  readonly snapshots?: SnapshotFiles
-  readonly clock: Clock
-  readonly network: Network
-  readonly random: Random
-  readonly logger: Logger
-  readonly pool: BufferPool
-  /** Base address: metadata servers dial each other here, everybody else on the next port. */
-  readonly address: Address
-  readonly hostName: string
-  /** What a new member was told, until its state says it. */
-  readonly cluster?: ClusterIdentity
-  /** The process must end at once. */
-  readonly onFatal: (error: Error) => void
-  /** `admin.shutdown`: end in order. */
-  readonly onShutdown?: () => void
-  readonly usage?: () => ProcessUsage
-  readonly limits?: Partial<WireLimits>
-  /** Without it nobody has to prove anything (simulation, tests). */
-  readonly authentication?: MetadataAuthentication
-  readonly window?: WindowLimits
-  readonly raft?: Partial<RaftOptions>
-}
+import { Mastership } from './mastership.ts'
+import { authenticatorOf, type MetadataServerOptions } from './metadata-server-options.ts'
 
 const CONNECTION_COUNT_MAX = 16_384
 const REPORT_MS = 2_000
@@ -389,20 +349,4 @@ export class MetadataServer {
       this.#armReport()
     })
   }
-}
-
-/** Both ports want a proof of the cluster's key; hosts that have none bring the password to the second. */
-function authenticatorOf(
-  options: MetadataServerOptions,
-  clusterName: () => string,
-): (admitsPasswords: boolean) => { authenticator?: KeyAuthenticator } {
-  const { authentication, clock, random, logger } = options
-  if (authentication === undefined) return () => ({})
-  const { keys } = authentication
-  return (admitsPasswords) => ({
-    authenticator: new KeyAuthenticator({
-      ...{ clock, random, logger, keys, admitsPasswords },
-      cluster: clusterName(),
-    }),
-  })
 }

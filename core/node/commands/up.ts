@@ -10,7 +10,8 @@ import { cairnCommand, pause } from '../self.ts'
 import { askUpStatus, askUpStop, type UpStatus } from '../up/control.ts'
 import { UpLayout } from '../up/layout.ts'
 import { type RawUpOptions, resolveUpOptions } from '../up/options.ts'
-import { describeUp, refuseSecond, Up } from '../up/up.ts'
+import { describeUp } from '../up/describe.ts'
+import { refuseSecond, Up } from '../up/up.ts'
 
 const DETACH_POLL_MS = 200
 

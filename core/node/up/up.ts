@@ -5,7 +5,6 @@
  */
 import fs from 'node:fs'
 import module from 'node:module'
-import path from 'node:path'
 import { CairnError } from '../../base/errors.ts'
 import { EtcDirectory } from '../../cli/etc.ts'
 import { connectAdmin } from '../../cli/admin.ts'
@@ -232,10 +231,10 @@ export class Up {
       this.#failOnDeadService()
       try {
         const statistics = await this.#askStatistics()
+        await this.#authenticateHosts()
+        await this.#joinMetadataServers()
         if (!chunkServersStarted) {
           chunkServersStarted = true
-          await this.#authenticateHosts()
-          await this.#joinMetadataServers()
           await this.#startChunkServers()
         }
         const active = statistics.cs.filter((server) => server.status === 'active').length
@@ -373,32 +372,4 @@ export async function refuseSecond(layout: UpLayout): Promise<void> {
   throw new CairnError('REFUSED', `a cluster is already running in ${layout.root} (process ${running.pid})`, {
     next: `see it with: cairn status --dir ${layout.root}; stop it with: cairn down --dir ${layout.root}`,
   })
-}
-
-/** What a newcomer should see when it is up. */
-export function describeUp(up: UpStatus, statistics: ClusterStatistics, directory: string): string[] {
-  const cairn = shortest(path.join(import.meta.dirname, '..', '..', '..', 'scripts', 'cairn'))
-  const relative = shortest(directory)
-  const here = `--etc ${relative}/etc`
-  const mount = up.endpoints['mount']
-  const lines = [
-    '',
-    `Cluster '${up.cluster}' is ${statistics.status}: ${statistics.mds.length} metadata server${statistics.mds.length > 1 ? 's' : ''}, ${statistics.cs.length} chunk servers, ` +
-      `${statistics.replication.normal} replicas (writes need ${statistics.replication.minimum})`,
-    ...Object.entries(up.endpoints).map(([name, value]) => `  ${name.padEnd(16)} ${value}`),
-    '',
-    'Try next:',
-    ...(mount === undefined ? [] : [`  cp -a /usr/share/doc ${mount}/        # keep some files`]),
-    `  ${cairn} ${here} stat`,
-    `  ${cairn} ${here} get-event`,
-    `  kill -9 PID of a chunk server     # see: ${cairn} status --dir ${relative}; nothing is lost`,
-    `  ${cairn} ${here} fsck`,
-  ]
-  return lines
-}
-
-/** As one would type it here. */
-function shortest(file: string): string {
-  const relative = path.relative(process.cwd(), file) || '.'
-  return relative.length < file.length ? relative : file
 }
