@@ -152,6 +152,18 @@ const cases: Readonly<Record<string, (place: StorePlace) => Promise<void>>> = {
     await again.close()
   },
 
+  'a glance tells what the store is of': async (place) => {
+    const store = await place.open()
+    deepEqual(await store.glance('meta'), { appliedIndex: 0, appliedTerm: 0, rows: new Map() })
+    const rows = [
+      { table: 'meta', key: 'a', value: '1' },
+      { table: 'other', key: 'b', value: '2' },
+    ]
+    await store.commit(batch(2, rows, { entries: [entry(1), entry(2, 4), entry(3, 5)] }))
+    deepEqual(await store.glance('meta'), { appliedIndex: 2, appliedTerm: 4, rows: new Map([['a', '1']]) })
+    await store.close()
+  },
+
   'a snapshot is a store of its own with one commit as its end, while commits go on': async (place) => {
     const store = await place.open()
     for (let i = 1; i <= 20; i++)
