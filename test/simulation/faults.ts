@@ -97,31 +97,42 @@ function partition(world: World, pairs: readonly (readonly [string, string])[], 
 
 function allNodes(world: World): SimulatedNode[] {
   return [
-    world.cluster.metadataServer,
+    ...world.cluster.metadataServers,
     ...world.cluster.chunkServers,
     ...world.clients.map(({ node }) => node),
   ]
+}
+
+function hasMetadata(world: World): boolean {
+  return world.cluster.metadataServers.some(({ isRunning }) => isRunning)
+}
+
+/** From whom somebody is cut off: from all or, when there are several, from some of them. */
+function metadataHosts(world: World): string[] {
+  const hosts = world.cluster.metadataServers.map(({ host }) => host)
+  if (hosts.length === 1 || world.random.below(2) === 0) return hosts
+  return hosts.filter(() => world.random.below(2) === 0)
 }
 
 export const faultKinds = {
   'cs-crash': (world) =>
     crashOf(world, pick(world, running(world.cluster.chunkServers)), false, between(world, 200, 8000)),
   'cs-power-loss': (world) => {
-    if (!world.cluster.metadataServer.isRunning) return null
+    if (!hasMetadata(world)) return null
     return crashOf(world, pick(world, running(world.cluster.chunkServers)), true, between(world, 200, 8000))
   },
-  'mds-crash': (world) => crashOf(world, pick(world, running([world.cluster.metadataServer])), false, 4000),
+  'mds-crash': (world) => crashOf(world, pick(world, running(world.cluster.metadataServers)), false, 4000),
   'mds-power-loss': (world) =>
-    crashOf(world, pick(world, running([world.cluster.metadataServer])), true, 4000),
+    crashOf(world, pick(world, running(world.cluster.metadataServers)), true, 4000),
   'all-power-loss': (world) => {
-    const nodes = running([world.cluster.metadataServer, ...world.cluster.chunkServers])
-    if (nodes.length === 0 || !world.cluster.metadataServer.isRunning) return null
+    const nodes = running([...world.cluster.metadataServers, ...world.cluster.chunkServers])
+    if (nodes.length === 0 || !hasMetadata(world)) return null
     return {
       description: `${nodes.map(({ name }) => name).join(', ')} lose power together`,
       durationMs: between(world, 50, 3000),
       begin: () => {
         for (const node of nodes) if (node.server !== 0) losePower(world, node)
-        world.cluster.metadataServer.losePower()
+        for (const server of world.cluster.metadataServers) server.losePower()
       },
       end: () => nodes.forEach((node) => node.restart()),
     }
@@ -150,14 +161,15 @@ export const faultKinds = {
     if (client === null) return null
     return partition(
       world,
-      [[client.node.host, world.cluster.metadataServer.host]],
+      metadataHosts(world).map((host) => [client.node.host, host] as const),
       `${client.name} and the mds`,
     )
   },
   'partition-cs-mds': (world) => {
     const server = pick(world, world.cluster.chunkServers)
     if (server === null) return null
-    return partition(world, [[server.host, world.cluster.metadataServer.host]], `${server.name} and the mds`)
+    const pairs = metadataHosts(world).map((host) => [server.host, host] as const)
+    return partition(world, pairs, `${server.name} and the mds`)
   },
   'partition-cs-cs': (world) => {
     const a = pick(world, world.cluster.chunkServers)
@@ -175,7 +187,7 @@ export const faultKinds = {
   'isolate-client': (world) => {
     const client = pick(world, world.clients)
     if (client === null) return null
-    const others = [world.cluster.metadataServer, ...world.cluster.chunkServers]
+    const others = [...world.cluster.metadataServers, ...world.cluster.chunkServers]
     const pairs = others.map((other) => [client.node.host, other.host] as const)
     return partition(world, pairs, `${client.name} and everybody`)
   },
@@ -299,7 +311,7 @@ export const faultKinds = {
     const client = pick(world, world.clients)
     const server = pick(world, world.cluster.chunkServers)
     if (client === null || server === null) return null
-    const { host } = world.cluster.metadataServer
+    const { host } = world.cluster.master ?? world.cluster.metadataServer
     const { network } = world.cluster
     return {
       description: `${server.name} without the mds, which ${client.name} hears late`,
@@ -339,7 +351,7 @@ export const faultKinds = {
   'wiped-cs': (world) => {
     const server = pick(world, running(world.cluster.chunkServers)) as ChunkServerNode | null
     if (server === null || world.cluster.chunkServers.some(({ wipeCount }) => wipeCount > 0)) return null
-    if (!world.cluster.metadataServer.isRunning || !mayLose(world, server)) return null
+    if (!hasMetadata(world) || !mayLose(world, server)) return null
     return {
       description: server.name,
       durationMs: between(world, 200, 6000),

@@ -32,7 +32,7 @@ export class GivenUpServers {
 
   /** All of them: one that has been offline for longer is not waited for either. */
   #look(): void {
-    const { role } = this.#cluster.metadataServer
+    const { role } = this.#cluster.master ?? this.#cluster.metadataServer
     if (role === null) return
     for (const { server, state } of role.server.state.servers.values()) {
       if (state === 'offline') tellMemoryLost(this.#cluster, this.#oracle, server)

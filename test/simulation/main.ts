@@ -16,6 +16,7 @@ const USAGE = `npm run sim -- OPTIONS
   --profile KEY               the trouble of a planted bug without the bug
   --seconds S                 simulated seconds of trouble (30)
   --faults KIND,KIND | none   of: ${allFaultKinds.join(', ')}
+  --mds N                     metadata servers (1)
   --fault-pause-ms P, --faults-at-once N   (default: the seed decides)
   --jobs J                    worker processes (one for each processor)
 `
@@ -35,6 +36,7 @@ function options() {
         jobs: { type: 'string', default: String(availableParallelism()) },
         seconds: { type: 'string', default: '30' },
         faults: { type: 'string' },
+        mds: { type: 'string', default: '1' },
         'fault-pause-ms': { type: 'string' },
         'faults-at-once': { type: 'string' },
         planted: { type: 'string' },
@@ -77,6 +79,7 @@ const bug = bugOf(values.planted ?? values.profile)
 const planted = values.planted === undefined ? undefined : bug?.plant()
 const common = {
   durationMs,
+  metadataServerCount: whole(values.mds, 'mds'),
   ...bug?.profile,
   ...planted?.options,
   ...(kinds === undefined ? {} : { kinds }),

@@ -29,6 +29,8 @@ const DRAIN_LIMIT_MS = 120_000
 export interface RunOptions {
   readonly seed: number
   readonly durationMs?: number
+  /** Default 1. */
+  readonly metadataServerCount?: number
   /** Kinds of faults; default: the seed picks some. Empty: none. */
   readonly kinds?: readonly FaultKind[]
   /** How often faults begin, on average, and how many at once; default: the seed decides. */
@@ -105,6 +107,7 @@ class Run {
     this.cluster = new SimulatedCluster({
       seed: options.seed,
       chunkServerCount: 4,
+      metadataServerCount: options.metadataServerCount ?? 1,
       replicas: { normal: 3, minimum },
       parameters: {
         'mds.wd.offline_tout': `${options.offlineSeconds ?? offlineSeconds}s`,
@@ -159,7 +162,7 @@ class Run {
     await clock.runUntil(() => this.oracle.violation !== null, durationMs)
     this.trace.line('run', 'the trouble ends')
     this.nemesis?.stop()
-    for (const node of [this.cluster.metadataServer, ...this.cluster.chunkServers]) node.restart()
+    for (const node of [...this.cluster.metadataServers, ...this.cluster.chunkServers]) node.restart()
     for (const client of this.#clients) client.restart()
     if (this.oracle.violation !== null) return
     await clock.runUntil(() => this.oracle.violation !== null, 2000)
