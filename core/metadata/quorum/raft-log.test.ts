@@ -288,3 +288,57 @@ describe('what lies on disk is checked', () => {
     })
   }
 })
+
+describe('term and vote (rule L4)', () => {
+  test('a member that lost them does not come back, and a new store without them is nobody', async () => {
+    const contents = new SimulatedStoreContents()
+    const member = await startMember(contents)
+    await member.log.propose(openSession)
+    await member.log.close()
+    hardStateOf(contents).state = null
+    const log = new RaftLog({
+      ...testLogOptions({
+        store: new SimulatedStore(contents),
+        hardState: new SimulatedHardState(hardStateOf(contents)),
+        machine: new NamespaceBench({ empty: true, withSessions: true }).machine,
+        clock,
+      }),
+      isFounder: false,
+    })
+    await assert.rejects(log.start(), { code: 'HARD_STATE_DAMAGED' })
+    const empty = new RaftLog({
+      ...testLogOptions({
+        store: new SimulatedStore(new SimulatedStoreContents()),
+        hardState: new SimulatedHardState(new SimulatedHardStateContents()),
+        machine: new NamespaceBench({ empty: true }).machine,
+        clock,
+      }),
+      isFounder: false,
+    })
+    await assert.rejects(empty.start(), { code: 'HARD_STATE_DAMAGED' })
+  })
+
+  test('what was given to somebody older than the log ends the start', async () => {
+    const contents = new SimulatedStoreContents()
+    const hardState = hardStateOf(contents)
+    const member = await startMember(contents)
+    await member.log.close()
+    const old = hardState.state
+    const again = await startMember(contents)
+    await again.log.close()
+    hardState.state = old
+    await assert.rejects(startMember(contents), { code: 'RAFT_HARD_STATE_LOST' })
+  })
+
+  test('nothing is written when nothing must be', async () => {
+    const contents = new SimulatedStoreContents()
+    const member = await startMember(contents)
+    await member.log.propose(openSession)
+    const { commitCount } = member.store
+    const { saveCount } = hardStateOf(contents)
+    for (let turns = 0; turns < 50; turns++) await turn()
+    assert.equal(member.store.commitCount, commitCount)
+    await member.log.propose(openSession)
+    assert.equal(hardStateOf(contents).saveCount, saveCount, 'a command changes neither term nor vote')
+  })
+})
