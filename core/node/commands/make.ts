@@ -36,7 +36,7 @@ export function registerMakeCommands(program: Command, contextOf: () => CommandC
     .option('--failure-domain <domain>', 'disk, host, rack, row or room', 'host')
     .addHelpText(
       'after',
-      '\nExamples:\n  cairn -c demo make-mds -I -a 10.30.100.101 -r /cairn/demo-mds -p\n' +
+      '\nExample:\n  cairn -c demo make-mds -I -a 10.30.100.101 -r /cairn/demo-mds -p\n' +
         '  cairn -c demo make-mds -a 10.30.100.102 -r /cairn/demo-mds -b 10.30.100.101',
     )
     .action(async (options: MakeMetadataServerOptions) => {
