@@ -40,6 +40,8 @@ export class Up {
   readonly #services: ServiceProcess[] = []
   /** Those of earlier runs. */
   #knownChunkServerCount = 0
+  /** A metadata server was added in this run. */
+  #hasJoined = false
   #phase: UpStatus['phase'] = 'starting'
   #failure: string | null = null
   /** Base addresses of the metadata servers. */
@@ -173,6 +175,7 @@ export class Up {
       const { cluster } = this.#options
       await joinMetadataServer({ cluster, address, repository, etc, metadataServers: this.#bases })
       this.#startMetadataServer(number)
+      this.#hasJoined = true
     }
   }
 
@@ -239,10 +242,14 @@ export class Up {
         }
         const active = statistics.cs.filter((server) => server.status === 'active').length
         const voting = statistics.mds.filter((server) => server.status === 'active').length
-        const isWhole =
-          active >= this.#options.chunkServerCount && voting >= this.#options.metadataServerCount
+        // Some may have been taken out by hand since they were made.
+        const members = Math.max(
+          statistics.mds.length,
+          this.#hasJoined ? this.#options.metadataServerCount : 0,
+        )
+        const isWhole = active >= this.#options.chunkServerCount && voting >= members
         if (isWhole && statistics.status === 'healthy') return statistics
-        last = `${voting} of ${this.#options.metadataServerCount} metadata servers and ${active} of ${this.#options.chunkServerCount} chunk servers are active, the cluster is ${statistics.status}`
+        last = `${voting} of ${members} metadata servers and ${active} of ${this.#options.chunkServerCount} chunk servers are active, the cluster is ${statistics.status}`
       } catch (error) {
         if (!(error instanceof CairnError) || error.code === 'USAGE') throw error
         last = error.message

@@ -93,6 +93,7 @@ export async function until(
 
 export interface ClusterOptions {
   readonly chunkServers?: number
+  readonly metadataServers?: number
   readonly hosts?: number
   readonly replicas?: string
   readonly restart?: boolean
@@ -124,6 +125,7 @@ export class TestCluster {
       directory,
       '--cs',
       String(options.chunkServers ?? 3),
+      ...(options.metadataServers === undefined ? [] : ['--mds', String(options.metadataServers)]),
       ...(options.hosts === undefined ? [] : ['--hosts', String(options.hosts)]),
       ...(options.replicas === undefined ? [] : ['--replicas', options.replicas]),
       ...(options.restart === false ? ['--no-restart'] : []),
