@@ -10,8 +10,8 @@ import type { World } from './nemesis.ts'
 import type { Oracle } from './oracle.ts'
 
 const CHUNK_BYTES = 64 * 1024 * 1024
-/** Of `late-news`: shorter than a session lasts without an answer. */
-const NEWS_DELAY_MS = 3000
+/** Of `late-news`: shorter than a client waits for an answer before it asks another server. */
+const NEWS_DELAY_MS = 1000
 
 export interface Fault {
   readonly description: string
