@@ -234,8 +234,9 @@ test('register, create, write, flush, join over sockets, report, restart', async
   master.servers.delete(firstId)
   const again = await startAt(disk.root, port)
   await until('registered again', () => master.servers.get(firstId)?.reported === true)
+  const state = { unclean: false, crashed: false, restarted: false, damaged: false }
   assert.deepEqual(master.known(firstId).replicas, [
-    { chunk: 9, version: 1, role: 'in-sync', lease: 5, unclean: false, crashed: false, damaged: false },
+    { chunk: 9, version: 1, role: 'in-sync', lease: 5, ...state },
   ])
   assert.equal(master.known(firstId).registration.uncleanStop, 'none')
   assert.ok((again.store?.incarnation ?? 0) > incarnation)

@@ -223,6 +223,16 @@ test('all restarted uncleanly: reconciled among themselves; one of three: it re-
   assert.deepEqual(result.rejoining, [1])
 })
 
+test('a joiner that restarted joins again in a new epoch (rule J4)', () => {
+  const members = [1, 2, 3].map((id) => ({
+    server: id,
+    role: id === 3 ? ('joining' as const) : ('in-sync' as const),
+  }))
+  assert.equal(plan({ members }, all).kind, 'keep')
+  const result = changed(plan({ members, unclean: new Set([3]) }, all))
+  assert.deepEqual([inSyncOf(result), result.rejoining, result.copying], [[1, 2], [3], []])
+})
+
 test('surplus replicas leave one chunk only when nobody writes it, and never below the norm (rule J8)', () => {
   const members = [1, 2, 3, 4].map((id) => ({ server: id, role: 'in-sync' as const }))
   assert.equal(changed(plan({ members }, all)).members.length, 3)

@@ -26,6 +26,8 @@ export interface FakeReplica {
   role: ReplicaRole
   lease: number
   unclean: boolean
+  /** The version at which it had begun to join when its process started. */
+  restartedAt?: number
   damaged: boolean
   /** A joiner or reconciler that has pulled everything. */
   complete: boolean
@@ -99,6 +101,8 @@ export class FakeChunkServer {
       const replica = this.replicas.get(chunk)
       if (replica !== undefined) replica.unclean = true
     }
+    for (const replica of this.replicas.values())
+      replica.restartedAt = replica.role === 'joining' ? replica.version : 0
     const view = clock.view()
     const host = network.host(name)
     this.#clock = view
@@ -181,9 +185,12 @@ export class FakeChunkServer {
     })
     this.server = answer.server
     this.registration = answer.registration
-    const replicas = [...this.replicas].map(([chunk, { version, role, lease, unclean, damaged }]) => {
-      return { chunk, version, role, lease, unclean, crashed: unclean && this.#isHostCrash, damaged }
-    })
+    const replicas = [...this.replicas].map(
+      ([chunk, { version, role, lease, unclean, damaged, restartedAt }]) => {
+        const crashed = unclean && this.#isHostCrash
+        return { chunk, version, role, lease, unclean, crashed, restarted: restartedAt === version, damaged }
+      },
+    )
     await up.call('cs.report', { replicas, last: true })
     this.isRegistered = true
     this.#up = up
@@ -320,5 +327,5 @@ export class FakeChunkServer {
 
 function newReplica(version: number, role: ReplicaRole, lease: number): FakeReplica {
   const complete = role === 'in-sync'
-  return { version, role, lease, unclean: false, damaged: false, complete, writtenEnd: 0 }
+  return { version, role, lease, unclean: false, restartedAt: 0, damaged: false, complete, writtenEnd: 0 }
 }

@@ -103,14 +103,15 @@ export class Joiner {
     if (replica.state.role === Role.inSync) throw wireError('REFUSED', 'the replica is in sync')
     if (!replica.serves) throw wireError('DISK_FAILED', replica.damage || 'the replica failed')
     if (this.#waiting.length >= WAITING_COUNT_MAX) throw wireError('OVERLOADED', 'too many joins wait')
+    const isReconciling = replica.state.role === Role.reconciling
+    // Rules P4, E6: ordered again before the promotion (another registration, another master). A second comparison
+    // would take back what writers did here since, and what the source may not have applied yet.
+    if (!isReconciling && replica.joinedVersion === order.version) return this.#events.onJoined(order, 0, 0)
     this.abort(replica)
-    const { writtenEnds } = replica
     // Rule J4: marks of an earlier attempt at the same version stand, those of another epoch are gone. Those of
     // another authority are, too: members of a dirty chunk differ until they were made equal to one of them.
-    if (replica.good === null || replica.state.role === Role.reconciling) replica.resetGood()
-    if (replica.state.role === Role.reconciling) replica.joinedVersion = 0
-    // a completed join once more: what writers did since the epoch began stands
-    if (replica.joinedVersion === order.version) replica.writtenEnds = writtenEnds
+    if (replica.good === null || isReconciling) replica.resetGood()
+    if (isReconciling) replica.joinedVersion = 0
     replica.joinPending = true
     const join = new Join(order, replica)
     this.#joins.set(replica, join)

@@ -57,6 +57,8 @@ export class Replica {
   joinPending = false
   /** The version at which a join was completed and reported by this process (rule F1). */
   joinedVersion = 0
+  /** Joining; an earlier process may have answered writes at this version, and no mark says which (rule J4). */
+  restarted = false
   /**
    * After a failed sync the page cache shows content that is on no disk and counts as clean: regions are
    * written again as they are verified (rule F7).

@@ -165,6 +165,7 @@ export class ReplicaControl {
     })
     if (rises || (replica.state.role === Roles.inSync && !replica.isUnclean)) {
       replica.joinPending = replica.state.role !== Roles.inSync
+      replica.restarted = false
       replica.resetGood()
     }
     return { version: replica.state.version, code: '' }
@@ -179,14 +180,16 @@ export class ReplicaControl {
     replica.unverifiedLow = ALL_REGIONS
     replica.unverifiedHigh = ALL_REGIONS
     replica.rewrite = replica.failure !== null
+    replica.joinPending = true
+    replica.joinedVersion = 0
     replica.failure = null
     replica.damage = ''
   }
 
   /**
    * Joining to in sync without a bump (rule E7). The quorum has decided: the replica had synced everything at
-   * this version before it reported (rule F1), and took all writes since. So a join that was ordered again
-   * meanwhile ends here; only an unclean stop after the report takes the decision back.
+   * this version before it reported (rule F1), and took all writes since. A join that is ordered again meanwhile changes
+   * nothing (`Joiner.join`); only an unclean stop or an error after the report takes the decision back.
    */
   async promote(chunk: number, version: number): Promise<void> {
     const replica = this.#store.replicas.get(chunk)
@@ -281,6 +284,7 @@ export function reportOf(replica: Replica): ReplicaReport {
     lease: said.lease,
     unclean: replica.isUnclean || replica.failure !== null,
     crashed: (replica.state.flags & (StateFlag.crashed | StateFlag.failed)) !== 0,
+    restarted: replica.restarted,
     damaged: replica.damage !== '',
   }
 }

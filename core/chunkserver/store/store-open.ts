@@ -14,7 +14,7 @@ import { storeError } from '../format/errors.ts'
 import { ReplicaLog } from '../format/replica-log.ts'
 import { exclusively } from './replica-control.ts'
 import { Replica } from '../replica/replica.ts'
-import { StateFlag } from '../format/replica-state.ts'
+import { Role, StateFlag } from '../format/replica-state.ts'
 import {
   loadSuperblock,
   saveSuperblock,
@@ -194,9 +194,12 @@ function markUnclean(replicas: Map<number, Replica>, files: Set<number>, kind: U
   for (const replica of replicas.values()) {
     const { state } = replica
     // a replica made ahead that was never written has nothing that a dead process could have lost
-    const untouched = kind === 'process' && !replica.isWritten && !files.has(replica.chunk)
+    const untouched = kind !== 'host' && !replica.isWritten && !files.has(replica.chunk)
     if (kind !== 'none' && state.isOpen && !untouched) state.flags |= StateFlag.unclean
     if (kind === 'host' && state.isOpen) state.flags |= StateFlag.crashed
+    replica.restarted = state.role === Role.joining && state.isOpen && !untouched
+    // rule P4: until it is told its sources nothing is good here
+    if (state.role === Role.joining && !replica.isUnclean) replica.resetGood()
     if (!replica.isUnclean) continue
     replica.unverifiedLow = state.openLow
     replica.unverifiedHigh = state.openHigh

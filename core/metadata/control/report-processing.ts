@@ -131,7 +131,7 @@ export class ReportProcessing {
       events.record('CS', 'warn', 'REPLICA_DAMAGED', message, `${server} damaged`)
       return recovery.memberFailed(chunk, server, 'exists', 'urgent')
     }
-    if (replica.unclean) {
+    if (isInDoubt(row, server, replica)) {
       troubles.addUnclean(chunk, server, replica.crashed !== false)
       return recovery.memberUnclean(chunk)
     }
@@ -172,4 +172,14 @@ export class ReportProcessing {
       })
     }
   }
+}
+
+/**
+ * Nobody knows what it has of the writes of its version. A joiner is unclean until it has joined, and that is all
+ * right until it restarts: then its version rises, so that its writer sends again what is unanswered anywhere
+ * (rules J4, E11).
+ */
+function isInDoubt(row: ChunkRow, server: number, { version, unclean, restarted }: ReplicaReport): boolean {
+  const isJoining = row.members.some((member) => member.server === server && member.role === 'joining')
+  return isJoining && version === row.version ? (restarted ?? unclean) : unclean
 }

@@ -193,3 +193,38 @@ test('a session number without its secret opens nothing; a connection without a 
   assert.ok(scene.mds.state.leases.has(lease))
   assert.equal(scene.chunk(chunks[0] ?? 0).intentLease, lease)
 })
+
+test('a joiner that restarted joins under a new version, one that only registers again under the same (rules J4, E11)', async () => {
+  const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
+  const session = await scene.session('client')
+  const { chunks } = await granted(session, [0])
+  const [chunk = 0] = chunks
+  const [joiner] = scene.chunkServers
+  assert.ok(joiner !== undefined)
+  joiner.joinsHang = true
+  const roleOf = () => scene.chunk(chunk).members.find(({ server }) => server === joiner.server)?.role
+  const isJoining = () => roleOf() === 'joining' && scene.chunk(chunk).pending === null
+  joiner.crash()
+  joiner.start([chunk])
+  await scene.until(isJoining)
+  const { version } = scene.chunk(chunk)
+  await scene.until(() => joiner.ordersOf('replica.join').length === 1)
+  await scene.clock.advance(100)
+
+  scene.network.cut(joiner.name, 'mds')
+  await scene.until(() => joiner.ordersOf('replica.join').length === 2)
+  assert.equal(scene.chunk(chunk).version, version)
+
+  // a clean stop: what it had answered is there, but nobody knows of which pages the source has it, too
+  joiner.crash()
+  joiner.start()
+  await scene.until(() => scene.chunk(chunk).version > version && isJoining())
+  const restarted = scene.chunk(chunk).version
+  joiner.crash()
+  joiner.start([chunk])
+  await scene.until(() => scene.chunk(chunk).version > restarted && isJoining())
+  joiner.joinsHang = false
+  joiner.crash()
+  joiner.start([chunk])
+  await scene.until(() => scene.inSync(chunk).length === 3 && scene.chunk(chunk).pending === null)
+})

@@ -23,6 +23,8 @@ export const ReplicaReport = Type.Object({
   unclean: Type.Boolean(),
   /** Unclean, and acknowledged writes may be missing: its host crashed, or its disk failed (rule J3). */
   crashed: Type.Optional(Type.Boolean()),
+  /** Joining, and may have answered writes at this version in an earlier process (rule J4). */
+  restarted: Type.Optional(Type.Boolean()),
   /** The state could not be read: counts as void. */
   damaged: Type.Boolean(),
 })
