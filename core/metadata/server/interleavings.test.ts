@@ -220,6 +220,9 @@ test('a joiner that restarted joins under a new version, one that only registers
   assert.equal(scene.chunk(chunk).version, version)
 
   // a clean stop: what it had answered is there, but nobody knows of which pages the source has it, too
+  const replica = joiner.replicas.get(chunk)
+  assert.ok(replica !== undefined)
+  replica.unclean = false
   joiner.crash()
   joiner.start()
   await scene.until(() => scene.chunk(chunk).version > version && isJoining())
