@@ -139,7 +139,8 @@ export interface WindowLimits {
   readonly step: number
 }
 
-export const windowLimits: WindowLimits = { entriesMax: 100_000, bytesMax: 32 * 1024 * 1024, step: 1_000 }
+/** Both in memory and in the store: a member further behind gets the file. */
+export const windowLimits: WindowLimits = { entriesMax: 16_384, bytesMax: 8 * 1024 * 1024, step: 1_000 }
 
 /** The index through which the window may be cut now, never above `appliedIndex`; 0: not yet. */
 export function trimThrough(log: TrailingLog, limits: WindowLimits, appliedIndex: number): number {
