@@ -75,6 +75,21 @@ test('links between documents lead somewhere', () => {
   assert.deepEqual(broken, [])
 })
 
+test('the source files that documents name exist', () => {
+  const sources = listFiles(['{core,plugins,test,bench,scripts}/**/*.ts']).map((path) => `/${path}`)
+  const named: string[] = []
+  const missing: string[] = []
+  for (const path of listFiles(['docs/**/*.md'])) {
+    // With its folder, from wherever it is plain; a bare name means a file of the room that was named before.
+    for (const [name] of readText(path).matchAll(/\b[a-z]+(?:\/[a-z-]+)+(?:\.test)?\.ts\b/g)) {
+      named.push(name)
+      if (!sources.some((source) => source.endsWith(`/${name}`))) missing.push(`${path}: ${name}`)
+    }
+  }
+  assert.ok(named.length > 40, `only ${named.length} names were read`)
+  assert.deepEqual(missing, [])
+})
+
 test('the shell scripts parse', () => {
   const scripts = [...listFiles(['scripts/*.sh']), 'scripts/cairn', '.ci/run']
   assert.ok(scripts.length >= 4)
