@@ -1,4 +1,5 @@
 /** For the tests of this room: a store on a simulated disk, and data requests without a wire. */
+import assert from 'node:assert/strict'
 import { BufferPool } from '../base/buffer-pool.ts'
 import { CairnError } from '../base/errors.ts'
 import { Prng } from '../base/prng.ts'
@@ -9,7 +10,12 @@ import { SimulatedDisk } from './simulated-disk.ts'
 import { pageChecksums } from '../wire/checksum.ts'
 import { DataFlag, DataOp, type DataRequest } from '../wire/data.ts'
 import type { ChunkStore } from '../chunkserver/store/chunk-store.ts'
-import { type PageSource, RemoteSource, type RawRequest } from '../chunkserver/repair/page-source.ts'
+import {
+  type PageSource,
+  RemoteSource,
+  type RawRequest,
+  type SourceAddress,
+} from '../chunkserver/repair/page-source.ts'
 import { ReplicaControl } from '../chunkserver/store/replica-control.ts'
 import { Role } from '../chunkserver/format/replica-state.ts'
 import { createStore, openStore } from '../chunkserver/store/store-open.ts'
@@ -186,4 +192,19 @@ export function sourceOf(
     )
   }
   return new RemoteSource(request, receiver.pool)
+}
+
+/** Of a source that the test itself opens: only the number counts. */
+export const sourceAddress = (server: number): SourceAddress => ({ server, host: 'test', port: server })
+
+/** The order of a new epoch for the one chunk of the rig. */
+export async function persist(rig: Rig, version: number, role: Role): Promise<void> {
+  const held = await rig.clock.settled(rig.control.persist({ chunk: 1, version, role, lease: 11 }))
+  assert.deepEqual(held, { version, code: '' })
+}
+
+/** Several clocks in step. */
+export async function settleAll(rigs: readonly Rig[], until: () => boolean): Promise<void> {
+  for (let round = 0; round < 2000 && !until(); round++) for (const rig of rigs) await rig.clock.advance(1)
+  assert.ok(until(), 'settled in time')
 }

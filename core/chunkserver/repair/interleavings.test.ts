@@ -8,7 +8,7 @@ import { MIB, PAGE_SIZE_BYTES } from '../../base/units.ts'
 import { DataOp } from '../../wire/data.ts'
 import { chunkPath, pagePosition } from '../format/chunk-layout.ts'
 import { Joiner } from './joiner.ts'
-import type { PageSource, SourceAddress } from './page-source.ts'
+import type { PageSource } from './page-source.ts'
 import { Repairer } from './repairer.ts'
 import { LOG_NAMES } from '../format/replica-log.ts'
 import { Hold } from '../replica/operation-queue.ts'
@@ -23,24 +23,15 @@ import {
   makeRig,
   openRig,
   pattern,
+  persist,
   read,
   type Rig,
   send,
+  settleAll,
+  sourceAddress,
   sourceOf,
   write,
 } from '../../testing/chunk-store-rig.ts'
-
-const address = (server: number): SourceAddress => ({ server, host: 'test', port: server })
-
-async function persist(rig: Rig, version: number, role: Role): Promise<void> {
-  const held = await rig.clock.settled(rig.control.persist({ chunk: 1, version, role, lease: 11 }))
-  assert.deepEqual(held, { version, code: '' })
-}
-
-async function settleAll(rigs: readonly Rig[], until: () => boolean): Promise<void> {
-  for (let round = 0; round < 2000 && !until(); round++) for (const rig of rigs) await rig.clock.advance(1)
-  assert.ok(until(), 'settled in time')
-}
 
 /** A source whose pulls wait until they are let go. */
 function heldSource(source: PageSource): { source: PageSource; letGo: () => void; asked: () => number } {
@@ -128,7 +119,7 @@ test('a heal that outlives its epoch does not end the join of the next one (rule
   await persist(source, 2, Role.reconciling)
   const held = heldSource(sourceOf(source, again))
   const repairer = new Repairer(again.store, () => Promise.resolve(held.source))
-  const healed = repairer.heal(1, 2, [address(1)]).then(
+  const healed = repairer.heal(1, 2, [sourceAddress(1)]).then(
     () => 'healed',
     (error: { code?: string }) => error.code,
   )
@@ -144,7 +135,7 @@ test('a heal that outlives its epoch does not end the join of the next one (rule
     onJoined: () => undefined,
     onJoinFailed: () => undefined,
   })
-  joiner.join({ chunk: 1, version: 3, attempt: 3, sources: [address(1)] })
+  joiner.join({ chunk: 1, version: 3, attempt: 3, sources: [sourceAddress(1)] })
   await settleAll([again, source], () => joiner.joinCount === 0)
   await again.clock.settled(again.control.promote(1, 3))
   const length = 4 * PAGE_SIZE_BYTES
@@ -161,7 +152,7 @@ test('heal adopts nothing while a member that may have the page does not answer 
   const again = await openRig(rig.disk, rig.clock)
   await persist(again, 2, Role.reconciling)
   const repairer = new Repairer(again.store, () => Promise.reject(new Error('unreachable')))
-  await assert.rejects(again.clock.settled(repairer.heal(1, 2, [address(1)])), { code: 'TRY_AGAIN' })
+  await assert.rejects(again.clock.settled(repairer.heal(1, 2, [sourceAddress(1)])), { code: 'TRY_AGAIN' })
   assert.equal(requireReplica(again).isUnclean, true)
   // asked all of them, and none has it
   const { adoptedPages } = await again.clock.settled(repairer.heal(1, 2, []))
@@ -193,7 +184,7 @@ test('a page fetched for a repair is dropped when the epoch has changed meanwhil
   rig.disk.flipBit(chunkPath(1), pagePosition(0), 1)
   const held = heldSource(sourceOf(source, rig))
   const repairer = new Repairer(rig.store, () => Promise.resolve(held.source))
-  const repaired = repairer.repair({ chunk: 1, version: 1, pages: [0], sources: [address(1)] })
+  const repaired = repairer.repair({ chunk: 1, version: 1, pages: [0], sources: [sourceAddress(1)] })
   await settleAll([rig, source], () => held.asked() > 0)
   // it misses a version, in which the page was written, and joins again
   await persist(rig, 3, Role.joining)
@@ -221,7 +212,7 @@ test('a joiner keeps its own copy of a page that has gone bad at its source (rul
     },
     onJoinFailed: () => undefined,
   })
-  joiner.join({ chunk: 1, version: 2, attempt: 2, sources: [address(1)] })
+  joiner.join({ chunk: 1, version: 2, attempt: 2, sources: [sourceAddress(1)] })
   await settleAll(rigs, () => joiner.joinCount === 0)
   assert.equal(lost, 0)
   await joining.clock.settled(joining.control.promote(1, 2))
@@ -299,7 +290,7 @@ test('a comparison that queued behind a new epoch marks nothing good in it (rule
   const held = withPages(requireReplica(joining), Hold.read, 0, 0, busy)
   await joining.clock.settle()
   const persisted = joining.control.persist({ chunk: 1, version: 4, role: Role.joining, lease: 11 })
-  joiner.join({ chunk: 1, version: 2, attempt: 2, sources: [address(1)] })
+  joiner.join({ chunk: 1, version: 2, attempt: 2, sources: [sourceAddress(1)] })
   for (let round = 0; round < 50; round++) for (const rig of rigs) await rig.clock.advance(1)
   letGo()
   await joining.clock.settled(Promise.all([held, persisted]))
@@ -330,7 +321,7 @@ test('a member compares everything again when another one becomes the authority 
     { onJoined: () => undefined, onJoinFailed: () => undefined },
   )
   for (const rig of [first, second]) await rig.clock.settled(new Repairer(rig.store, none).heal(1, 2, []))
-  joiner.join({ chunk: 1, version: 2, attempt: 0, sources: [address(1)] })
+  joiner.join({ chunk: 1, version: 2, attempt: 0, sources: [sourceAddress(1)] })
   await settleAll(rigs, () => joiner.joinCount === 0)
   // another master, to which the first one is not there: the old completion says nothing any more
   const silent: PageSource = {
@@ -338,9 +329,9 @@ test('a member compares everything again when another one becomes the authority 
     pull: () => new Promise(() => undefined),
   }
   sources.set(3, silent)
-  joiner.join({ chunk: 1, version: 2, attempt: 0, sources: [address(3)] })
+  joiner.join({ chunk: 1, version: 2, attempt: 0, sources: [sourceAddress(3)] })
   await assert.rejects(member.clock.settled(member.control.promote(1, 2)), { code: 'REFUSED' })
-  joiner.join({ chunk: 1, version: 2, attempt: 0, sources: [address(2)] })
+  joiner.join({ chunk: 1, version: 2, attempt: 0, sources: [sourceAddress(2)] })
   await settleAll(rigs, () => joiner.joinCount === 0)
   await member.clock.settled(member.control.promote(1, 2))
   assert.deepEqual(await read(member, 0, PAGE_SIZE_BYTES, { version: 2 }), pattern(1, PAGE_SIZE_BYTES))

@@ -12,6 +12,7 @@ import {
   makeRig,
   openRig,
   pattern,
+  persist,
   read,
   type Rig,
   send,
@@ -28,11 +29,6 @@ import type { PageSource } from './page-source.ts'
 const order = { chunk: 1, version: 2, attempt: 2, sources: [{ server: 1, host: 'test', port: 1 }] }
 const atTwo = { version: 2, lease: 11 }
 const LENGTH = 3 * PAGE_SIZE_BYTES
-
-async function persist(rig: Rig, version: number, role: Role): Promise<void> {
-  const held = await rig.clock.settled(rig.control.persist({ chunk: 1, version, role, lease: 11 }))
-  assert.deepEqual(held, { version, code: '' })
-}
 
 interface Scene {
   readonly source: Rig

@@ -18,14 +18,15 @@ import {
   makeRig,
   openRig,
   pattern,
+  persist,
   read,
   type Rig,
   send,
+  settleAll,
+  sourceAddress,
   sourceOf,
   write,
 } from '../../testing/chunk-store-rig.ts'
-
-const address = (server: number): SourceAddress => ({ server, host: 'test', port: server })
 
 interface Outcome {
   joined: { bytesPulled: number; lostPages: number } | null
@@ -50,16 +51,6 @@ function makeJoiner(rig: Rig, sources: Map<number, PageSource>): { joiner: Joine
   return { joiner, outcome }
 }
 
-async function settleAll(rigs: readonly Rig[], until: () => boolean): Promise<void> {
-  for (let round = 0; round < 2000 && !until(); round++) for (const rig of rigs) await rig.clock.advance(1)
-  assert.ok(until(), 'settled in time')
-}
-
-async function persist(rig: Rig, version: number, role: Role): Promise<void> {
-  const held = await rig.clock.settled(rig.control.persist({ chunk: 1, version, role, lease: 11 }))
-  assert.deepEqual(held, { version, code: '' })
-}
-
 /** What the quorum does with the last replica after a crash. */
 async function revive(rig: Rig, version: number): Promise<void> {
   await persist(rig, version, Role.reconciling)
@@ -70,7 +61,7 @@ async function revive(rig: Rig, version: number): Promise<void> {
 
 async function join(rig: Rig, from: Rig, version: number): Promise<Outcome> {
   const { joiner, outcome } = makeJoiner(rig, new Map([[1, sourceOf(from, rig)]]))
-  joiner.join({ chunk: 1, version, attempt: 1, sources: [address(1)] })
+  joiner.join({ chunk: 1, version, attempt: 1, sources: [sourceAddress(1)] })
   await settleAll([rig, from], () => outcome.joined !== null || outcome.failed !== null)
   return outcome
 }
@@ -114,7 +105,7 @@ test('a join that is complete is not run once more, and promoted; after an uncle
   // The master lost the connection for a moment and orders the join again, while its completion is committed.
   const silent: PageSource = { ...sourceOf(source, rig), digest: () => new Promise(() => undefined) }
   const { joiner, outcome } = makeJoiner(rig, new Map([[1, silent]]))
-  joiner.join({ chunk: 1, version: 2, attempt: 2, sources: [address(1)] })
+  joiner.join({ chunk: 1, version: 2, attempt: 2, sources: [sourceAddress(1)] })
   await rig.clock.settled(rig.control.promote(1, 2))
   assert.deepEqual([joiner.joinCount, outcome.joined], [0, { bytesPulled: 0, lostPages: 0 }])
   assert.deepEqual(await read(rig, 0, 300_000, { version: 2 }), pattern(1, 300_000))
@@ -185,7 +176,7 @@ async function joinUnderWrites(seed: number): Promise<void> {
   let joining = false
   for (let count = 0; count < 60; count++) {
     if (count === 10) {
-      joiner.join({ chunk: 1, version: 3, attempt: 1, sources: [address(1)] })
+      joiner.join({ chunk: 1, version: 3, attempt: 1, sources: [sourceAddress(1)] })
       joining = true
     }
     const offset = prng.below(areaBytes - 9000)
@@ -236,7 +227,7 @@ test('rule P4: a pulled page is dropped when a writer was faster', async () => {
     if (op === DataOp.pull && early === null) early = send(rig, fields, fresh)
   })
   const { joiner, outcome } = makeJoiner(rig, new Map([[1, slow]]))
-  joiner.join({ chunk: 1, version: 1, attempt: 1, sources: [address(1)] })
+  joiner.join({ chunk: 1, version: 1, attempt: 1, sources: [sourceAddress(1)] })
   await settleAll([rig, source], () => outcome.joined !== null)
   assert.equal((await send(source, fields, fresh)).code, '')
   await rig.clock.settled(rig.control.promote(1, 1))
@@ -251,12 +242,12 @@ test('rule J10: the join goes on from another source; with none left it fails', 
   const rig = await makeRig(6)
   await createReplica(rig, 1, Role.joining)
   const { joiner, outcome } = makeJoiner(rig, new Map([[2, sourceOf(source, rig)]]))
-  joiner.join({ chunk: 1, version: 1, attempt: 1, sources: [address(1), address(2)] })
+  joiner.join({ chunk: 1, version: 1, attempt: 1, sources: [sourceAddress(1), sourceAddress(2)] })
   await settleAll([rig, source], () => outcome.joined !== null)
   const lonely = await makeRig(7)
   await createReplica(lonely, 1, Role.joining)
   const second = makeJoiner(lonely, new Map())
-  second.joiner.join({ chunk: 1, version: 1, attempt: 1, sources: [address(1)] })
+  second.joiner.join({ chunk: 1, version: 1, attempt: 1, sources: [sourceAddress(1)] })
   await settleAll([lonely], () => second.outcome.failed !== null)
   await assert.rejects(lonely.clock.settled(lonely.control.promote(1, 1)), { code: 'REFUSED' })
 })
@@ -309,7 +300,7 @@ test('rules J2, J7: a joiner keeps its good copy of what its source has lost, an
     assert.deepEqual(outcome.joined, { bytesPulled: 0, lostPages: 0 })
     await rig.clock.settled(rig.control.promote(1, 2))
     let repaired: unknown = null
-    void repairer.repair({ chunk: 1, version: 2, pages: [2], sources: [address(1)] }).then((answer) => {
+    void repairer.repair({ chunk: 1, version: 2, pages: [2], sources: [sourceAddress(1)] }).then((answer) => {
       repaired = answer
     })
     await settleAll([rig, source], () => repaired !== null)
@@ -378,7 +369,7 @@ test('rule R1: bad pages of an in-sync replica are repaired from a peer, and it 
   assert.equal(await read(rig, PAGE_SIZE_BYTES, 10), 'BAD_CHECKSUM')
   const repairer = new Repairer(rig.store, () => Promise.resolve(sourceOf(source, rig)))
   const outcome = await rig.clock.settled(
-    repairer.repair({ chunk: 1, version: 1, pages: [1, 3, 5], sources: [address(1)] }),
+    repairer.repair({ chunk: 1, version: 1, pages: [1, 3, 5], sources: [sourceAddress(1)] }),
   )
   assert.deepEqual(outcome, { repaired: 3, lost: 0 })
   assert.deepEqual(await read(rig, 0, 8 * PAGE_SIZE_BYTES), pattern(1, 8 * PAGE_SIZE_BYTES))
@@ -391,7 +382,9 @@ test('repair without any good copy makes the page lost, an unreachable source do
   rig.disk.flipBit(chunkPath(1), pagePosition(0), 1)
   const repairer = new Repairer(rig.store, () => Promise.reject(new Error('unreachable')))
   assert.deepEqual(
-    await rig.clock.settled(repairer.repair({ chunk: 1, version: 1, pages: [0], sources: [address(1)] })),
+    await rig.clock.settled(
+      repairer.repair({ chunk: 1, version: 1, pages: [0], sources: [sourceAddress(1)] }),
+    ),
     {
       repaired: 0,
       lost: 0,
@@ -424,7 +417,7 @@ test('heal takes what does not verify from a peer that has it, adopts the rest, 
   assert.ok(authority !== undefined && peer !== undefined)
   for (const rig of reopened) await persist(rig, 2, Role.reconciling)
   const repairer = new Repairer(authority.store, () => Promise.resolve(sourceOf(peer, authority)))
-  const healed = repairer.heal(1, 2, [address(1)])
+  const healed = repairer.heal(1, 2, [sourceAddress(1)])
   let done = false
   void healed.then(() => {
     done = true

@@ -14,8 +14,11 @@ import {
   makeRig,
   openRig,
   pattern,
+  persist,
   read,
   type Rig,
+  settleAll,
+  sourceAddress,
   sourceOf,
   write,
 } from '../../testing/chunk-store-rig.ts'
@@ -26,21 +29,10 @@ import { Repairer, type RepairOrder } from './repairer.ts'
 import { ReplicaState, Role } from '../format/replica-state.ts'
 import { closeStore } from '../store/store-open.ts'
 
-const address = (server: number): SourceAddress => ({ server, host: 'test', port: server })
 const PAGE = 2
 const AT = PAGE * PAGE_SIZE_BYTES
 const base = pattern(1, 4 * PAGE_SIZE_BYTES)
 const unacknowledged = pattern(2, 100)
-
-async function persist(rig: Rig, version: number, role: Role): Promise<void> {
-  const held = await rig.clock.settled(rig.control.persist({ chunk: 1, version, role, lease: 11 }))
-  assert.deepEqual(held, { version, code: '' })
-}
-
-async function settleAll(rigs: readonly Rig[], until: () => boolean): Promise<void> {
-  for (let round = 0; round < 2000 && !until(); round++) for (const rig of rigs) await rig.clock.advance(1)
-  assert.ok(until(), 'settled in time')
-}
 
 function rot(rig: Rig): void {
   rig.disk.flipBit(chunkPath(1), pagePosition(PAGE) + 2000, 1)
@@ -80,7 +72,7 @@ async function scene(wasWrittenAfter: boolean): Promise<{ last: Rig; former: Rig
 async function repair(last: Rig, former: Rig, fields: Partial<RepairOrder>): Promise<unknown> {
   const repairer = new Repairer(last.store, () => Promise.resolve(sourceOf(former, last)))
   let outcome: unknown = null
-  const order = { chunk: 1, version: 2, pages: [PAGE], sources: [], formers: [address(1)], ...fields }
+  const order = { chunk: 1, version: 2, pages: [PAGE], sources: [], formers: [sourceAddress(1)], ...fields }
   void repairer.repair(order).then((answer) => {
     outcome = answer
   })
@@ -107,7 +99,13 @@ async function join(
     onJoinFailed: (_order, reason) => assert.fail(reason),
   })
   rig.control.onEpochChange = (replica) => joiner.abort(replica)
-  joiner.join({ chunk: 1, version, attempt: 1, sources: sources.map((_, at) => address(at)), inSyncSince })
+  joiner.join({
+    chunk: 1,
+    version,
+    attempt: 1,
+    sources: sources.map((_, at) => sourceAddress(at)),
+    inSyncSince,
+  })
   await settleAll([rig, ...others], () => lostPages >= 0)
   await rig.clock.settled(rig.control.promote(1, version))
   return lostPages
@@ -182,7 +180,14 @@ test('a record that is not the newest one vouches for nothing: its copies elsewh
 test('a silent one that has left may have the page: it is not lost (rule J7)', async () => {
   const { last } = await scene(false)
   const repairer = new Repairer(last.store, () => Promise.reject(new Error('silent')))
-  const order = { chunk: 1, version: 2, pages: [PAGE], sources: [], formers: [address(1)], inSyncSince: 1 }
+  const order = {
+    chunk: 1,
+    version: 2,
+    pages: [PAGE],
+    sources: [],
+    formers: [sourceAddress(1)],
+    inSyncSince: 1,
+  }
   assert.deepEqual(await last.clock.settled(repairer.repair(order)), { repaired: 0, lost: 0 })
 })
 
@@ -192,7 +197,7 @@ test('a joiner keeps a complete page that its source has lost, and the source ge
   await persist(former, 3, Role.joining)
   assert.equal(await join(former, [sourceOf(last, former)], 3, 1, [last]), 0)
   assert.deepEqual(await read(former, AT, PAGE_SIZE_BYTES, { version: 3 }), expected())
-  const order = { version: 3, sources: [address(1)], formers: [] }
+  const order = { version: 3, sources: [sourceAddress(1)], formers: [] }
   assert.deepEqual(await repair(last, former, order), { repaired: 1, lost: 0 })
   assert.deepEqual(await read(last, AT, PAGE_SIZE_BYTES, { version: 3 }), expected())
 })

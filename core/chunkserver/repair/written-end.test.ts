@@ -15,6 +15,7 @@ import {
   makeRig,
   openRig,
   pattern,
+  persist,
   type Rig,
   sourceOf,
   write,
@@ -29,11 +30,6 @@ import { Repairer } from './repairer.ts'
 const OLD_END = 3 * PAGE_SIZE_BYTES + 900
 const CUT = PAGE_SIZE_BYTES
 const atThree = { version: 3, lease: 11 }
-
-async function persist(rig: Rig, version: number, role: Role): Promise<void> {
-  const held = await rig.clock.settled(rig.control.persist({ chunk: 1, version, role, lease: 11 }))
-  assert.deepEqual(held, { version, code: '' })
-}
 
 function truncate(rig: Rig, version: number, size: number): Promise<Answer> {
   const fields = { version, lease: 11, offset: size, length: CHUNK_SIZE_BYTES - size }
