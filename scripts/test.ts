@@ -1,7 +1,11 @@
 // The second half of `npm test` (scripts/bootstrap.sh is the first): runs every *.test.ts of core, plugins
-// and test, each file in a process of its own. Unit tests go first, side by side; files under
-// test/integration follow one at a time, because they start whole clusters and measure nothing but truth.
-//   node scripts/test.ts [PART-OF-A-PATH...]      only the files whose path contains one of these
+// and test, each file in a process of its own. Unit tests go first, side by side. Files under test/integration
+// start whole clusters: each gets a network namespace of its own, so that its ports are nobody else's, and they
+// run in lanes, because most of their time they wait. A file that measures time or memory says so in its header
+// with a line "Runs alone: WHY"; those come last, one at a time. docs/testing.md.
+//   node scripts/test.ts [--verbose] [PART-OF-A-PATH...]
+//     PART-OF-A-PATH   only the files whose path contains one of these
+//     --verbose        the output of files that passed, too
 //
 // Promises: a file that hangs is killed, with everything it started, after its time-out; a file that leaves
 // processes or mounts behind, runs no test, or skips one, has failed; the whole run ends within runLimitMs;
@@ -10,10 +14,11 @@
 
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { globSync, mkdtempSync, rmSync } from 'node:fs'
+import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { performance } from 'node:perf_hooks'
+import { parseArgs } from 'node:util'
 import { collectMounts, collectProcesses, killProcesses, type Leftover, markerVariable } from './leftovers.ts'
 
 interface FileResult {
@@ -38,7 +43,28 @@ const pipeGraceMs = 1000
 const testTimeoutLeadMs = 2000
 const slowestCount = 8
 const integrationPrefix = 'test/integration/'
+const laneCountMax = 4
+// Started first, so that no lane is left with one of them at the end. Others follow in the order of their names.
+const longestFirst = ['lost-processes', 'real-programs', 'damaged-disks', 'commands', 'by-hand']
+const runsAlonePattern = /^(?: \*|\/\/) Runs alone: \S/m
 const startedMs = performance.now()
+
+/** Starts a command with a loopback of its own and nothing else; the process stays the one that was started. */
+const ownNetwork = ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh']
+
+function isIntegration(path: string): boolean {
+  return path.startsWith(integrationPrefix)
+}
+
+function runsAlone(path: string): boolean {
+  return runsAlonePattern.test(readFileSync(join(rootDirectory, path), 'utf8'))
+}
+
+/** Where in the row a file of the lanes stands. */
+function turn(path: string): number {
+  const place = longestFirst.findIndex((name) => path === `${integrationPrefix}${name}.test.ts`)
+  return place < 0 ? longestFirst.length : place
+}
 
 function listTestFiles(filters: string[]): string[] {
   return globSync(['core/**/*.test.ts', 'plugins/**/*.test.ts', 'test/**/*.test.ts'], {
@@ -47,6 +73,16 @@ function listTestFiles(filters: string[]): string[] {
   })
     .filter((path) => filters.length === 0 || filters.some((filter) => path.includes(filter)))
     .sort()
+}
+
+/** Unit tests, then integration tests in lanes, then those that run alone. */
+function sortIntoPhases(paths: string[]): string[][] {
+  const integration = paths.filter(isIntegration)
+  return [
+    paths.filter((path) => !isIntegration(path)),
+    integration.filter((path) => !runsAlone(path)).toSorted((a, b) => turn(a) - turn(b)),
+    integration.filter(runsAlone),
+  ]
 }
 
 /** Reads the last closing line of that name which node:test's reporter printed, e.g. `ℹ pass 12`. */
@@ -86,7 +122,9 @@ function spawnFile(path: string, timeoutMs: number, marker: string, temporary: s
   return new Promise<FileEnd>((done) => {
     const testTimeoutMs = Math.max(1000, timeoutMs - testTimeoutLeadMs)
     const parameters = ['--test-reporter=spec', `--test-timeout=${testTimeoutMs}`, path]
-    const child = spawn(process.execPath, parameters, {
+    const isolation = isIntegration(path) ? ownNetwork : []
+    const [program = process.execPath, ...rest] = [...isolation, process.execPath, ...parameters]
+    const child = spawn(program, rest, {
       cwd: rootDirectory,
       env: environment,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -137,6 +175,7 @@ function report(result: FileResult): void {
   const seconds = `${(result.durationMs / 1000).toFixed(1).padStart(6)} s`
   if (result.failed === 0) {
     console.log(`ok   ${seconds}  ${result.path} (${result.passed})`)
+    if (isVerbose) console.log(result.output.trimEnd().replace(/^/gm, '     | '))
     return
   }
   console.log(
@@ -180,9 +219,16 @@ function summarize(results: FileResult[]): void {
   process.exitCode = failed === 0 && passed > 0 ? 0 : 1
 }
 
-const paths = listTestFiles(process.argv.slice(2))
-const unitPaths = paths.filter((path) => !path.startsWith(integrationPrefix))
-const integrationPaths = paths.filter((path) => path.startsWith(integrationPrefix))
-const unitResults = await runFiles(unitPaths, Math.max(2, availableParallelism()), unitTimeoutMs)
-const integrationResults = await runFiles(integrationPaths, 1, integrationTimeoutMs)
-summarize([...unitResults, ...integrationResults])
+const { values, positionals } = parseArgs({
+  options: { verbose: { type: 'boolean' } },
+  allowPositionals: true,
+})
+const isVerbose = values.verbose === true
+const [unitPaths = [], lanePaths = [], alonePaths = []] = sortIntoPhases(listTestFiles(positionals))
+const laneCount = Math.min(laneCountMax, Math.max(2, availableParallelism()))
+const results = [
+  ...(await runFiles(unitPaths, Math.max(2, availableParallelism()), unitTimeoutMs)),
+  ...(await runFiles(lanePaths, laneCount, integrationTimeoutMs)),
+  ...(await runFiles(alonePaths, 1, integrationTimeoutMs)),
+]
+summarize(results)

@@ -1,6 +1,8 @@
 /**
  * 100,000 files in one tree: made in parallel, listed, read, deleted; and what the servers need in memory
  * for them and when they are idle. Issue: what it must show, memory.
+ *
+ * Runs alone: it measures memory, and needs all processors there are.
  */
 import assert from 'node:assert/strict'
 import fs from 'node:fs'

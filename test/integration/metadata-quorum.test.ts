@@ -2,6 +2,8 @@
  * Three real metadata servers: the master is killed and stalled again and again under load. What clients saw is
  * linearizable, nothing that was acknowledged is lost, the pause is short; members leave and come, and all of it
  * is there after everything was stopped and started.
+ *
+ * Runs alone: it measures how long clients wait.
  */
 import assert from 'node:assert/strict'
 import path from 'node:path'
