@@ -19,6 +19,8 @@ const USAGE = `usage: npm run bench -- [options]
   --runtime S        seconds of each timed job (10)
   --size MIB         size of the file (1024)
   --files N          files of W7 (5000)
+  --concurrency LIST callers at once in W8 (1,16,64)
+  --mds LIST         Cairn with so many metadata servers, each a system of its own (1)
   --dir DIR          where everything is put (a new folder below the temporary folder)
   --json FILE        figures as JSON
   --quick            1 round, 2 s, 256 MiB, 500 files: does everything still work?`
@@ -31,6 +33,8 @@ const { values } = parseArgs({
     runtime: { type: 'string' },
     size: { type: 'string' },
     files: { type: 'string' },
+    concurrency: { type: 'string' },
+    mds: { type: 'string' },
     dir: { type: 'string' },
     json: { type: 'string' },
     quick: { type: 'boolean', default: false },
@@ -47,7 +51,7 @@ interface Row {
 async function main(): Promise<void> {
   if (values.help) return void process.stdout.write(`${USAGE}\n`)
   const root = values.dir ?? fs.mkdtempSync(path.join(os.tmpdir(), 'cairn-bench-'))
-  const peers: Peer[] = [new CairnPeer(root)]
+  const peers: Peer[] = counts(values.mds, [1]).map((count) => new CairnPeer(root, count))
   if (values.vs === 'moosefs') peers.push(new MooseFsPeer(root))
   else if (values.vs !== undefined) throw new Error(`--vs ${values.vs}: only moosefs is known\n${USAGE}`)
   const options: WorkloadOptions = {
@@ -55,6 +59,7 @@ async function main(): Promise<void> {
     runtimeS: number(values.runtime, values.quick ? 2 : 10),
     rampS: values.quick ? 0 : 2,
     fileCount: number(values.files, values.quick ? 500 : 5000),
+    concurrencies: counts(values.concurrency, [1, 16, 64]),
   }
   const rounds = number(values.rounds, values.quick ? 1 : 3)
   const workloads = (values.workloads?.split(',') ?? WORKLOADS) as readonly Workload[]
@@ -78,6 +83,11 @@ async function main(): Promise<void> {
   if (values.dir === undefined) fs.rmSync(root, { recursive: true, force: true })
 }
 
+/** '1,16,64' */
+function counts(text: string | undefined, byDefault: readonly number[]): readonly number[] {
+  return text === undefined ? byDefault : text.split(',').map((part) => number(part, 1))
+}
+
 async function runPeer(
   peer: Peer,
   workloads: readonly Workload[],
@@ -89,7 +99,7 @@ async function runPeer(
     for (const workload of workloads) {
       const results = await runWorkload(directory, workload, options)
       for (const figure of results)
-        process.stderr.write(`  ${figure.name.padEnd(9)} ${shown(figure.value)} ${figure.unit}\n`)
+        process.stderr.write(`  ${figure.name.padEnd(11)} ${shown(figure.value)} ${figure.unit}\n`)
       figures.push(...results)
     }
   } finally {
@@ -120,7 +130,7 @@ function report(
       unit,
       medians,
       flushes,
-      ratio: medians.length > 1 ? (medians[0] ?? 0) / (medians[1] ?? 1) : null,
+      ratios: values.vs === undefined ? [] : medians.slice(0, -1).map((own) => own / (medians.at(-1) ?? 1)),
     }
   })
   const lines = [
@@ -128,11 +138,12 @@ function report(
     ...descriptions,
     `${os.cpus().length} processors, file of ${options.sizeMib} MiB, ${options.runtimeS} s a job, medians of ${rows.length / peers.length} alternating rounds`,
     '',
-    `| workload | unit | ${peers.join(' | ')} |${peers.length > 1 ? ' ratio |' : ''} disk flushes per fsync |`,
-    `|---|---|${'---|'.repeat(peers.length)}${peers.length > 1 ? '---|' : ''}---|`,
+    `| workload | unit | ${peers.join(' | ')} |${values.vs === undefined ? '' : ' ratio |'} disk flushes per fsync |`,
+    `|---|---|${'---|'.repeat(peers.length)}${values.vs === undefined ? '' : '---|'}---|`,
     ...table.map(
       (row) =>
-        `| ${row.name} | ${row.unit} | ${row.medians.map(shown).join(' | ')} |${row.ratio === null ? '' : ` ${row.ratio.toFixed(2)} |`} ` +
+        `| ${row.name} | ${row.unit} | ${row.medians.map(shown).join(' | ')} |` +
+        `${row.ratios.length === 0 ? '' : ` ${row.ratios.map((ratio) => ratio.toFixed(2)).join(' / ')} |`} ` +
         `${row.flushes.every(Number.isNaN) ? '' : row.flushes.map((value) => value.toFixed(2)).join(' / ')} |`,
     ),
   ]

@@ -6,12 +6,14 @@
  *   W3 random write 4 KiB depth 1, fsync each · W4 sequential write 1 MiB depth 8
  *   W5 sequential read 1 MiB depth 8, cold and hot · W6 70/30 4 KiB depth 16
  *   W7 files of 4 KiB: create, stat, list, delete
+ *   W8 create without data, stat, rename, delete, by 1, 16 and 64 callers at once
  */
 import fs from 'node:fs'
 import path from 'node:path'
+import { metadataOperations } from './metadata-load.ts'
 import { run } from './process.ts'
 
-export const WORKLOADS = ['W0', 'W1', 'W2', 'W3', 'W4', 'W5', 'W6', 'W7'] as const
+export const WORKLOADS = ['W0', 'W1', 'W2', 'W3', 'W4', 'W5', 'W6', 'W7', 'W8'] as const
 export type Workload = (typeof WORKLOADS)[number]
 
 export interface WorkloadOptions {
@@ -19,6 +21,8 @@ export interface WorkloadOptions {
   readonly runtimeS: number
   readonly rampS: number
   readonly fileCount: number
+  /** Callers at once, in turn. */
+  readonly concurrencies: readonly number[]
 }
 
 /** One figure: higher is better. */
@@ -57,7 +61,8 @@ export async function runWorkload(
 ): Promise<Figure[]> {
   const file = path.join(directory, 'fio.dat')
   const timed = ['--time_based', `--runtime=${options.runtimeS}`, `--ramp_time=${options.rampS}`]
-  if (workload !== 'W0' && workload !== 'W7' && !fs.existsSync(file)) await fill(file, options)
+  const needsFile = workload !== 'W0' && workload !== 'W7' && workload !== 'W8'
+  if (needsFile && !fs.existsSync(file)) await fill(file, options)
   switch (workload) {
     case 'W0':
       fs.rmSync(file, { force: true })
@@ -91,6 +96,8 @@ export async function runWorkload(
       ]
     case 'W7':
       return smallFiles(directory, options.fileCount)
+    case 'W8':
+      return metadataOperations(directory, options.concurrencies, options.runtimeS)
   }
 }
 

@@ -1,4 +1,4 @@
-/** Cairn itself: `cairn up` with 3 chunk servers and 3 replicas in a directory of its own. */
+/** Cairn itself: `cairn up` with 1 or more metadata servers, 3 chunk servers and 3 replicas in a directory of its own. */
 import fs from 'node:fs'
 import path from 'node:path'
 import { run } from '../process.ts'
@@ -7,11 +7,14 @@ import type { Peer } from './peer.ts'
 const CAIRN = path.join(import.meta.dirname, '..', '..', 'scripts', 'cairn')
 
 export class CairnPeer implements Peer {
-  readonly name = 'cairn'
+  readonly name: string
   readonly #directory: string
+  readonly #metadataServers: number
 
-  constructor(root: string) {
+  constructor(root: string, metadataServers: number) {
+    this.name = metadataServers === 1 ? 'cairn' : `cairn ${metadataServers} mds`
     this.#directory = path.join(root, 'cairn')
+    this.#metadataServers = metadataServers
   }
 
   async up(): Promise<string> {
@@ -22,6 +25,8 @@ export class CairnPeer implements Peer {
       '--detach',
       '--dir',
       this.#directory,
+      '--mds',
+      String(this.#metadataServers),
       '--cs',
       '3',
       '--replicas',
@@ -39,6 +44,6 @@ export class CairnPeer implements Peer {
 
   async describe(): Promise<string> {
     const version = await run(CAIRN, ['--version'])
-    return `cairn ${version.trim()}, 1 metadata server, 3 chunk servers, replicas=3:2`
+    return `cairn ${version.trim()}, metadata servers: ${this.#metadataServers}, 3 chunk servers, replicas=3:2; every change is synced on a majority of them before it is answered`
   }
 }

@@ -25,7 +25,7 @@ export class MooseFsPeer implements Peer {
 
   async describe(): Promise<string> {
     const version = await run('dpkg-query', ['-W', '-f', '${Version}', 'moosefs-master'])
-    return `moosefs ${version.trim()}, 1 master, 3 chunk servers, goal 3`
+    return `moosefs ${version.trim()}, 1 master, 3 chunk servers, goal 3; its master writes changes in the background, unsynced (CHANGELOG_SAVE_MODE 0, the default)`
   }
 
   async up(): Promise<string> {
