@@ -95,6 +95,19 @@ test('a killed process resets its connections; a power cut says nothing', async 
   assert.equal(silent.near.closed, '')
 })
 
+test('a process that was killed while it started takes no port and reaches nobody', async () => {
+  const { clock, network, a, b } = await pair()
+  b.stop()
+  const successor = network.host('b')
+  void b.listen(address, () => assert.fail('it is gone'))
+  let connectionCount = 0
+  await successor.listen(address, () => void connectionCount++)
+  a.stop()
+  a.connect(address, 1000)
+  await clock.advance(10)
+  assert.equal(connectionCount, 0)
+})
+
 test('the same seed gives the same run', async () => {
   const run = async (seed: number) => {
     const { clock, near, far } = await pair(seed)

@@ -118,6 +118,8 @@ export class SimulatedNetwork {
 
   connect(owner: SimulatedHost, address: Address, timeoutMs: number): Connection {
     const link = new Link(this, owner, address)
+    // Nothing of a process that is gone reaches anybody, whatever its code still does.
+    if (owner.isStopped) return link.near
     this.#links.add(link)
     link.open(timeoutMs)
     return link.near
@@ -149,6 +151,8 @@ export class SimulatedHost implements Network {
   }
 
   listen(address: Address, onConnection: (connection: Connection) => void): Promise<Listener> {
+    // Of a process that is gone: the port is its successor's.
+    if (this.#isStopped) return new Promise(() => {})
     try {
       const bound = this.#network.listen(this, address, onConnection)
       return Promise.resolve({
