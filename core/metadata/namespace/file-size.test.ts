@@ -59,6 +59,19 @@ test('what the holder wrote and has not told is cut as well', () => {
   assert.deepEqual([indexesOf(row), row.zeroFrom, row.size], [[0], 10, 10])
 })
 
+test('F8: cutting the file leaves the limit of what the holder may still write', () => {
+  const { row, truncate } = file(3 * CHUNK, [0, 1, 2])
+  row.sizeLimit = 100
+  truncate(10)
+  assert.equal(row.sizeLimit, 3 * CHUNK, 'a grant on the first chunk covered all that it had')
+})
+
+test('F8: cutting a file that nobody writes sets no limit', () => {
+  const { row, truncate } = file(3 * CHUNK, [0, 1, 2])
+  truncate(10)
+  assert.equal(row.sizeLimit, undefined)
+})
+
 test('only files have a size, and a bounded one', () => {
   const { bench, row } = file(0, [])
   assert.equal(sizeRefusal(row, Number.MAX_SAFE_INTEGER)?.error, 'EFBIG')

@@ -30,6 +30,8 @@ export function setFileSize(
   // Under a lease there may be bytes up to the limit that the quorum has not heard of yet (rule F8).
   const knownEnd = Math.max(row.size, row.sizeLimit ?? 0)
   if (size < knownEnd || hasChunksBeyond(row, size)) shrink(context, row, size, chunkActions)
+  // What was granted stays granted: the holder may write up to there again without asking (rule F8).
+  if (row.sizeLimit !== undefined) row.sizeLimit = knownEnd
   row.size = size
   setModifyTime(context, row)
 }

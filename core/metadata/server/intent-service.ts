@@ -94,8 +94,11 @@ export class IntentService {
     // Again: the sweep may have taken the promise for that of an intent that has ended.
     for (const chunk of granted) this.#promise(file, chunk, limitOf)
     const located = locations.located(inode, granted)
+    const { size, sizeLimit: limitKnown = 0 } = locations.file(inode)
     const limits = located.locations.map(({ chunk, index }) => {
-      return Math.max(limitOf(index), this.#parts.promises.baseBytesOf(chunk) ?? 0)
+      // What the replicas had before a truncation is behind the upper size by now (rule F8).
+      const baseBytes = this.#parts.promises.baseBytesOf(chunk) ?? 0
+      return Math.max(limitOf(index), Math.min(baseBytes, endInChunk(Math.max(size, limitKnown), index)))
     })
     return { ...located, limits }
   }

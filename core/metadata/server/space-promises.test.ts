@@ -127,3 +127,43 @@ test('a new master promises again what intents stand for', async () => {
   )
   await two.grant(0, 4 * MIB)
 })
+
+test('no grant reaches behind the upper size, whatever the replicas had before a truncation (rule F8)', async () => {
+  const { scene, session } = await sceneWith(10 * MIB)
+  const one = await writer(session, 'one')
+  const chunk = (await one.grant(0, 4 * MIB)).locations[0]?.chunk ?? 0
+  await one.write(4 * MIB)
+  await one.clear(chunk)
+  const { inode } = one
+  await session.mutate('lease.release', { inode, lease: one.lease })
+  const lease = await session.lease(inode)
+  const grant = (indexes: number[], limits: number[], sizeLimit: number) =>
+    session.call('intent.grant', { inode, lease, indexes, limits, sizeLimit })
+  // room is promised to the first chunk, and then the second one is refused
+  const both = grant([0, 1], [KIB, 60 * MIB], CHUNK_SIZE_BYTES + 60 * MIB)
+  await assert.rejects(both, { code: 'ENOSPC' })
+  await session.mutate('lease.truncate', { inode, lease, size: 100 })
+  await session.mutate('lease.zeroed', { inode, lease, zeroFrom: 100 })
+  const { limits } = await grant([0], [KIB], KIB)
+  assert.deepEqual(limits, [KIB])
+  assert.equal(scene.mds.state.inodes.get(inode)?.sizeLimit, KIB)
+})
+
+test('a truncation under the lease leaves the upper size of what was granted (rule F8)', async () => {
+  const { scene, session } = await sceneWith(100 * MIB)
+  const one = await writer(session, 'one')
+  const chunk = (await one.grant(0, 4 * MIB)).locations[0]?.chunk ?? 0
+  await one.write(4 * MIB)
+  await one.clear(chunk)
+  const { inode } = one
+  await session.mutate('lease.release', { inode, lease: one.lease })
+  const lease = await session.lease(inode)
+  const { limits } = await session.call('intent.grant', {
+    ...{ inode, lease, indexes: [0], limits: [KIB], sizeLimit: KIB },
+  })
+  assert.deepEqual(limits, [4 * MIB], 'what the replicas have may be written without asking')
+  await session.mutate('lease.truncate', { inode, lease, size: 100 })
+  await session.mutate('lease.zeroed', { inode, lease, zeroFrom: 100 })
+  const { size, sizeLimit } = scene.mds.state.inodes.get(inode) ?? {}
+  assert.deepEqual([size, sizeLimit], [100, 4 * MIB])
+})
