@@ -19,6 +19,8 @@ export interface CommandContext {
   configuredServers(): readonly Address[]
   /** The same, then what discovery finds when those do not answer. */
   metadataServers(): MetadataServers
+  /** The same context, with other ways to the metadata servers. */
+  withServers(change: (known: MetadataServers) => MetadataServers): CommandContext
   /** A session with the master; closed by `use`'s end. */
   withAdmin<T>(use: (admin: AdminConnection) => Promise<T>): Promise<T>
 }

@@ -85,13 +85,14 @@ function createContext(
       random: nodeRandom,
       logger: silentLogger,
     })
+  return contextWith({ output, etc, clusterGiven, cluster, configuredServers, metadataServers })
+}
+
+function contextWith(parts: Omit<CommandContext, 'withServers' | 'withAdmin'>): CommandContext {
+  const { output, etc, cluster, metadataServers } = parts
   return {
-    output,
-    etc,
-    clusterGiven,
-    cluster,
-    configuredServers,
-    metadataServers,
+    ...parts,
+    withServers: (change) => contextWith({ ...parts, metadataServers: () => change(metadataServers()) }),
     async withAdmin(use) {
       const onSkip = (message: string): void => output.note(`cairn: ${message}`)
       const admin = await connectAdmin(cluster(), metadataServers(), etc, undefined, onSkip)

@@ -14,8 +14,10 @@ export const metadataErrorCodes = {
 export type MetadataErrorCode = keyof typeof metadataErrorCodes
 
 const nextSteps: Record<MetadataErrorCode, string> = {
-  LOG_CORRUPT: 'Check the disk below the metadata directory and restore it from a healthy member or a copy.',
-  ROW_CORRUPT: 'Check the disk below the metadata directory and restore it from a healthy member or a copy.',
+  LOG_CORRUPT:
+    'Check the disk below it; build this member again from the others: cairn make-mds --rebuild -r DIR.',
+  ROW_CORRUPT:
+    'Check the disk below it; build this member again from the others: cairn make-mds --rebuild -r DIR.',
   STORE_FAILED:
     'Check space and health of the disk below the metadata directory, then start the server again.',
   STATE_FORMAT: 'Start the version of Cairn that wrote it, or a newer one.',

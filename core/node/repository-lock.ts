@@ -8,7 +8,7 @@ import path from 'node:path'
 import { CairnError } from '../base/errors.ts'
 import { isMissing } from '../cli/etc.ts'
 
-const LOCK_NAME = 'lock'
+export const LOCK_NAME = 'lock'
 const ATTEMPTS_MAX = 5
 
 export interface RepositoryLock {

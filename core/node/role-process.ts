@@ -2,6 +2,7 @@
  * What every long-running role has in common: log file, plugin host, control socket, clean stop on
  * SIGTERM or when the supervisor goes away, and a loud end when something unforeseen happens.
  */
+import { CairnError } from '../base/errors.ts'
 import type { Logger } from '../platform/logger.ts'
 import { nodeClock } from '../platform/node/platform.ts'
 
@@ -37,16 +38,17 @@ export async function runRole(options: RoleProcessOptions): Promise<number> {
   process.on('unhandledRejection', (error) => endLoudly(logger, name, error))
   const running = await options.start()
   logger.info(`${name} is running`, { pid: process.pid })
-  const first = await Promise.race([
+  const first = await Promise.race<Ending & { readonly failed: boolean }>([
     stopRequested.then((reason) => ({ failed: false, reason })),
     running.ended.then(
       (reason) => ({ failed: false, reason }),
-      (error: unknown) => ({ failed: true, reason: error instanceof Error ? error.message : String(error) }),
+      (error: unknown) => ({ failed: true, ...describe(error) }),
     ),
   ])
   if (first.failed) {
-    logger.error(`${name} ends`, { reason: first.reason })
-    process.stderr.write(`cairn: ${name}: ${first.reason}\n`)
+    const { reason, next } = first
+    logger.error(`${name} ends`, { reason, next })
+    process.stderr.write(`cairn: ${name}: ${reason}\n${next === undefined ? '' : `cairn: ${next}\n`}`)
   } else {
     logger.info(`${name} stops`, { reason: first.reason })
   }
@@ -57,6 +59,17 @@ export async function runRole(options: RoleProcessOptions): Promise<number> {
   await running.stop()
   deadline.cancel()
   return first.failed ? 1 : 0
+}
+
+interface Ending {
+  readonly reason: string
+  /** What to do about it. */
+  readonly next?: string | undefined
+}
+
+function describe(error: unknown): Ending {
+  if (error instanceof CairnError) return { reason: error.message, next: error.next }
+  return { reason: error instanceof Error ? error.message : String(error) }
 }
 
 /** A bug: say where, and go before anything is hurt. The supervisor starts the process again. */

@@ -100,7 +100,7 @@ export async function recoverMembership(
   const isGroupOfOne = isFounder || (recovered.configuration === undefined && !isNew)
   if (saved === null && !isGroupOfOne)
     throw new CairnError('HARD_STATE_DAMAGED', 'the file with term and vote of this member is gone', {
-      next: 'Remove this member with rm-mds on another, and add it again with make-mds in an empty directory.',
+      next: 'Build this member again from the others, under a new id: cairn make-mds --rebuild -r DIR.',
     })
   const lastTerm = log.term(log.lastIndex()) ?? 0
   const first = isNew

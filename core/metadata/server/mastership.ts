@@ -19,6 +19,7 @@ import { AuthenticationService } from '../authentication/service.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
 import { Master } from '../control/master.ts'
 import { Formation } from '../quorum/formation.ts'
+import { MemberWatch } from '../quorum/member-watch.ts'
 import type { MembersView } from '../quorum/members-view.ts'
 import type { RaftLog } from '../quorum/raft-log.ts'
 import { clientHandlers } from './client-handlers.ts'
@@ -94,6 +95,11 @@ export class Mastership {
       tickMs = nowMs
     })
     this.formation.start()
+    new MemberWatch({
+      master,
+      members: this.#parts.members,
+      event: (severity, code, text) => this.control.events.record('MDS', severity, code, text),
+    }).start()
     const message = `MDS#${log.member} at ${formatAddress(address)} became master`
     this.control.events.record('JRN', 'info', 'MASTER_ELECTED', message)
   }

@@ -15,6 +15,7 @@ import { NodeHardStateFile } from '../../platform/node/hard-state-file.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
 import type { ClusterStatistics } from '../../wire/messages/statistics.ts'
 import { writeListenSetting } from '../listen-setting.ts'
+import { syncDirectory } from '../set-aside.ts'
 import { HARD_STATE_FILE, METADATA_DATABASE } from '../roles/metadata-server.ts'
 
 export interface JoinMetadataServer {
@@ -82,7 +83,5 @@ async function writeRepository(repository: string, address: Address, member: num
 export function putInPlace(draft: string, repository: string): void {
   if (fs.existsSync(repository)) fs.rmdirSync(repository)
   fs.renameSync(draft, repository)
-  const parent = fs.openSync(path.dirname(path.resolve(repository)), 'r')
-  fs.fsyncSync(parent)
-  fs.closeSync(parent)
+  syncDirectory(path.dirname(repository))
 }

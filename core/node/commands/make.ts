@@ -5,9 +5,11 @@ import { CairnError } from '../../base/errors.ts'
 import type { CommandContext } from '../../cli/context.ts'
 import { parseAddress } from '../../cli/etc.ts'
 import { readPassword } from '../../cli/password.ts'
+import { type Address, formatAddress } from '../../platform/network.ts'
 import { joinMetadataServer } from './join-mds.ts'
 import { makeChunkServer } from './make-cs.ts'
 import { makeMetadataServer } from './make-mds.ts'
+import { rebuildMetadataServer } from './rebuild-mds.ts'
 
 const TIER_MAX = 3
 
@@ -15,21 +17,30 @@ interface MakeMetadataServerOptions {
   readonly I?: boolean
   readonly p?: boolean
   readonly passwordFile?: string
-  readonly a: string
+  readonly a?: string
   readonly r: string
   readonly replicas: string
   readonly failureDomain: string
+  readonly rebuild?: boolean
+  readonly f?: boolean
+  readonly dryRun?: boolean
 }
 
 export function registerMakeCommands(program: Command, contextOf: () => CommandContext): void {
   program
     .command('make-mds')
     .description(
-      'create a cluster with its first metadata server (-I), or a further one of a cluster that runs',
+      'create a cluster with its first metadata server (-I), a further one of a cluster that runs, or a damaged one again (--rebuild)',
     )
     .option('-I', 'create a new cluster')
-    .requiredOption('-a <address>', 'address of this server: IP[:PORT]; PORT and PORT + 1 are used')
-    .requiredOption('-r <dir>', 'repository: a directory that does not exist yet, or an empty one')
+    .option('-a <address>', 'address of this server: IP[:PORT]; PORT and PORT + 1 are used')
+    .requiredOption(
+      '-r <dir>',
+      'repository: a directory that does not exist yet, or an empty one; with --rebuild the damaged one',
+    )
+    .option('--rebuild', 'build a damaged metadata server again from the others, under a new id')
+    .option('-f', 'with --rebuild: although nothing is wrong with it')
+    .option('--dry-run', 'with --rebuild: say what would be done')
     .option('-p', 'set the password of the cluster (typed, or the first line of standard input)')
     .option('--password-file <file>', 'the same, the first line of a file')
     .option('--replicas <N[:M]>', 'replicas of new files, normal and minimum', '1')
@@ -37,16 +48,21 @@ export function registerMakeCommands(program: Command, contextOf: () => CommandC
     .addHelpText(
       'after',
       '\nExample:\n  cairn -c demo make-mds -I -a 10.30.100.101 -r /cairn/demo-mds -p\n' +
-        '  cairn -c demo make-mds -a 10.30.100.102 -r /cairn/demo-mds -b 10.30.100.101',
+        '  cairn -c demo make-mds -a 10.30.100.102 -r /cairn/demo-mds -b 10.30.100.101\n' +
+        '  cairn -c demo make-mds --rebuild -r /cairn/demo-mds',
     )
     .action(async (options: MakeMetadataServerOptions) => {
       const context = contextOf()
+      if (options.rebuild === true) {
+        await rebuild(context, options)
+        return
+      }
       if (options.I !== true) {
         await join(context, options)
         return
       }
       const cluster = context.cluster()
-      const address = parseAddress(options.a)
+      const address = addressOf(options)
       if (options.p !== true && options.passwordFile === undefined) {
         throw new CairnError('USAGE', 'a cluster has a password, with which further hosts authenticate', {
           next: 'add -p, or --password-file FILE',
@@ -108,12 +124,46 @@ export function registerMakeCommands(program: Command, contextOf: () => CommandC
     })
 }
 
+function addressOf({ a }: MakeMetadataServerOptions): Address {
+  if (a !== undefined) return parseAddress(a)
+  throw new CairnError('USAGE', 'a metadata server has an address, under which the others find it', {
+    next: 'add -a IP[:PORT]',
+  })
+}
+
+async function rebuild(context: CommandContext, options: MakeMetadataServerOptions): Promise<void> {
+  if (options.I === true || options.p === true)
+    throw new CairnError('USAGE', '--rebuild goes with neither -I nor -p', {
+      next: 'leave them out: the cluster is there',
+    })
+  const cluster = context.cluster()
+  const repository = path.resolve(options.r)
+  const done = await rebuildMetadataServer(context, {
+    repository,
+    address: options.a === undefined ? null : parseAddress(options.a),
+    isForced: options.f === true,
+    isDryRun: options.dryRun === true,
+  })
+  const { oldMember, member, address, setAside } = done
+  const at = formatAddress(address)
+  const old = oldMember === 0 ? 'no member of the cluster' : `MDS#${oldMember}`
+  context.output.document({ ...done, address: at, dryRun: options.dryRun === true })
+  if (options.dryRun === true) {
+    context.output.line(`Would remove ${old}, set ${repository} aside, and join under a new id at ${at}`)
+    return
+  }
+  context.output.line(
+    `The damaged directory, which was ${old}, is now ${setAside}; remove it when all is well.`,
+  )
+  context.output.line(`MDS#${member} is created. Start it with: cairn -c ${cluster} mds -r ${options.r}`)
+}
+
 async function join(context: CommandContext, options: MakeMetadataServerOptions): Promise<void> {
   const cluster = context.cluster()
   const repository = path.resolve(options.r)
   const { member, memberCount } = await joinMetadataServer({
     cluster,
-    address: parseAddress(options.a),
+    address: addressOf(options),
     repository,
     etc: context.etc,
     metadataServers: context.metadataServers(),

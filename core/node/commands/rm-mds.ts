@@ -27,7 +27,7 @@ export function registerRemoveMetadataServer(program: Command, contextOf: () => 
         await tell(context, member)
         return
       }
-      await remove(context, member)
+      await removeMember(context, member)
       context.output.document({ member, removed: true })
       context.output.line(`MDS#${member} is removed. Stop its process; its directory is of no more use.`)
     })
@@ -48,7 +48,7 @@ async function tell(context: CommandContext, member: number): Promise<void> {
 }
 
 /** Until it is out: the master hands over first when it is the one, so that it may take several calls. */
-async function remove(context: CommandContext, member: number): Promise<void> {
+export async function removeMember(context: CommandContext, member: number): Promise<void> {
   const endMs = nodeClock.nowMs() + DEADLINE_MS
   let last: unknown = null
   while (nodeClock.nowMs() < endMs) {

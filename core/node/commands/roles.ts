@@ -1,19 +1,21 @@
 /** `cairn mds -r DIR`, `cairn cs -r DIR`: one role in the foreground, as systemd and `cairn up` start it. */
 import path from 'node:path'
 import type { Command } from 'commander'
+import { CairnError } from '../../base/errors.ts'
 import type { CommandContext } from '../../cli/context.ts'
 import { createNodeLogger } from '../../platform/node/logger.ts'
+import { registerCheck } from './mds-check.ts'
 import { type RunningRole, runRole } from '../role-process.ts'
 import type { Logger } from '../../platform/logger.ts'
 
 interface RoleOptions {
-  readonly r: string
+  readonly r?: string
   readonly log?: string
   readonly supervised?: boolean
 }
 
 export function registerRoleCommands(program: Command, contextOf: () => CommandContext): void {
-  addRole(
+  const mds = addRole(
     program,
     contextOf,
     'mds',
@@ -23,6 +25,7 @@ export function registerRoleCommands(program: Command, contextOf: () => CommandC
       return startMetadataServer({ cluster: context.cluster(), repository, etc: context.etc, logger })
     },
   )
+  registerCheck(mds, contextOf)
   addRole(
     program,
     contextOf,
@@ -47,16 +50,19 @@ function addRole(
   role: string,
   description: string,
   start: (context: CommandContext, repository: string, logger: Logger) => Promise<RunningRole>,
-): void {
-  program
+): Command {
+  return program
     .command(role)
     .description(description)
-    .requiredOption('-r <dir>', 'its repository')
+    .option('-r <dir>', 'its repository')
     .option('--log <file>', 'log file (default: standard error)')
     .option('--supervised', 'stop when standard input ends')
     .addHelpText('after', `\nExample:\n  cairn -c demo ${role} -r /cairn/demo-${role}`)
     .action(async (options: RoleOptions) => {
       const context = contextOf()
+      // Not demanded by the parser: commands below this one have an option of this name, too.
+      if (options.r === undefined)
+        throw new CairnError('USAGE', `option '-r <dir>' is missing`, { next: `see: cairn ${role} --help` })
       const repository = path.resolve(options.r)
       const name = `${role} ${path.basename(repository)}`
       const logger = createNodeLogger({

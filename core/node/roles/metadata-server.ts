@@ -17,6 +17,7 @@ import { SqliteStore } from '../../platform/node/sqlite-store.ts'
 import { announcerOf } from '../announce.ts'
 import { readListenSetting } from '../listen-setting.ts'
 import { bootPlugins } from '../plugins.ts'
+import { withNextStep } from '../damaged-member.ts'
 import { lockRepository } from '../repository-lock.ts'
 import type { RunningRole } from '../role-process.ts'
 
@@ -52,8 +53,11 @@ export async function startMetadataServer(role: MetadataServerRole): Promise<Run
     endedBecause = resolve
     failed = reject
   })
+  const told = (error: unknown): Error => withNextStep(error, role.cluster, role.repository)
   const server = await MetadataServer.start({
-    store: await SqliteStore.open(database),
+    store: await SqliteStore.openExisting(database).catch((error: unknown) => {
+      throw told(error)
+    }),
     snapshots: new NodeSnapshotFiles(database),
     hardState: new NodeHardStateFile(path.join(role.repository, HARD_STATE_FILE)),
     clock: nodeClock,
@@ -63,11 +67,13 @@ export async function startMetadataServer(role: MetadataServerRole): Promise<Run
     pool: new BufferPool(),
     address: readListenSetting(role.repository),
     hostName: os.hostname(),
-    onFatal: failed,
+    onFatal: (error) => failed(told(error)),
     onShutdown: () => endedBecause('shut down by an administrator'),
     usage: usageMeter(),
     cluster: { name: role.cluster, uuid: keys.current().clusterUuid },
     authentication: { keys, loadExchange: loadPasswordExchange },
+  }).catch((error: unknown) => {
+    throw told(error)
   })
   if (server.clusterUuid !== keys.current().clusterUuid) {
     await server.close()

@@ -153,7 +153,7 @@ function damaged(path: string): CairnError {
     'HARD_STATE_DAMAGED',
     `${path} does not verify: this member no longer knows what it voted for, and must not take part any more`,
     {
-      next: 'Remove this member with rm-mds on another, and add it again with make-mds in an empty directory.',
+      next: 'Build this member again from the others, under a new id: cairn make-mds --rebuild -r DIR.',
     },
   )
 }

@@ -15,6 +15,8 @@ const FORMAT_VERSION = 1
 const ROWS_PER_PAGE = 4096
 const ENTRIES_PER_PAGE = 256
 const BUSY_TIMEOUT_MS = 10_000
+/** How every SQLite file begins. */
+const HEADER_TEXT = 'SQLite format 3\0'
 
 const SCHEMA = `
   CREATE TABLE row (tab TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (tab, key))
@@ -71,8 +73,14 @@ export class SqliteStore implements Store {
     this.#appliedIndex = appliedIndex
   }
 
+  /** As `open`, of a file that has been one before: an emptied or lost one is damage, not a new store. */
+  static openExisting(path: string): Promise<SqliteStore> {
+    return SqliteStore.open(path, false)
+  }
+
   /** Opens or creates the file. Rejects with STORE_FAILED, or STORE_FORMAT for another format version. */
-  static async open(path: string): Promise<SqliteStore> {
+  static async open(path: string, mayCreate = true): Promise<SqliteStore> {
+    if (!mayCreate) await checkIsDatabase(path)
     const database = await openDatabase(path)
     try {
       await execute(
@@ -80,7 +88,7 @@ export class SqliteStore implements Store {
         `PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;`,
       )
       const version = (await all<{ user_version: number }>(database, 'PRAGMA user_version'))[0]?.user_version
-      if (version === 0) await execute(database, `BEGIN IMMEDIATE; ${SCHEMA} COMMIT;`)
+      if (version === 0 && mayCreate) await execute(database, `BEGIN IMMEDIATE; ${SCHEMA} COMMIT;`)
       else if (version !== FORMAT_VERSION)
         throw new CairnError(
           'STORE_FORMAT',
@@ -170,10 +178,33 @@ export class SqliteStore implements Store {
     await syncPath(dirname(path))
   }
 
+  /** What is wrong with the pages of the file, at most 20 findings; empty when nothing is. Reads all of it. */
+  async problems(): Promise<string[]> {
+    const found = await all<{ integrity_check: string }>(this.#database, 'PRAGMA integrity_check(20)')
+    return found.map((row) => row.integrity_check).filter((text) => text !== 'ok')
+  }
+
   async close(): Promise<void> {
     await new Promise<void>((resolve) => this.#commit.finalize(() => resolve()))
     await closeDatabase(this.#database)
   }
+}
+
+/** Looked at before SQLite does: it takes an empty file for a new database, and plays any log into it. */
+async function checkIsDatabase(path: string): Promise<void> {
+  const head = Buffer.alloc(HEADER_TEXT.length)
+  try {
+    const handle = await open(path, 'r')
+    try {
+      await handle.read(head, 0, head.length, 0)
+    } finally {
+      await handle.close()
+    }
+  } catch (error) {
+    throw storeError('read', path, error)
+  }
+  if (head.toString('latin1') === HEADER_TEXT) return
+  throw new CairnError('STORE_FORMAT', `${path} is no metadata database any more: its beginning is lost`)
 }
 
 function commitParameters(batch: StoreBatch): unknown[] {

@@ -235,9 +235,14 @@ export class TestCluster {
 
   /** Sends a signal to one supervised process ('cs1', 'mds1', 'mount'). Returns its process id. */
   async signal(name: string, signal: NodeJS.Signals): Promise<number> {
+    const pid = await this.processId(name)
+    process.kill(pid, signal)
+    return pid
+  }
+
+  async processId(name: string): Promise<number> {
     const pid = (await this.processes()).find((service) => service.id === name)?.pid
     if (pid === undefined || pid === null) throw new Error(`${name} is not running`)
-    process.kill(pid, signal)
     return pid
   }
 

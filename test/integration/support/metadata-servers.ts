@@ -1,0 +1,60 @@
+/** Metadata servers of a `--no-restart` cluster, one by one: stopped, started by hand, looked at. */
+import { spawn } from 'node:child_process'
+import path from 'node:path'
+import { CAIRN, type Finished, isAlive, runProgram, type TestCluster, until } from './cluster.ts'
+
+export class MetadataServersByHand {
+  readonly #cluster: TestCluster
+  /** Repository to process id. */
+  readonly #started = new Map<string, number>()
+
+  constructor(cluster: TestCluster, after: (end: () => Promise<void>) => void) {
+    this.#cluster = cluster
+    after(async () => {
+      for (const pid of this.#started.values()) if (isAlive(pid)) process.kill(pid, 'SIGKILL')
+      await until('all metadata servers are gone', () =>
+        [...this.#started.values()].every((pid) => !isAlive(pid)),
+      )
+    })
+  }
+
+  repository(name: string): string {
+    return path.join(this.#cluster.directory, name)
+  }
+
+  /** As an administrator would, in the background. */
+  start(repository: string): void {
+    const log = path.join(this.#cluster.directory, 'log', `${path.basename(repository)}-by-hand.log`)
+    const child = spawn(CAIRN, [...this.#globals, 'mds', '-r', repository, '--log', log], {
+      stdio: 'ignore',
+      detached: true,
+    })
+    if (child.pid !== undefined) this.#started.set(repository, child.pid)
+    child.unref()
+  }
+
+  /** To its end: for those that cannot start. */
+  run(repository: string): Promise<Finished> {
+    return runProgram(CAIRN, [...this.#globals, 'mds', '-r', repository], { timeoutMs: 60_000 })
+  }
+
+  /** The process is gone when this resolves. */
+  async end(name: string, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    const repository = this.repository(name)
+    const pid = this.#started.get(repository) ?? (await this.#cluster.processId(name))
+    this.#started.delete(repository)
+    process.kill(pid, signal)
+    await until(`${name} is gone`, () => !isAlive(pid))
+  }
+
+  /** True when so many vote and answer; else what there is. */
+  async areActive(count: number): Promise<true | string> {
+    const { mds } = await this.#cluster.statistics()
+    const states = mds.map(({ id, address, status, lag }) => `${id} ${address} ${status} ${lag}`).join(', ')
+    return (mds.length === count && mds.every(({ status }) => status === 'active')) || states
+  }
+
+  get #globals(): string[] {
+    return ['--etc', path.join(this.#cluster.directory, 'etc'), '-c', 'demo']
+  }
+}
