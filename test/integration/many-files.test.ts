@@ -15,8 +15,9 @@ const MIB = 1024 * 1024
 const DIRECTORIES = 100
 const FILES_EACH = 1000
 const FILES = DIRECTORIES * FILES_EACH
-const WRITERS = 4
-const METADATA_SERVER_BYTES_MAX = 300 * MIB
+/** Enough that the metadata server commits many at once. */
+const WRITERS = 20
+const METADATA_SERVER_BYTES_MAX = 240 * MIB
 const IDLE_CHUNK_SERVER_BYTES_MAX = 120 * MIB
 
 describe('100,000 files in one tree', { timeout: 350_000 }, () => {

@@ -2,6 +2,7 @@
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import v8 from 'node:v8'
 import { BufferPool } from '../../base/buffer-pool.ts'
 import { CairnError } from '../../base/errors.ts'
 import { hostKeys } from '../../cli/authentication.ts'
@@ -25,6 +26,14 @@ export const METADATA_DATABASE = 'metadata.db'
 /** Beside the database, never in it (rule L4). */
 export const HARD_STATE_FILE = 'hard-state'
 
+/**
+ * A metadata server lives long, holds a large state, and makes short-lived objects for every commit that grow
+ * just old enough to leave the young generation. Left alone, V8 lets them fill the old one up to twice the state
+ * and more before it looks: 307 MB resident with 100,000 files, of which 60 MB are state. Collected whenever it
+ * has grown by a quarter: 178 MB.
+ */
+const HEAP_FLAGS = '--heap-growing-percent=25'
+
 export interface MetadataServerRole {
   readonly cluster: string
   readonly repository: string
@@ -33,6 +42,7 @@ export interface MetadataServerRole {
 }
 
 export async function startMetadataServer(role: MetadataServerRole): Promise<RunningRole> {
+  v8.setFlagsFromString(HEAP_FLAGS)
   const database = path.join(role.repository, METADATA_DATABASE)
   if (!fs.existsSync(database)) {
     throw new CairnError('NOT_FOUND', `${role.repository} holds no metadata`, {

@@ -17,6 +17,8 @@ const ENTRIES_PER_PAGE = 256
 const BUSY_TIMEOUT_MS = 10_000
 /** How every SQLite file begins. */
 const HEADER_TEXT = 'SQLite format 3\0'
+/** The state is in memory; commits touch few pages, and the system has those that have left this cache. */
+const CACHE_KIB = 4096
 
 const SCHEMA = `
   CREATE TABLE row (tab TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (tab, key))
@@ -85,7 +87,7 @@ export class SqliteStore implements Store {
     try {
       await execute(
         database,
-        `PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;`,
+        `PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -${CACHE_KIB};`,
       )
       const version = (await all<{ user_version: number }>(database, 'PRAGMA user_version'))[0]?.user_version
       if (version === 0 && mayCreate) await execute(database, `BEGIN IMMEDIATE; ${SCHEMA} COMMIT;`)
