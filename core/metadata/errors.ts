@@ -10,6 +10,7 @@ export const metadataErrorCodes = {
   ROW_CORRUPT: 'a stored row of the state cannot be read',
   STORE_FAILED: 'the store could not commit or load',
   STATE_FORMAT: 'the stored state has a format this version does not know',
+  VERSION_TOO_OLD: 'this version of Cairn is too old for the metadata of this cluster',
 } as const
 export type MetadataErrorCode = keyof typeof metadataErrorCodes
 
@@ -21,6 +22,8 @@ const nextSteps: Record<MetadataErrorCode, string> = {
   STORE_FAILED:
     'Check space and health of the disk below the metadata directory, then start the server again.',
   STATE_FORMAT: 'Start the version of Cairn that wrote it, or a newer one.',
+  VERSION_TOO_OLD:
+    'Install the version of Cairn that the other metadata servers run: a cluster does not go back to an older one.',
 }
 
 export function metadataError(code: MetadataErrorCode, detail: string, cause?: unknown): CairnError {

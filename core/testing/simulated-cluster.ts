@@ -3,6 +3,7 @@
  * on a simulated clock, network, store and disks. Everything follows from one seed. Nothing runs by itself:
  * move time with `clock.advance` and `clock.runUntil`.
  */
+import { HIGHEST_LEVEL } from '../metadata/state/feature-levels.ts'
 import { present } from '../base/assert.ts'
 import type { Client } from '../client/api.ts'
 import type { Address } from '../platform/network.ts'
@@ -284,7 +285,7 @@ export class SimulatedCluster {
     for (;;) {
       try {
         const admin = await this.connectAdmin()
-        const { member } = await admin.metadata.call('mds.add', { ...address, name })
+        const { member } = await admin.metadata.call('mds.add', { ...address, name, level: HIGHEST_LEVEL })
         await admin.close()
         return member
       } catch (error) {

@@ -67,6 +67,8 @@ export const wireCodes = {
   KEY_RETIRED: { retryable: false, meaning: 'the two sides have no version of the cluster key in common' },
   WRONG_PASSWORD: { retryable: false, meaning: 'not the password of the cluster' },
   TOO_MANY_ATTEMPTS: { retryable: false, meaning: 'too many failed attempts: wait' },
+  // updates
+  FEATURE_LEVEL: { retryable: false, meaning: 'not all metadata servers understand this yet: update them' },
 } as const satisfies Record<string, CodeInfo>
 
 export type WireCode = keyof typeof wireCodes

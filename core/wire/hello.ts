@@ -22,6 +22,7 @@ const Side = {
   clusterUuid: Type.String({ maxLength: 64 }),
   session: UInt,
   name: Type.String({ maxLength: 512 }),
+  level: Type.Optional(UInt),
 }
 const Hello = Type.Object({ versions: Type.Array(UInt, { maxItems: 64 }), ...Side })
 const Welcome = Type.Object({ version: UInt, ...Side })
@@ -112,8 +113,8 @@ function differ(one: string, other: string): boolean {
 }
 
 function plain(identity: Identity): Identity {
-  const { role, clusterName, clusterUuid, session, name } = identity
-  return { role, clusterName, clusterUuid, session, name }
+  const { role, clusterName, clusterUuid, session, name, level } = identity
+  return { role, clusterName, clusterUuid, session, name, ...(level === undefined ? {} : { level }) }
 }
 
 const Failure = Type.Object({

@@ -41,7 +41,7 @@ async function readyPair(...options: ConstructorParameters<typeof ManualPair>): 
 test('hello: both sides know each other, the highest common version and the common features', async () => {
   const pair = await readyPair(
     { versions: [1, 2, 3, 9], features: 0b0111, identity: identityOf('cs', { session: 2 ** 40 }) },
-    { versions: [2, 3, 4], features: 0b1110, identity: identityOf('mds', { clusterUuid: 'uuid' }) },
+    { versions: [2, 3, 4], features: 0b1110, identity: identityOf('mds', { clusterUuid: 'uuid', level: 2 }) },
   )
   deepEqual(
     { ...pair.accept.remoteIdentity },
@@ -50,6 +50,8 @@ test('hello: both sides know each other, the highest common version and the comm
   equal(pair.dial.remoteIdentity?.role, 'mds')
   equal(pair.dial.remoteIdentity?.protocolVersion, 3)
   equal(pair.dial.remoteIdentity?.clusterUuid, 'uuid')
+  equal(pair.dial.remoteIdentity?.level, 2)
+  equal(pair.accept.remoteIdentity?.level, undefined)
 })
 
 for (const [what, dial, accept, code] of [

@@ -18,6 +18,8 @@ export interface Identity {
   readonly session: number
   /** For people: host and process. */
   readonly name: string
+  /** Of a metadata server: the highest feature level that it understands (metadata/state/feature-levels.ts). */
+  readonly level?: number
 }
 
 export interface RemoteIdentity extends Identity {

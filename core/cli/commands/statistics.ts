@@ -157,6 +157,7 @@ function printStatistics(output: Output, stat: ClusterStatistics): void {
   output.line(
     `MDS nodes: ${stat.mds.filter((server) => server.status === 'active').length} of ${stat.mds.length}, epoch uptime: ${formatDuration(stat.epochUptimeMs)}`,
   )
+  if (stat.featureLevel !== undefined) output.line(`Feature level: ${formatLevel(stat.featureLevel)}`)
   const count = (status: string): number => stat.cs.filter((server) => server.status === status).length
   output.line(
     `CS nodes:  ${count('active')} of ${stat.cs.length} (${count('active')} avail, ${count('inactive')} inactive, ${count('offline')} offline)`,
@@ -174,6 +175,12 @@ function printStatistics(output: Output, stat: ClusterStatistics): void {
   )
   output.line()
   printServers(output, stat)
+}
+
+function formatLevel({ inForce, highest, waitsFor }: NonNullable<ClusterStatistics['featureLevel']>): string {
+  if (inForce >= highest) return String(inForce)
+  const others = waitsFor.map((member) => `MDS#${member}`).join(', ')
+  return `${inForce}, ${highest} waits for ${others === '' ? 'the log' : others}`
 }
 
 function formatChunks(chunks: ChunkStatistics): string[] {

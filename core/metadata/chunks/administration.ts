@@ -17,13 +17,14 @@ export const AUTHENTICATION_REVISION_KEY = 'cluster.authentication.revision'
 export const TICK_MS_MAX = 10_000
 
 export const administrationHandlers: ChunkHandlers<
-  'cluster.create' | 'event.record' | 'tick' | 'admin.setConfig' | 'authentication.set'
+  'cluster.create' | 'level.raise' | 'event.record' | 'tick' | 'admin.setConfig' | 'authentication.set'
 > = {
-  'cluster.create'(context, { name, uuid, placement }) {
+  'cluster.create'(context, { name, uuid, placement, level }) {
     const { state } = context
     if (state.config.has(CLUSTER_UUID_KEY)) return refused('REFUSED', 'the cluster exists already')
     state.config.set(CLUSTER_NAME_KEY, name)
     state.config.set(CLUSTER_UUID_KEY, uuid)
+    if (level !== undefined && level > state.level.inForce) state.level.raiseTo(level)
     const root = state.inodes.get(ROOT_INODE)
     if (root !== undefined) {
       root.placement = internPlacement({ ...defaultPlacement, ...withMinimum(placement) })
@@ -37,6 +38,11 @@ export const administrationHandlers: ChunkHandlers<
       })
       state.inodes.touch(ROOT_INODE)
     }
+    return { ok: {} }
+  },
+
+  'level.raise'({ state }, { level }) {
+    if (level > state.level.inForce) state.level.raiseTo(level)
     return { ok: {} }
   },
 

@@ -11,7 +11,7 @@ import { SimulatedStore, SimulatedStoreContents } from '../../testing/simulated-
 import { decodeEntry, encodeEntry, encodeLogEntry } from '../log/codec.ts'
 import { createStateMachine } from '../state/machine.ts'
 import type { StateMachine } from '../state/apply.ts'
-import { META_TABLE } from './recovery.ts'
+import { META_TABLE } from '../state/feature-levels.ts'
 import { decodeStep, encodeStep } from './step-codec.ts'
 import { testLog } from './test-log.ts'
 

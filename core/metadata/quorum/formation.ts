@@ -5,11 +5,14 @@
  *
  * A new member is taken in once it is there, and votes once it holds nearly all of the log. One that leaves is
  * refused while the rest could not decide without it, and hands mastership over first when it is the master.
+ * The feature level is raised when all members have announced more than is in force; who understands less than
+ * that is not taken in.
  */
 import type { Address } from '../../platform/network.ts'
 import type { ConfigurationChange, MemberId } from '../../raft/index.ts'
 import type { Master } from '../control/master.ts'
 import { wireError } from '../errors.ts'
+import { BASE_LEVEL } from '../state/feature-levels.ts'
 import { type CommandResult, valueOf } from '../state/result.ts'
 import type { EventSeverity } from '../state/rows.ts'
 import { TICK_MS } from './driver.ts'
@@ -24,24 +27,36 @@ export interface FormationParts {
   readonly log: RaftLog
   readonly address: Address
   readonly hostName: string
-  readonly isConnected: (member: MemberId) => boolean
+  /** The feature level that a member announced; null when there is no connection to it. */
+  readonly levelOf: (member: MemberId) => number | null
   readonly event: (severity: EventSeverity, code: string, message: string) => void
 }
 
 export class Formation {
   readonly #parts: FormationParts
+  /** Told once in a mastership; bounded by the ids of members. */
+  readonly #tooOld = new Set<MemberId>()
 
   constructor(parts: FormationParts) {
     this.#parts = parts
   }
 
   start(): void {
+    this.#maybeRaiseLevel()
     this.#registerSelf()
     this.#parts.master.every(STEP_MS, () => this.#step())
   }
 
   /** An id for a new member, which is taken in when it shows up. */
-  async add(host: string, port: number, name: string): Promise<{ readonly member: MemberId }> {
+  async add(
+    host: string,
+    port: number,
+    name: string,
+    level = BASE_LEVEL,
+  ): Promise<{ readonly member: MemberId }> {
+    const { inForce } = this.#parts.log.level
+    if (level < inForce)
+      throw wireError('FEATURE_LEVEL', `the new metadata server understands ${levels(level, inForce)}`)
     const result = await this.#parts.log.propose({ type: 'mds.add', host, port, name })
     const { member } = valueOf(result as CommandResult<{ member: number }>)
     return { member }
@@ -102,8 +117,8 @@ export class Formation {
 
   /** The next change of the configuration, if one is due. Consensus takes one at a time. */
   #step(): void {
-    const { master, log, isConnected } = this.#parts
-    if (!log.isReady) return
+    const { master, log } = this.#parts
+    if (!log.isReady || this.#maybeRaiseLevel()) return
     const { configuration, hasPendingConfiguration } = log.status
     if (hasPendingConfiguration) return
     const isMember = (member: MemberId) =>
@@ -116,7 +131,7 @@ export class Formation {
       }
       if (state === 'leaving' && member !== log.member && this.#propose({ type: 'remove', member })) return
       if (state !== 'member') continue
-      if (!isMember(member) && isConnected(member) && this.#propose({ type: 'add-learner', member })) {
+      if (!isMember(member) && this.#mayJoin(member) && this.#propose({ type: 'add-learner', member })) {
         this.#parts.event('info', 'MDS_JOINED', `MDS#${member} is being brought up to date`)
         return
       }
@@ -127,8 +142,36 @@ export class Formation {
     }
   }
 
+  /** One that does not understand what is in the log would stop at it: it is not even a learner. */
+  #mayJoin(member: MemberId): boolean {
+    const { levelOf, log, event } = this.#parts
+    const level = levelOf(member)
+    if (level === null) return false
+    const { inForce } = log.level
+    if (level >= inForce) return true
+    if (!this.#tooOld.has(member))
+      event('warn', 'MDS_TOO_OLD', `MDS#${member} cannot join: it understands ${levels(level, inForce)}`)
+    this.#tooOld.add(member)
+    return false
+  }
+
+  /** True while it is on its way: nobody is taken in meanwhile. */
+  #maybeRaiseLevel(): boolean {
+    const { log, master, event } = this.#parts
+    const { inForce, attainable } = log.level
+    if (attainable <= inForce || log.status.hasPendingConfiguration) return false
+    master.submit({ type: 'level.raise', level: attainable }, () => {
+      event('info', 'FEATURE_LEVEL', `feature level ${attainable} is in force`)
+    })
+    return true
+  }
+
   /** False when it is not time for it yet. */
   #propose(change: ConfigurationChange): boolean {
     return this.#parts.log.proposeConfiguration(change).ok
   }
+}
+
+function levels(understood: number, inForce: number): string {
+  return `feature level ${understood} at most, in force is ${inForce}: install the version of the others`
 }

@@ -71,6 +71,11 @@ export class MembersView {
       })
   }
 
+  featureLevel(): { inForce: number; highest: number; waitsFor: number[] } {
+    const { inForce, highest, waitsFor } = this.#parts.log.level
+    return { inForce, highest, waitsFor: [...waitsFor] }
+  }
+
   services(): ServiceEntry[] {
     const { state } = this.#parts
     return this.list().map(({ id, address, status }) => ({

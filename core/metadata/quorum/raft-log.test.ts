@@ -275,7 +275,8 @@ describe('what lies on disk is checked', () => {
     ],
     ['a gap in the log', 'LOG_CORRUPT', ({ entries }) => void entries.delete(2)],
     ['a damaged row', 'ROW_CORRUPT', ({ rows }) => void rows.get('inodes')?.set('1', '[1]')],
-    ['another format', 'STATE_FORMAT', ({ rows }) => void rows.get('meta')?.set('format', '99')],
+    ['an unknown format', 'STATE_FORMAT', ({ rows }) => void rows.get('meta')?.set('format', 'x')],
+    ['a newer format', 'VERSION_TOO_OLD', ({ rows }) => void rows.get('meta')?.set('format', '99')],
     ['an unknown table', 'STATE_FORMAT', ({ rows }) => void rows.set('novel', new Map([['a', '1']]))],
   ]
   for (const [what, code, damage] of damages) {

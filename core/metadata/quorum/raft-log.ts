@@ -33,15 +33,14 @@ import type { AppliedListener, ReplicatedLog } from '../log/replicated-log.ts'
 import type { AppliedMachine, OutcomeOf } from '../state/apply.ts'
 import type { Command, LogCommand } from '../state/commands.ts'
 import { type CommandResult, refused } from '../state/result.ts'
-import { STATE_FORMAT_VERSION } from '../state/state.ts'
+import { META_TABLE } from '../state/feature-levels.ts'
 import { RaftDriver } from './driver.ts'
+import { type LevelStatus, levelStatus, refusalAboveLevel } from './level-gate.ts'
 import { Proposals } from './proposals.ts'
 import { ReadyWaiters } from './ready-waiters.ts'
 import {
   CONFIGURATION_KEY,
   configurationText,
-  FORMAT_KEY,
-  META_TABLE,
   type Recovered,
   recover,
   recoverMembership,
@@ -70,6 +69,8 @@ export interface RaftLogOptions {
   readonly isFounder?: boolean
   readonly window?: WindowLimits
   readonly raft?: Partial<RaftOptions>
+  /** The feature level that another member announced; null while there is no word of it. */
+  readonly announcedLevel?: (member: MemberId) => number | null
   readonly events: RaftLogEvents
 }
 
@@ -122,8 +123,6 @@ export class RaftLog implements ReplicatedLog {
     const { member: id, term, vote } = membership.hardState
     const hardState = { term, vote, commit: 0 }
     this.#setConfiguration(membership.configuration)
-    if (recovered.isNew)
-      this.#extraRows.push({ table: META_TABLE, key: FORMAT_KEY, value: String(STATE_FORMAT_VERSION) })
     const { configuration } = membership
     const node = new RaftNode({
       ...{ id, storage: log, hardState, appliedIndex, configuration, random },
@@ -188,6 +187,8 @@ export class RaftLog implements ReplicatedLog {
       return Promise.resolve(refused('STARTING', 'the metadata server is loading its state'))
     if (this.#phase !== 'running' || this.#masterTerm === 0) return Promise.resolve(notMaster)
     if (!isEncodable(command)) return Promise.resolve(refused('BAD_MESSAGE', 'a text is not well-formed'))
+    const tooNew = refusalAboveLevel(command, this.#machine.state.level.inForce, () => this.level)
+    if (tooNew !== null) return Promise.resolve(tooNew)
     const { seconds: wallSeconds, nanoseconds: wallNanoseconds } = this.#options.clock.wall()
     const entry: LogCommand = { command, wallSeconds, wallNanoseconds }
     return new Promise((resolve) => {
@@ -211,6 +212,12 @@ export class RaftLog implements ReplicatedLog {
   get status(): RaftStatus {
     this.#driver?.catchUp()
     return this.#present.status()
+  }
+
+  /** Of a master. */
+  get level(): LevelStatus {
+    const { announcedLevel = () => null } = this.#options
+    return levelStatus(this.#machine.state.level.inForce, this.member, this.configuration, announcedLevel)
   }
 
   /** In force here. */

@@ -10,11 +10,8 @@ import { type Configuration, decodeConfiguration, emptyConfiguration, TrailingLo
 import { metadataError } from '../errors.ts'
 import { decodeEntry } from '../log/codec.ts'
 import type { AppliedMachine } from '../state/apply.ts'
-import { STATE_FORMAT_VERSION } from '../state/state.ts'
+import { FORMAT_KEY, META_TABLE, parseFormat } from '../state/feature-levels.ts'
 
-/** The one table that is not part of the replicated state. */
-export const META_TABLE = 'meta'
-export const FORMAT_KEY = 'format'
 /** The members as of the applied index: they travel with the rows. */
 export const CONFIGURATION_KEY = 'configuration'
 /** What founds a cluster, and what a store written before there were members belongs to. */
@@ -33,13 +30,16 @@ export interface Recovered {
 }
 
 export async function recover(store: Store, machine: AppliedMachine): Promise<Recovered> {
-  const meta = new Map<string, string>()
+  // Of rows that this version does not understand nothing is looked at.
+  const { rows: meta } = await store.glance(META_TABLE)
+  const format = meta.get(FORMAT_KEY)
+  if (format !== undefined) parseFormat(format)
   let rowCount = 0
   let log: TrailingLog | null = null
   const { appliedIndex } = await store.load({
     onRow(table, key, value) {
       if (table === META_TABLE) {
-        meta.set(key, value)
+        if (key === FORMAT_KEY) machine.state.loadRow(table, key, value)
         return
       }
       rowCount += 1
@@ -61,7 +61,7 @@ export async function recover(store: Store, machine: AppliedMachine): Promise<Re
   const found = (log as TrailingLog | null) ?? new TrailingLog()
   const lastIndex = found.lastIndex()
   const isNew = rowCount === 0 && lastIndex === 0 && appliedIndex === 0 && meta.size === 0
-  if (!isNew) checkFormat(meta.get(FORMAT_KEY))
+  if (!isNew) parseFormat(format)
   if (appliedIndex < found.firstIndex() - 1 || appliedIndex > lastIndex)
     throw metadataError(
       'LOG_CORRUPT',
@@ -124,11 +124,6 @@ export function parseConfiguration(text: string): Configuration {
   } catch (error) {
     throw metadataError('ROW_CORRUPT', `${META_TABLE}/${CONFIGURATION_KEY}`, error)
   }
-}
-
-function checkFormat(format: string | undefined): void {
-  if (format === String(STATE_FORMAT_VERSION)) return
-  throw metadataError('STATE_FORMAT', `found ${format ?? 'none'}, this version reads ${STATE_FORMAT_VERSION}`)
 }
 
 /** How much of the log stays behind the applied rows (rule L10), in the store and in memory alike. */

@@ -13,7 +13,8 @@ import type { MemberId, Snapshot } from '../../raft/index.ts'
 import { memberMethods } from '../../wire/messages/quorum.ts'
 import type { Peer } from '../../wire/types.ts'
 import type { RaftLog } from './raft-log.ts'
-import { CONFIGURATION_KEY, META_TABLE, parseConfiguration } from './recovery.ts'
+import { FORMAT_KEY, META_TABLE, parseFormat } from '../state/feature-levels.ts'
+import { CONFIGURATION_KEY, parseConfiguration } from './recovery.ts'
 
 const PIECE_BYTES = 256 * 1024
 /** At most about 60 MiB/s. */
@@ -115,9 +116,10 @@ export class SnapshotSender {
   }
 }
 
-/** What a copy is of. Throws when it is of nothing. */
+/** What a copy is of. Throws when it is of nothing, and VERSION_TOO_OLD. */
 export async function describeCopy(copy: Store): Promise<Snapshot> {
   const { appliedIndex: index, appliedTerm: term, rows } = await copy.glance(META_TABLE)
+  parseFormat(rows.get(FORMAT_KEY))
   const configuration = rows.get(CONFIGURATION_KEY)
   if (index === 0 || term === 0 || configuration === undefined)
     throw new CairnError('STORE_FORMAT', `a copy of index ${index}, term ${term} cannot be used`)

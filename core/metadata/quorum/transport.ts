@@ -12,6 +12,7 @@ import type { Logger } from '../../platform/logger.ts'
 import type { Address, Network } from '../../platform/network.ts'
 import type { Random } from '../../platform/random.ts'
 import type { MemberId, Message } from '../../raft/index.ts'
+import { BASE_LEVEL } from '../state/feature-levels.ts'
 import { Dialer } from '../../wire/dialer.ts'
 import { type MemberMethods, memberMethods } from '../../wire/messages/quorum.ts'
 import { WireServer } from '../../wire/server.ts'
@@ -38,6 +39,8 @@ export interface TransportOptions {
   readonly onMessage: (message: Message) => void
   readonly onReport: (member: MemberId, report: MemberReport) => void
   readonly onUnreachable: (member: MemberId) => void
+  /** Another sends what this version does not understand. */
+  readonly onTooOld: (error: Error) => void
   readonly onShutdown: () => void
   readonly onSnapshotPiece: Handlers<MemberMethods>['snapshot.piece']
   readonly onSnapshotEnd: Handlers<MemberMethods>['snapshot.end']
@@ -96,6 +99,12 @@ export class MemberTransport {
       dialer.close('this metadata server has moved or left')
     }
     for (const [member, address] of addresses) if (!this.#dialers.has(member)) this.#dial(member, address)
+  }
+
+  /** The feature level that a member announced with its connection; null without one. */
+  levelOf(member: MemberId): number | null {
+    const peer = this.peerOf(member)
+    return peer === null ? null : (peer.remoteIdentity?.level ?? BASE_LEVEL)
   }
 
   isConnected(member: MemberId): boolean {
@@ -157,6 +166,10 @@ export class MemberTransport {
       this.#remember(message.from, peer)
       this.#options.onMessage(message)
     } catch (error) {
+      if (codeOf(error) === 'VERSION_TOO_OLD') {
+        this.#options.onTooOld(error as Error)
+        return {}
+      }
       this.#options.logger.warn('message refused', { remote: peer.remote, code: codeOf(error) })
       peer.close(`a message that consensus refuses: ${codeOf(error)}`)
     }

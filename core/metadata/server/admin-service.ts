@@ -98,8 +98,8 @@ export class AdminService {
     return {}
   }
 
-  addMember({ host, port, name }: Params<'mds.add'>): Promise<Result<'mds.add'>> {
-    return this.#parts.formation.add(host, port, name)
+  addMember({ host, port, name, level }: Params<'mds.add'>): Promise<Result<'mds.add'>> {
+    return this.#parts.formation.add(host, port, name, level)
   }
 
   /** Answers when it is out; until then the caller asks again. */

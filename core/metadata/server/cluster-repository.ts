@@ -9,6 +9,7 @@ import { wireError } from '../errors.ts'
 import { RaftLog, type RaftLogEvents, type RaftLogOptions } from '../quorum/raft-log.ts'
 import type { Random } from '../../platform/random.ts'
 import type { StateMachine } from '../state/apply.ts'
+import { HIGHEST_LEVEL } from '../state/feature-levels.ts'
 import { createStateMachine } from '../state/machine.ts'
 import { valueOf } from '../state/result.ts'
 import type { AuthenticationRecord } from '../authentication/record.ts'
@@ -27,7 +28,7 @@ export interface ClusterIdentity {
   readonly uuid: string
 }
 
-/** Loads. Rejects with ROW_CORRUPT, LOG_CORRUPT, STATE_FORMAT or HARD_STATE_DAMAGED; then nothing may be served. */
+/** Loads. Rejects with ROW_CORRUPT, LOG_CORRUPT, STATE_FORMAT, VERSION_TOO_OLD or HARD_STATE_DAMAGED; then nothing may be served. */
 export async function openRepository(options: RepositoryOptions): Promise<Repository> {
   const machine = createStateMachine()
   const { state } = machine
@@ -83,7 +84,9 @@ export async function createCluster(
     await mastered.promise
     const uuid = options.random.hex(UUID_BYTES)
     const { name, placement = {} } = cluster
-    valueOf(await repository.log.propose({ type: 'cluster.create', name, uuid, placement }))
+    valueOf(
+      await repository.log.propose({ type: 'cluster.create', name, uuid, placement, level: HIGHEST_LEVEL }),
+    )
     if (cluster.authentication !== undefined) {
       const value = JSON.stringify(cluster.authentication(uuid))
       valueOf(await repository.log.propose({ type: 'authentication.set', revision: 1, value }))

@@ -70,6 +70,7 @@ export class Statistics implements SpaceSource {
       space: { ...this.#space(servers, placement), logicalUsed: bytes },
       tiers: tiersOf(servers),
       mds: this.#parts.members.list(),
+      featureLevel: this.#parts.members.featureLevel(),
       cs: [...master.state.servers.values()]
         .filter((row) => row.state !== 'dropped')
         .map((row) => this.#chunkServer(row)),

@@ -44,8 +44,8 @@ export interface MastershipParts {
   readonly hostName: string
   readonly onShutdown: () => void
   readonly authentication?: MetadataAuthentication
-  /** Is there a connection to this member? */
-  readonly isConnected: (member: number) => boolean
+  /** The feature level that a member announced; null when there is no connection to it. */
+  readonly levelOf: (member: number) => number | null
 }
 
 const TICK_MS = 10_000
@@ -64,9 +64,9 @@ export class Mastership {
     const { log } = parts
     const master = new Master(parts)
     this.#master = master
-    const { isConnected, address, hostName } = parts
+    const { levelOf, address, hostName } = parts
     const formation: Formation = new Formation({
-      ...{ master, log, isConnected, address, hostName },
+      ...{ master, log, levelOf, address, hostName },
       event: (severity, code, message) => this.control.events.record('MDS', severity, code, message),
     })
     this.formation = formation

@@ -3,10 +3,10 @@
  * base port; on base port + 1 it serves chunk servers and clients while it is the master, and otherwise says
  * who is. This file only connects the parts; each part says in its own header what it does.
  */
-import { CairnError } from '../../base/errors.ts'
+import { CairnError, codeOf } from '../../base/errors.ts'
 import type { Timer } from '../../platform/clock.ts'
 import { type Address, formatAddress } from '../../platform/network.ts'
-import type { MemberId, Snapshot } from '../../raft/index.ts'
+import type { MemberId, Message, Snapshot } from '../../raft/index.ts'
 import { NotMasterError } from '../../wire/not-master.ts'
 import { WireServer } from '../../wire/server.ts'
 import type { Identity, Peer } from '../../wire/types.ts'
@@ -16,6 +16,7 @@ import { type MemberReport, MembersView, noReport } from '../quorum/members-view
 import { SnapshotReceiver } from '../quorum/snapshot-receiver.ts'
 import { SnapshotSender } from '../quorum/snapshot-sender.ts'
 import { MemberTransport } from '../quorum/transport.ts'
+import { HIGHEST_LEVEL } from '../state/feature-levels.ts'
 import { clusterIdentityOf, openRepository, type Repository } from './cluster-repository.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { Mastership } from './mastership.ts'
@@ -55,6 +56,7 @@ export class MetadataServer {
       ...this.#clusterIdentity(),
       session: 0,
       name: options.hostName,
+      level: HIGHEST_LEVEL,
     })
     const authenticator = authenticatorOf(options, () => this.clusterName)
     this.#transport = new MemberTransport({
@@ -62,14 +64,14 @@ export class MetadataServer {
       onMessage: (message) => this.#repository?.log.step(message),
       onReport: (member, report) => this.#noteReport(member, report),
       onUnreachable: (member) => this.#repository?.log.reportUnreachable(member),
+      onTooOld: (error) => this.#failed(error),
       onShutdown: () => options.onShutdown?.(),
       onSnapshotPiece: async (params, peer) => {
         await this.#snapshotReceiver.piece(params, peer)
         return {}
       },
       onSnapshotEnd: async (params, peer) => {
-        const message = await this.#snapshotReceiver.end(params, peer)
-        this.#repository?.log.step(message)
+        this.#repository?.log.step(await this.#receiveSnapshot(params, peer))
         return {}
       },
     })
@@ -129,6 +131,7 @@ export class MetadataServer {
     const repository = await openRepository({
       ...this.#options,
       store: this.#store,
+      announcedLevel: (member) => this.#transport.levelOf(member),
       events: {
         send: (message) => this.#transport.send(message),
         becameMaster: () => this.#becameMaster(),
@@ -155,6 +158,15 @@ export class MetadataServer {
   get #snapshotReceiver(): SnapshotReceiver {
     if (this.#receiver === null) throw new CairnError('REFUSED', 'this member takes no copies')
     return this.#receiver
+  }
+
+  async #receiveSnapshot(...end: Parameters<SnapshotReceiver['end']>): Promise<Message> {
+    try {
+      return await this.#snapshotReceiver.end(...end)
+    } catch (error) {
+      if (codeOf(error) === 'VERSION_TOO_OLD') this.#failed(error as Error)
+      throw error
+    }
   }
 
   #sendSnapshot(member: MemberId): void {
@@ -273,7 +285,7 @@ export class MetadataServer {
       ...{ state, log, clock, random, logger, members, address, hostName, onShutdown },
       ...this.#clusterIdentity(),
       ...(this.#options.authentication === undefined ? {} : { authentication: this.#options.authentication }),
-      isConnected: (member) => this.#transport.isConnected(member),
+      levelOf: (member) => this.#transport.levelOf(member),
     })
     this.#mastership.start()
     logger.info('this member is the master', { member: log.member, term: log.status.term })

@@ -53,7 +53,16 @@ export type RequestCommand =
 /** Commands of the master itself. Each states its condition; `apply` re-checks it and ignores what is stale (E6). */
 export type ControlCommand =
   /** The first command of a cluster: its identity and the attributes of its root. Ignored later. */
-  | { type: 'cluster.create'; name: string; uuid: string; placement: PlacementAttributes }
+  | {
+      type: 'cluster.create'
+      name: string
+      uuid: string
+      placement: PlacementAttributes
+      /** In force from here on (state/feature-levels.ts). Absent: the first one. */
+      level?: number
+    }
+  /** Every member understands this level: it is in force from here on. Ignored when it is already. */
+  | { type: 'level.raise'; level: number }
   /** Password or key were changed: applied when nobody else did so meanwhile. The value is sealed. */
   | { type: 'authentication.set'; revision: number; value: string }
   | { type: 'session.open'; name: string; host: string; kind: string; secret: string }

@@ -9,6 +9,7 @@ import { metadataError } from '../errors.ts'
 import { KeyValueTable } from '../keyvalue/key-value-table.ts'
 import { Counters } from './counters.ts'
 import { DirectoryTable } from './directories.ts'
+import { FeatureLevel } from './feature-levels.ts'
 import { inodeCodec } from './inode-codec.ts'
 import { ReplyTable } from './replies.ts'
 import type { CondemnedRow, EventRow, InodeRow, LeaseRow, MemberRow, ServerRow, SessionRow } from './rows.ts'
@@ -18,8 +19,6 @@ import { type ChangeTracked, fieldsCodec, numberKey, stringKey, Table } from './
 export const INODE_COUNT_MAX = 16_000_000
 /** The event log keeps this many. */
 export const EVENT_COUNT_MAX = 10_000
-/** Raised when a row's text changes its form; docs/formats/metadata.md. */
-export const STATE_FORMAT_VERSION = 1
 
 /**
  * The chunk table (columns in typed arrays, `chunks/`). A row exists exactly as long as a file has the chunk
@@ -89,6 +88,8 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
   readonly counters = new Counters()
   readonly replies = new ReplyTable()
   readonly keyValue = new KeyValueTable()
+  /** The format of all other tables; its row lies beside them. */
+  readonly level = new FeatureLevel()
 
   // Soft indexes, kept by observers and rebuilt by loading.
   /** Inodes without a name that wait for file.collect. */
@@ -101,7 +102,7 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
 
   constructor(chunks: Chunks) {
     this.chunks = chunks
-    this.byName = new Map(this.tables().map((table) => [table.name, table]))
+    this.byName = new Map([this.level, ...this.tables()].map((table) => [table.name, table]))
     this.inodes.observe({
       onSet: (inode, row) => void (row.links === 0 ? this.orphans.add(inode) : undefined),
       onDelete: (inode) => void this.orphans.delete(inode),
@@ -146,6 +147,7 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
 
   collectChanges(): RowChange[] {
     const changes: RowChange[] = []
+    this.level.collectChanges(changes)
     for (const table of this.tables()) table.collectChanges(changes)
     return changes
   }
@@ -191,7 +193,7 @@ export function condemnedKey(chunk: number, server: number): string {
 /** Equal for equal states, however they came about: SHA-256 over all rows in sorted order. */
 export function stateDigest(state: MetadataState): string {
   const hash = createHash('sha256')
-  for (const table of state.tables()) {
+  for (const table of [state.level, ...state.tables()]) {
     const lines: string[] = []
     for (const [key, value] of table.rows()) lines.push(`${key}\0${value}\n`)
     hash.update(`${table.name}\n`)

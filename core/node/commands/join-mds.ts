@@ -10,6 +10,7 @@ import { CairnError, codeOf } from '../../base/errors.ts'
 import { type AdminConnection, connectAdmin } from '../../cli/admin.ts'
 import type { EtcDirectory } from '../../cli/etc.ts'
 import type { MetadataServers } from '../../discovery/metadata-servers.ts'
+import { HIGHEST_LEVEL } from '../../metadata/state/feature-levels.ts'
 import type { Address } from '../../platform/network.ts'
 import { NodeHardStateFile } from '../../platform/node/hard-state-file.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
@@ -58,7 +59,8 @@ export function checkEmpty(repository: string): void {
 
 async function idFor(admin: AdminConnection, { host, port }: Address): Promise<number> {
   try {
-    return (await admin.metadata.call('mds.add', { host, port, name: os.hostname() })).member
+    const parameters = { host, port, name: os.hostname(), level: HIGHEST_LEVEL }
+    return (await admin.metadata.call('mds.add', parameters)).member
   } catch (error) {
     if (codeOf(error) !== 'REFUSED') throw error
     throw new CairnError('REFUSED', (error as Error).message, {

@@ -12,6 +12,7 @@ import {
   ServerAddress,
 } from './common.ts'
 import { keyValueMethods } from './key-value.ts'
+import { membershipMethods } from './membership.ts'
 import { method, Nothing, UInt } from './method.ts'
 
 /** Longer than any legal name, so that the state machine can answer ENAMETOOLONG itself. */
@@ -356,17 +357,7 @@ export const adminMethods = {
     Nothing,
   ),
   'admin.shutdown': method(Nothing, Nothing),
-  /** Takes in a further metadata server: the base address where it will be. Its id is never used again. */
-  'mds.add': method(
-    Type.Object({
-      host: Type.String({ minLength: 1, maxLength: 255 }),
-      port: Type.Integer({ minimum: 1, maximum: 65_534 }),
-      name: Type.String({ maxLength: 255 }),
-    }),
-    Type.Object({ member: UInt }),
-  ),
-  /** Takes one out; ask again until it is gone. TRY_AGAIN: it is the master, and another takes over first. */
-  'mds.remove': method(Type.Object({ member: UInt }), Type.Object({ gone: Type.Boolean() })),
+  ...membershipMethods,
 } as const
 
 export const metadataMethods = {

@@ -11,6 +11,8 @@ export interface ClusterStatistics {
   space: { total: number; free: number; allocatable: number; allocatableTotal: number; logicalUsed: number }
   tiers: { tier: number; total: number; free: number }[]
   mds: MetadataServerStatistics[]
+  /** What all metadata servers have to understand; `waitsFor`: who does not understand `highest` yet, or is away. */
+  featureLevel?: { inForce: number; highest: number; waitsFor: number[] }
   cs: ChunkServerStatistics[]
   clients: ClientStatistics[]
   chunks: ChunkStatistics

@@ -1,0 +1,19 @@
+/** Metadata servers come and go: what an administrator asks the master for. */
+import { Type } from '@sinclair/typebox'
+import { method, UInt } from './method.ts'
+
+export const membershipMethods = {
+  /** Takes in a further metadata server: the base address where it will be. Its id is never used again. */
+  'mds.add': method(
+    Type.Object({
+      host: Type.String({ minLength: 1, maxLength: 255 }),
+      port: Type.Integer({ minimum: 1, maximum: 65_534 }),
+      name: Type.String({ maxLength: 255 }),
+      /** The feature level that it understands; absent: the first (docs/formats/metadata.md). */
+      level: Type.Optional(UInt),
+    }),
+    Type.Object({ member: UInt }),
+  ),
+  /** Takes one out; ask again until it is gone. TRY_AGAIN: it is the master, and another takes over first. */
+  'mds.remove': method(Type.Object({ member: UInt }), Type.Object({ gone: Type.Boolean() })),
+} as const
