@@ -82,7 +82,7 @@ test('each damage has its code', async () => {
   )
   assert.deepEqual(
     await codesOf((_file, store) => commit(store, { rows: [{ table: 'meta', key: 'format', value: '99' }] })),
-    ['STATE_FORMAT'],
+    ['VERSION_TOO_OLD'],
   )
   assert.deepEqual(await codesOf((_file, store) => commit(store, { entries: [entry(8, 9)] })), [
     'RAFT_HARD_STATE_LOST',
