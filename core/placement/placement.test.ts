@@ -130,6 +130,7 @@ function plan(chunk: Partial<ChunkSituation>, servers: PlacementServer[]): Plan 
     replicasMinimum: 2,
     failed: new Map(),
     unclean: new Set(),
+    awaited: new Set(),
     barred: new Set(),
     mayCopy: true,
     ...chunk,
@@ -162,6 +163,20 @@ test('a silent member leaves a chunk that is being written, and stays where noth
   assert.deepEqual(inSyncOf(written), [2, 3])
   assert.deepEqual(written.copying, [], 'it gets its time to return')
   assert.equal(plan({}, without(1, 'inactive')).kind, 'keep')
+})
+
+test('a new master decides nothing about a chunk before its members had time to register (rules F5, J3)', () => {
+  const servers = without(1, 'inactive')
+  const awaited = new Set([1])
+  const waits = { kind: 'wait', reason: 'awaited', shortage: '' }
+  for (const chunk of [{ hasIntent: true }, { dirtyDead: true }, { unclean: new Set([2]) }, {}]) {
+    assert.deepEqual(plan({ ...chunk, awaited }, servers), waits)
+  }
+  const members = [1, 2, 3].map((id) => ({ server: id, role: id === 1 ? 'joining' : 'in-sync' }) as const)
+  assert.deepEqual(plan({ members, hasIntent: true, awaited }, servers), waits, 'nor about a joiner')
+  const failed = new Map([[1, 'exists' as const]])
+  assert.deepEqual(inSyncOf(plan({ hasIntent: true, awaited, failed }, servers)), [2, 3])
+  assert.deepEqual(inSyncOf(plan({ hasIntent: true, awaited: new Set([4]) }, servers)), [2, 3])
 })
 
 test('an offline member is replaced by an empty joiner', () => {

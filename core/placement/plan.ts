@@ -26,6 +26,8 @@ export interface ChunkSituation {
   readonly failed: ReadonlyMap<number, 'exists' | 'lost'>
   /** Members that restarted uncleanly with this chunk on their open list (rule B1). */
   readonly unclean: ReadonlySet<number>
+  /** Members that a new master has not heard of yet, and that may register any moment. */
+  readonly awaited: ReadonlySet<number>
   /** Servers that may not join this chunk yet (rule J6), or hold a condemned replica of it. */
   readonly barred: ReadonlySet<number>
   /** New copies may start: the cluster is not failed and the limits leave room. */
@@ -43,7 +45,7 @@ export type PlanReason =
   | 'surplus'
   | 'writable'
 
-export type WaitReason = 'unreachable' | 'no-target' | 'copies-not-allowed' | 'returning'
+export type WaitReason = 'awaited' | 'unreachable' | 'no-target' | 'copies-not-allowed' | 'returning'
 
 export interface PlannedEpoch {
   readonly kind: 'change'
@@ -84,6 +86,9 @@ export function planChunk(
   random: Random,
 ): Plan {
   const context: Context = { chunk, serverOf, all, policy, random }
+  // Rules F5, J3: what only they have is lost when the first one that is back goes on alone and then loses power.
+  const isAwaited = ({ server }: PlanMember) => chunk.awaited.has(server) && !chunk.failed.has(server)
+  if (chunk.members.some(isAwaited)) return { kind: 'wait', reason: 'awaited', shortage: '' }
   const inSync = chunk.members.filter((member) => member.role === 'in-sync').map((member) => member.server)
   if (chunk.dirtyDead) return planReconcile(context, inSync)
   const plan = planSettled(context, inSync, chunk.hasIntent)

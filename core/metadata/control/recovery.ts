@@ -4,6 +4,7 @@
  * (chunk-census.ts) calls it for whatever is not as it should be, so nothing is forgotten for long. Re-joining
  * always runs; new copies wait while the cluster has failed or too many joins run (rules A3, J6).
  */
+import { mark } from '../../base/coverage.ts'
 import { type ChunkSituation, type Plan, type PlannedEpoch, planChunk } from '../../placement/plan.ts'
 import { effectivePlacement } from '../namespace/placement.ts'
 import { condemnedKey } from '../state/state.ts'
@@ -204,6 +205,12 @@ export class Recovery {
     this.#starved.delete(chunk)
     if (plan === null) return null
     if (plan.kind === 'change') return this.#proposalOf(row, plan)
+    if (plan.kind === 'wait' && plan.reason === 'awaited') {
+      mark('a chunk waits for a server that a new master has not heard of')
+      // Looked at again when the server is there or given up; what is known against others stays until then.
+      this.#intentWanted.delete(chunk)
+      return null
+    }
     if (row.pending !== null) return this.#fallback(row)
     this.#intentWanted.delete(chunk)
     this.#parts.troubles.forgive(chunk)
@@ -237,6 +244,7 @@ export class Recovery {
       replicasMinimum: placement.replicasMinimum,
       failed: troubles.failedOf(row.chunk),
       unclean: troubles.uncleanOf(row.chunk),
+      awaited: new Set(row.members.map(({ server }) => server).filter((server) => view.isAwaited(server))),
       barred,
       mayCopy: this.#parts.mayCopy() && view.joinTotal < master.parameter('mds.replication.max'),
     }

@@ -28,6 +28,12 @@ import { ServersView } from './servers-view.ts'
 import { SpacePromises } from './space-promises.ts'
 import { Troubles } from './troubles.ts'
 
+/**
+ * How long a new master waits for chunk servers that were active before it. They look for it all the time and are
+ * there within about a second.
+ */
+const AWAIT_SERVERS_MS = 5_000
+
 /** What the requests' side wants to know, and answers. */
 export interface ReplicationEvents {
   /** Its replicas are being created for a command that is not applied yet. */
@@ -79,6 +85,8 @@ export class ReplicationControl {
       isUnclean: (chunk, server) => troubles.uncleanOf(chunk).has(server),
       memberUnclean: (chunk) => this.recovery.memberUnclean(chunk),
       memberFailed: ({ chunk }, server, kind, code) => {
+        // It has not registered with this master yet: the driver asks it again.
+        if (code === 'DISCONNECTED' && view.isAwaited(server)) return
         // A replica that a healthy disk cannot follow with.
         if (code === 'DISK_FAILED' && view.serverOf(server)?.accepts === true) damaged.add(chunk, server)
         this.recovery.memberFailed(chunk, server, kind, 'urgent')
@@ -130,6 +138,14 @@ export class ReplicationControl {
   start(): void {
     this.#changes.takeOver()
     this.census.start()
+    this.master.after(AWAIT_SERVERS_MS, () => {
+      for (const server of this.view.awaited()) this.giveUpAwaited(server)
+    })
+  }
+
+  /** A server that this new master has not heard of is silent in earnest: chunks go on without it. */
+  giveUpAwaited(server: number): void {
+    if (this.view.awaitNoMore(server)) this.recovery.serverChanged(server)
   }
 
   onApplied(entry: LogCommand, result: CommandResult): void {
@@ -161,6 +177,7 @@ export class ReplicationControl {
 
   #serverReady(connection: ServerConnection): void {
     const { server } = connection
+    this.view.awaitNoMore(server)
     for (const { chunk, version } of connection.unpromoted.splice(0)) {
       this.#promotions.promote(chunk, version, server)
     }
@@ -170,6 +187,7 @@ export class ReplicationControl {
   }
 
   #serverChanged(server: number): void {
+    this.view.awaitNoMore(server)
     this.health.serverChanged(server)
     this.recovery.serverChanged(server)
   }

@@ -1,7 +1,8 @@
 /**
  * Chunk servers as placement sees them, and what each has running. A server counts as active here only
  * while its connection is open and its inventory has been read; between a lost connection and the verdict
- * "inactive" it is treated as silent already.
+ * "inactive" it is treated as silent already. A new master knows nobody yet: who was active before it is
+ * awaited for a short time, and nothing is decided against it meanwhile (rules F5, L11).
  */
 import type { PlacementServer } from '../../placement/topology.ts'
 import type { ServerRow } from '../state/rows.ts'
@@ -20,10 +21,30 @@ export class ServersView {
   readonly #promisedBytes = new Map<number, number>()
   readonly #joinCounts = new Map<number, number>()
   #joinTotal = 0
+  /** Committed as active, and this master has not heard of them yet. */
+  readonly #awaited = new Set<number>()
 
   constructor(master: Master, connections: ReadonlyMap<number, ServerConnection>) {
     this.#master = master
     this.#connections = connections
+    for (const { server, state } of master.state.servers.values()) {
+      if (state === 'active') this.#awaited.add(server)
+    }
+  }
+
+  /** May a server that is silent still register with this new master, as if nothing had happened? */
+  isAwaited(server: number): boolean {
+    return this.#awaited.has(server)
+  }
+
+  /** A copy. */
+  awaited(): number[] {
+    return [...this.#awaited]
+  }
+
+  /** It has come, or it is silent in earnest. False: it was not awaited. */
+  awaitNoMore(server: number): boolean {
+    return this.#awaited.delete(server)
   }
 
   readonly serverOf = (server: number): PlacementServer | undefined => {

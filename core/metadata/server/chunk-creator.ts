@@ -168,6 +168,9 @@ export class ChunkCreator {
 
   #refuse(file: InodeRow, placement: EffectivePlacement, chunk: NewChunk): never {
     const { view, events } = this.#parts
+    if (view.awaited().length > 0) {
+      throw wireError('TRY_AGAIN', 'not all chunk servers have registered with the new master yet')
+    }
     const all = view.forNewChunks()
     const available = all.filter((server) => server.state === 'active' && !chunk.excluded.has(server.server))
     const missing = placement.replicasNormal - chunk.members.length

@@ -102,6 +102,7 @@ export class ControlPlane {
       locations,
       connectionOf,
       answers,
+      giveUpAwaited: (server: number) => replication.giveUpAwaited(server),
     }
     this.memberReports = new MemberReports(reportParts)
     const files = (this.#files = new FileCensus(master))

@@ -176,7 +176,12 @@ export class IntentService {
   #hasSilentMember(row: ChunkRow): boolean {
     const { view } = this.#parts
     const isSilent = (member: { server: number }) => !view.isReachable(member.server)
-    if (!row.members.some(isSilent)) return false
+    const silent = row.members.filter(isSilent)
+    if (silent.length === 0) return false
+    const awaited = silent.find(({ server }) => view.isAwaited(server))
+    if (awaited !== undefined) {
+      throw wireError('TRY_AGAIN', `CS#${awaited.server} has not registered with the new master yet`)
+    }
     // Without any reachable in-sync member nothing can be removed (rule G2): I/O is held.
     if (!row.members.some((member) => member.role === 'in-sync' && !isSilent(member))) {
       throw wireError('TRY_AGAIN', 'no replica of a chunk is reachable')

@@ -40,6 +40,8 @@ export interface MemberReportParts {
   readonly locations: Locations
   readonly connectionOf: (server: number) => ServerConnection | undefined
   readonly answers: (server: number) => Promise<boolean>
+  /** A client cannot reach it either. */
+  readonly giveUpAwaited: (server: number) => void
 }
 
 export class MemberReports {
@@ -90,11 +92,12 @@ export class MemberReports {
   }
 
   async #maybeRemove(session: number, row: ChunkRow, report: Report): Promise<void> {
-    const { master, recovery, answers } = this.#parts
+    const { master, recovery, answers, giveUpAwaited } = this.#parts
     const { chunk, version, server, reason } = report
     // rule R1: one page, which the server has reported: it is repaired, or lost, and then sent again
     if (reason === 'BAD_CHECKSUM') throw wireError('TRY_AGAIN', `a page on CS#${server} is being repaired`)
     const isAnswering = await answers(server)
+    if (!isAnswering && !serverFaults.has(reason)) giveUpAwaited(server)
     const current = master.state.chunks.get(chunk)
     if (current === undefined || current.version !== version || current.pending !== null) return
     if (isAnswering && !this.#mayRemove(session, row, server, reason)) {

@@ -1,0 +1,131 @@
+/** A new master and the chunk servers that it has not heard of yet: they are awaited for a while, not silent. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { CHUNK_SIZE_BYTES } from '../../base/units.ts'
+import type { FakeChunkServer } from '../../testing/fake-chunk-server.ts'
+import { MetadataScene, type SceneSession } from '../../testing/metadata-scene.ts'
+
+const three = { replicasNormal: 3, replicasMinimum: 2, failureDomain: 'host' } as const
+
+async function written(session: SceneSession, name: string) {
+  const inode = await session.createFile(name)
+  const lease = await session.lease(inode)
+  const grant = (index = 0) =>
+    session.call('intent.grant', {
+      ...{ inode, lease, indexes: [index], sizeLimit: (index + 1) * CHUNK_SIZE_BYTES },
+    })
+  const { locations } = await session.insist(() => grant())
+  const { chunk = 0, version = 0 } = locations[0] ?? {}
+  return { inode, lease, chunk, version, grant }
+}
+
+/** A chunk with a writer on three servers; `changeMaster`: only the first one gets through to the next master. */
+async function scene() {
+  const stage = await MetadataScene.open({ chunkServerCount: 3, placement: three })
+  const session = await stage.session('client')
+  await session.mutate('admin.setConfig', { key: 'mds.wd.inactive_tout', value: '60s' })
+  const file = await written(session, 'file')
+  const [first, ...late] = stage.chunkServers
+  assert.ok(first !== undefined)
+  const changeMaster = async (cutOff: readonly FakeChunkServer[] = late): Promise<void> => {
+    stage.crashMetadataServer()
+    // They notice with their next heartbeat.
+    for (const server of stage.chunkServers) server.isRegistered = false
+    for (const server of cutOff) stage.network.partition(server.name, 'mds')
+    await stage.startMetadataServer()
+    await stage.until(() =>
+      stage.chunkServers.every((server) => cutOff.includes(server) || server.isRegistered),
+    )
+  }
+  const heal = async (servers: readonly FakeChunkServer[]): Promise<void> => {
+    for (const server of servers) stage.network.heal(server.name, 'mds')
+    await stage.until(() => servers.every((server) => server.isRegistered))
+  }
+  return { stage, session, first, late, changeMaster, heal, ...file }
+}
+
+test('a chunk with a writer keeps members that register with a new master a little later', async () => {
+  const { stage, session, late, changeMaster, heal, chunk, version, grant } = await scene()
+  await changeMaster()
+  await session.resume()
+  await stage.clock.advance(1500)
+  await assert.rejects(grant(), { code: 'TRY_AGAIN' })
+  await assert.rejects(grant(1), { code: 'TRY_AGAIN' })
+  const report = session.call('chunk.locate', { inode: stage.chunk(chunk).inode, indexes: [0] })
+  assert.equal((await report).locations[0]?.version, version, 'readers go on')
+  assert.equal(stage.chunk(chunk).pending, null)
+  await heal(late)
+  await session.insist(() => grant())
+  await stage.clock.advance(10_000)
+  assert.equal(stage.chunk(chunk).version, version)
+  assert.equal(stage.inSync(chunk).length, 3)
+  assert.ok(!stage.eventCodes().includes('ALLOCATION_FAILED'), 'nothing was short')
+})
+
+test('a grant waits for nobody when all members of its chunk have registered', async () => {
+  const { stage, session, changeMaster, first } = await scene()
+  stage.addChunkServer('cs4').start()
+  await stage.until(() => stage.chunkServers.every((server) => server.isRegistered))
+  let file = await written(session, 'other')
+  for (let at = 0; stage.inSync(file.chunk).includes(first.server); at++)
+    file = await written(session, `other ${at}`)
+  await changeMaster([first])
+  await session.resume()
+  const { locations } = await file.grant()
+  assert.equal(locations[0]?.version, file.version)
+})
+
+test('members that do not register within the grace leave, long before they count as inactive', async () => {
+  const { stage, session, changeMaster, first, chunk } = await scene()
+  await changeMaster()
+  await session.resume()
+  await stage.clock.advance(3500)
+  assert.equal(stage.inSync(chunk).length, 3)
+  await stage.until(() => stage.inSync(chunk).length === 1 && stage.chunk(chunk).pending === null)
+  assert.deepEqual(stage.inSync(chunk), [first.server])
+})
+
+test('a client that cannot reach a server either ends the wait for it, and for no other', async () => {
+  const { stage, session, late, changeMaster, heal, chunk, version, inode, grant } = await scene()
+  await changeMaster()
+  await session.resume()
+  const [gone, slow] = late
+  assert.ok(gone !== undefined && slow !== undefined)
+  const report = { chunk, inode, version, server: gone.server, reason: 'DISCONNECTED', kind: 'failed' } as const
+  await session.insist(() => session.call('chunk.report', report))
+  await stage.clock.advance(100)
+  assert.equal(stage.chunk(chunk).version, version, 'the other one may still come')
+  await heal([slow])
+  await session.insist(() => grant())
+  assert.ok(!stage.inSync(chunk).includes(gone.server))
+  assert.ok(stage.inSync(chunk).includes(slow.server))
+})
+
+test('a pending epoch does not lose members that a new master has yet to hear of (rule E1)', async () => {
+  const { stage, session, late, changeMaster, heal, chunk } = await scene()
+  // what a dead writer leaves behind is pending when the master changes
+  for (const server of stage.chunkServers) server.refuse.set('replica.persist', 'OVERLOADED')
+  session.crash()
+  await stage.until(() => stage.chunk(chunk).pending !== null)
+  for (const server of stage.chunkServers) server.refuse.clear()
+  await changeMaster()
+  await stage.clock.advance(3000)
+  assert.equal(stage.chunk(chunk).pending?.members.length, 3)
+  await heal(late)
+  await stage.until(() => stage.chunk(chunk).pending === null)
+  assert.equal(stage.inSync(chunk).length, 3)
+})
+
+test('what a dead writer left waits for members that a new master has yet to hear of (rule J3)', async () => {
+  const { stage, session, late, changeMaster, heal, chunk, version } = await scene()
+  session.crash()
+  await stage.until(() => stage.mds.state.leases.size === 0)
+  // the verdict on the writer is in the log, and nobody could follow it yet
+  assert.ok(stage.chunk(chunk).version === version && stage.chunk(chunk).dirtyDead)
+  await changeMaster()
+  await stage.clock.advance(3000)
+  assert.equal(stage.chunk(chunk).version, version)
+  await heal(late)
+  await stage.until(() => stage.chunk(chunk).version > version && stage.chunk(chunk).pending === null)
+  assert.equal(stage.inSync(chunk).length, 3)
+})
