@@ -61,6 +61,7 @@ export class MetadataServerNode extends SimulatedNode {
   readonly hardState = new SimulatedHardStateContents()
   role: MetadataRole | null = null
 
+  #stopping: ProcessLife | null = null
   /** Counted from 1: the first founds the cluster, the others join it. */
   readonly #number: number
 
@@ -109,6 +110,22 @@ export class MetadataServerNode extends SimulatedNode {
     }
     const role = await this.cluster.roles.metadataServer(parts())
     if (life === this.life) this.role = role
+  }
+
+  /** Asked to end, and not there yet. */
+  get isStopping(): boolean {
+    return this.life !== null && this.life === this.#stopping
+  }
+
+  /** In order: it hands over, then its process ends. */
+  stop(): void {
+    const { life, role } = this
+    if (life === null || role === null || this.isStopping) return
+    this.#stopping = life
+    const end = (): void => {
+      if (life === this.life) this.crash()
+    }
+    role.server.close().then(end, end)
   }
 
   protected forget(): void {
@@ -247,9 +264,21 @@ export class SimulatedCluster {
     return node
   }
 
-  /** Every chunk as the running metadata server sees it; none while it is down. */
+  /** Every chunk as the quorum sees it; none while no metadata server runs. */
   chunks(): ChunkView[] {
-    return this.master?.role?.chunks() ?? []
+    return this.#witness?.chunks() ?? []
+  }
+
+  /** Does the quorum take this chunk server for active? */
+  isActive(server: number): boolean {
+    return this.#witness?.server.state.servers.get(server)?.state === 'active'
+  }
+
+  /** Who knows best what is committed: the master, or who has applied most while there is none. */
+  get #witness(): MetadataRole | null {
+    if (this.master !== null) return this.master.role
+    const roles = this.metadataServers.map(({ role }) => role).filter((role) => role !== null)
+    return roles.toSorted((a, b) => b.server.log.appliedIndex - a.server.log.appliedIndex)[0] ?? null
   }
 
   /** The first, which is the only one when there is one. */

@@ -1,5 +1,6 @@
 /** Which errors the faults of a run excuse. Whatever has no excuse here is a violation. */
 import type { FaultKind } from './faults.ts'
+import { severalKinds } from './metadata-faults.ts'
 import type { Nemesis } from './nemesis.ts'
 
 /** A session that could not be renewed ends; what was under its leases fails with EIO (rules E3, L6). */
@@ -14,6 +15,8 @@ const endsSessions: readonly FaultKind[] = [
   'cut-connections',
   'stalled-link',
   'late-news',
+  'first-server-dies',
+  ...severalKinds,
 ]
 /** A holder that cannot flush in time keeps its lease: the asker hears EBUSY (rule L9). */
 const delaysHolders: readonly FaultKind[] = [
@@ -48,6 +51,8 @@ const disablesServers: readonly FaultKind[] = [
   'disk-error',
   'wiped-cs',
   'late-news',
+  'first-server-dies',
+  ...severalKinds,
 ]
 /** What a fault did may be told this much later. */
 const MEMORY_MS = 60_000

@@ -3,116 +3,29 @@
  * nothing suitable now (everybody is down already, or the promises would not cover it).
  */
 import { DATA_POSITION } from '../../core/chunkserver/format/chunk-layout.ts'
-import type { ChunkServerNode, SimulatedCluster } from '../../core/testing/simulated-cluster.ts'
-import type { SimulatedNode } from '../../core/testing/simulated-node.ts'
+import type { ChunkServerNode } from '../../core/testing/simulated-cluster.ts'
+import {
+  allNodes,
+  between,
+  blockBoth,
+  crashOf,
+  type FaultSource,
+  hasMetadata,
+  losePower,
+  mayLose,
+  metadataHosts,
+  partition,
+  pick,
+  running,
+  tellMemoryLost,
+  unblockBoth,
+} from './fault-tools.ts'
 import { PAGE_BYTES } from './file-model.ts'
-import type { World } from './nemesis.ts'
-import type { Oracle } from './oracle.ts'
+import { metadataFaults } from './metadata-faults.ts'
 
 const CHUNK_BYTES = 64 * 1024 * 1024
 /** Of `late-news`: shorter than a client waits for an answer before it asks another server. */
 const NEWS_DELAY_MS = 1000
-
-export interface Fault {
-  readonly description: string
-  readonly durationMs: number
-  begin(): void
-  end(): void
-}
-
-type FaultSource = (world: World) => Fault | null
-
-function pick<T>(world: World, choices: readonly T[]): T | null {
-  return choices[world.random.below(choices.length)] ?? null
-}
-
-function between(world: World, minimum: number, maximum: number): number {
-  return minimum + Math.floor(world.random.float() * (maximum - minimum))
-}
-
-function running(nodes: readonly SimulatedNode[]): SimulatedNode[] {
-  return nodes.filter((node) => node.isRunning)
-}
-
-function crashOf(
-  world: World,
-  node: SimulatedNode | null,
-  isPowerLoss: boolean,
-  maximumMs: number,
-): Fault | null {
-  if (node === null) return null
-  return {
-    description: `${node.name}${isPowerLoss ? ' loses power' : ' is killed'}`,
-    durationMs: between(world, 50, maximumMs),
-    begin: () => {
-      if (isPowerLoss) losePower(world, node)
-      else node.crash()
-    },
-    end: () => node.restart(),
-  }
-}
-
-/** Tells the oracle first which in-sync replicas lose their memory. */
-export function losePower(world: World, node: SimulatedNode): void {
-  tellMemoryLost(world.cluster, world.oracle, node.server)
-  node.losePower()
-}
-
-/** `server`: 0 has none yet. */
-export function tellMemoryLost(cluster: SimulatedCluster, oracle: Oracle, server: number): void {
-  if (server === 0) return
-  for (const chunk of cluster.chunks()) {
-    const file = [...oracle.files.values()].find(({ inode }) => inode === chunk.inode)
-    if (file !== undefined) oracle.powerLost(file, chunk.index, chunk.inSync, server)
-  }
-}
-
-/** Is every chunk on it also in sync on another server that runs? Else the promises do not cover its loss. */
-function mayLose(world: World, node: SimulatedNode): boolean {
-  const alive = new Set(running(world.cluster.chunkServers).map(({ server }) => server))
-  alive.delete(node.server)
-  return world.cluster
-    .chunks()
-    .every(
-      ({ inSync, isPending }) =>
-        !inSync.includes(node.server) || (!isPending && inSync.some((one) => alive.has(one))),
-    )
-}
-
-/** Blocks ways between pairs of host names; both ways, or one. */
-function partition(world: World, pairs: readonly (readonly [string, string])[], description: string): Fault {
-  const isOneWay = world.random.below(3) === 0
-  const ways: (readonly [string, string])[] = []
-  for (const [a, b] of pairs) {
-    if (isOneWay) ways.push(world.random.below(2) === 0 ? [a, b] : [b, a])
-    else ways.push([a, b], [b, a])
-  }
-  return {
-    description: `${description}${isOneWay ? ', one way' : ''}`,
-    durationMs: between(world, 100, 9000),
-    begin: () => ways.forEach(([from, to]) => world.links.block(from, to)),
-    end: () => ways.forEach(([from, to]) => world.links.unblock(from, to)),
-  }
-}
-
-function allNodes(world: World): SimulatedNode[] {
-  return [
-    ...world.cluster.metadataServers,
-    ...world.cluster.chunkServers,
-    ...world.clients.map(({ node }) => node),
-  ]
-}
-
-function hasMetadata(world: World): boolean {
-  return world.cluster.metadataServers.some(({ isRunning }) => isRunning)
-}
-
-/** From whom somebody is cut off: from all or, when there are several, from some of them. */
-function metadataHosts(world: World): string[] {
-  const hosts = world.cluster.metadataServers.map(({ host }) => host)
-  if (hosts.length === 1 || world.random.below(2) === 0) return hosts
-  return hosts.filter(() => world.random.below(2) === 0)
-}
 
 export const faultKinds = {
   'cs-crash': (world) =>
@@ -378,19 +291,10 @@ export const faultKinds = {
       },
     }
   },
+  ...metadataFaults,
 } as const satisfies Record<string, FaultSource>
 
 export type FaultKind = keyof typeof faultKinds
 
 /** Only when they are asked for: what the seeds without a wish do stays as it was. */
-export const focusedKinds: readonly FaultKind[] = ['stalled-link', 'late-news']
-
-function blockBoth(world: World, a: string, b: string): void {
-  world.links.block(a, b)
-  world.links.block(b, a)
-}
-
-function unblockBoth(world: World, a: string, b: string): void {
-  world.links.unblock(a, b)
-  world.links.unblock(b, a)
-}
+export const focusedKinds: readonly FaultKind[] = ['stalled-link', 'late-news', 'first-server-dies']

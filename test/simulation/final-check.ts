@@ -5,6 +5,7 @@
 import { checkCluster, type FsckResult } from '../../core/cli/fsck.ts'
 import type { SimulatedCluster } from '../../core/testing/simulated-cluster.ts'
 import type { ChunkView } from '../../core/testing/simulated-roles.ts'
+import { stateDigest } from '../../core/metadata/state/state.ts'
 import { codeOf } from '../../core/base/errors.ts'
 import type { Client, File } from '../../core/client/api.ts'
 import type { FileModel } from './file-model.ts'
@@ -15,6 +16,8 @@ const HEALTHY_LIMIT_MS = 180_000
 /** Looking at every chunk after every event would take longer than the events. */
 const LOOK_INTERVAL_MS = 20
 const CHECK_LIMIT_MS = 60_000
+/** Until all metadata servers have applied what one of them has. */
+const MEMBERS_LIMIT_MS = 20_000
 const READ_BYTES = 64 * 1024
 const EDGE_BYTES = 8192
 
@@ -31,6 +34,7 @@ export async function checkAtEnd(
   }
   await waitUntilHealthy(cluster, shared)
   if (oracle.violation !== null) return
+  await checkMembers(cluster, shared)
   await checkReplicas(cluster, shared)
   // one is enough: the replicas are equal
   const reader = cluster.addClient('reader')
@@ -64,6 +68,18 @@ async function waitUntilHealthy(cluster: SimulatedCluster, shared: SharedState):
     `not healthy ${HEALTHY_LIMIT_MS} ms after the end of the trouble: serving ${cluster.isServing}; ` +
       `${sick.map((chunk) => JSON.stringify(chunk)).join('; ')}; bad pages: ${badPages}; stray replicas: ${strays(cluster).join(', ')}`,
   )
+}
+
+/** Every metadata server has caught up with the master, and what it knows is the same. */
+async function checkMembers(cluster: SimulatedCluster, shared: SharedState): Promise<void> {
+  const members = cluster.metadataServers
+  const indexes = (): number[] => members.map(({ role }) => role?.server.log.appliedIndex ?? -1)
+  const isEqual = (): boolean => new Set(indexes()).size === 1
+  if (!(await cluster.clock.runUntil(isEqual, MEMBERS_LIMIT_MS)))
+    shared.oracle.fail(`the metadata servers have applied up to ${indexes().join(', ')}`)
+  const digests = members.map(({ role }) => (role === null ? '' : stateDigest(role.server.state)))
+  if (isEqual() && new Set(digests).size !== 1)
+    shared.oracle.fail(`the metadata servers differ at ${indexes()[0]}: ${digests.join(', ')}`)
 }
 
 /** A server whose disk was replaced still counts as in sync until it is given up (offline_tout). */

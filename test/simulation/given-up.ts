@@ -5,7 +5,7 @@
  */
 import type { LogFields, Logger } from '../../core/platform/logger.ts'
 import type { SimulatedCluster } from '../../core/testing/simulated-cluster.ts'
-import { tellMemoryLost } from './faults.ts'
+import { tellMemoryLost } from './fault-tools.ts'
 import type { Oracle } from './oracle.ts'
 
 export class GivenUpServers {

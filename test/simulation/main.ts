@@ -123,8 +123,8 @@ async function runOne(seed: number): Promise<void> {
 function replayCommand(seed: number): string {
   const faults = values.faults === undefined ? '' : ` --faults ${values.faults}`
   const seconds = values.seconds === '30' ? '' : ` --seconds ${values.seconds}`
-  const ofBug = (['planted', 'profile', 'fault-pause-ms', 'faults-at-once'] as const)
-    .filter((option) => values[option] !== undefined)
+  const ofBug = (['planted', 'profile', 'fault-pause-ms', 'faults-at-once', 'mds'] as const)
+    .filter((option) => values[option] !== undefined && !(option === 'mds' && values.mds === '1'))
     .map((option) => ` --${option} ${values[option]}`)
     .join('')
   return `npm run sim -- --seed ${seed}${seconds}${faults}${ofBug} --trace`

@@ -6,7 +6,8 @@
 import type { SeededRandom } from '../../core/testing/seeded-random.ts'
 import type { SimulatedCluster } from '../../core/testing/simulated-cluster.ts'
 import type { SimulatedNode } from '../../core/testing/simulated-node.ts'
-import { type Fault, faultKinds, type FaultKind } from './faults.ts'
+import type { Fault } from './fault-tools.ts'
+import { faultKinds, type FaultKind } from './faults.ts'
 import type { Links } from './links.ts'
 import type { Oracle } from './oracle.ts'
 

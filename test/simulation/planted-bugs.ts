@@ -11,6 +11,7 @@ import { connectOver } from '../../core/client/client.ts'
 import type { DataLink, Transport } from '../../core/client/session/transport.ts'
 import { WireTransport } from '../../core/client/session/wire-transport.ts'
 import { ChunkTable } from '../../core/metadata/chunks/chunk-table.ts'
+import { ServersView } from '../../core/metadata/control/servers-view.ts'
 import type { Clock } from '../../core/platform/clock.ts'
 import { type DataAnswer, DataOp } from '../../core/wire/data.ts'
 import type { RunOptions } from './simulation.ts'
@@ -22,7 +23,10 @@ export interface PlantedBug {
   /** The rule that is taken out. */
   readonly rule: string
   /** The trouble in which it shows. */
-  readonly profile: Pick<RunOptions, 'kinds' | 'faultPauseMs' | 'faultsAtOnce' | 'offlineSeconds'>
+  readonly profile: Pick<
+    RunOptions,
+    'kinds' | 'faultPauseMs' | 'faultsAtOnce' | 'offlineSeconds' | 'metadataServerCount'
+  >
   /** Within how many seeds it must be found. */
   readonly seedsToFind: number
   /** Plants it; `remove` takes it out again. */
@@ -208,6 +212,17 @@ export const plantedBugs: readonly PlantedBug[] = [
             original.call(this, page + 1)
           },
       ),
+    }),
+  },
+  {
+    key: 'impatient-master',
+    name: 'a new master goes on without chunk servers that it has not heard of yet',
+    rule: 'F5, J3',
+    profile: { kinds: ['first-server-dies'], faultPauseMs: 4000, faultsAtOnce: 1, metadataServerCount: 3 },
+    seedsToFind: 12,
+    plant: () => ({
+      options: {},
+      remove: replaceMethod(ServersView.prototype, 'isAwaited', () => () => false),
     }),
   },
 ]

@@ -10,6 +10,7 @@ import { type FaultKind, faultKinds, focusedKinds } from './faults.ts'
 import { excuseOf, excuseOldSize } from './excuses.ts'
 import { checkAtEnd } from './final-check.ts'
 import { GivenUpServers } from './given-up.ts'
+import { severalKinds } from './metadata-faults.ts'
 import { Links } from './links.ts'
 import { NamespaceModel } from './namespace-model.ts'
 import { type ClientControl, Nemesis, type World } from './nemesis.ts'
@@ -23,6 +24,8 @@ const CHURN_NAMES = ['n0', 'n1', 'n2', 'n3', 'n4', 'n5']
 /** Of the trouble. */
 const DURATION_MS = 30_000
 const START_LIMIT_MS = 20_000
+/** Longest time from the end of all trouble until a metadata server is the master. */
+const MASTER_LIMIT_MS = 10_000
 /** Longest time from the end of all trouble until every operation was answered. */
 const DRAIN_LIMIT_MS = 120_000
 
@@ -118,7 +121,7 @@ class Run {
       },
       logger: (name) => {
         const logger = (trace as Trace).logger(name)
-        return name === 'mds' ? (givenUp as GivenUpServers).watching(logger) : logger
+        return name.startsWith('mds') ? (givenUp as GivenUpServers).watching(logger) : logger
       },
       clockRate: (name) => {
         let rate = rates.get(name)
@@ -166,6 +169,9 @@ class Run {
     for (const client of this.#clients) client.restart()
     if (this.oracle.violation !== null) return
     await clock.runUntil(() => this.oracle.violation !== null, 2000)
+    const isLed = () => this.oracle.violation !== null || this.cluster.master !== null
+    if (!(await clock.runUntil(isLed, MASTER_LIMIT_MS)))
+      this.oracle.fail(`no master ${MASTER_LIMIT_MS} ms after the end of the trouble`)
     this.shared.isStopping = true
     const isIdle = () => this.oracle.violation !== null || this.#clients.every((client) => client.isIdle)
     if (!(await clock.runUntil(isIdle, DRAIN_LIMIT_MS))) {
@@ -187,7 +193,8 @@ class Run {
       random,
       clients: this.#clients,
     }
-    const kinds = this.#options.kinds ?? chooseKinds(random)
+    const isAlone = this.cluster.metadataServers.length === 1
+    const kinds = this.#options.kinds ?? [...chooseKinds(random), ...(isAlone ? [] : chooseSeveral(random))]
     this.trace.line('run', `faults: ${kinds.join(' ') || 'none'}`)
     const pauseMs = durationMs / (10 + random.below(12))
     const runningMax = 1 + random.below(4)
@@ -286,16 +293,30 @@ export class ClientUnderLoad implements ClientControl {
 
 /** Some kinds together: a few in depth find more than all at once. */
 function chooseKinds(random: SeededRandom): FaultKind[] {
-  const shuffled = allFaultKinds.filter((kind) => !focusedKinds.includes(kind))
-  for (let index = shuffled.length - 1; index > 0; index--) {
-    const other = random.below(index + 1)
-    const kept = shuffled[index] as FaultKind
-    shuffled[index] = shuffled[other] as FaultKind
-    shuffled[other] = kept
-  }
-  const chosen = shuffled.slice(0, 4 + random.below(6))
+  const others: readonly FaultKind[] = [...focusedKinds, ...severalKinds]
+  const kinds = shuffled(
+    random,
+    allFaultKinds.filter((kind) => !others.includes(kind)),
+  )
+  const chosen = kinds.slice(0, 4 + random.below(6))
   // rot on one server is covered only while the others keep theirs
   return chosen.includes('bit-rot') ? chosen.filter((kind) => !losesReplicas.includes(kind)) : chosen
+}
+
+/** What only several metadata servers have. */
+function chooseSeveral(random: SeededRandom): FaultKind[] {
+  return shuffled(random, severalKinds).slice(0, 1 + random.below(3))
+}
+
+function shuffled(random: SeededRandom, kinds: readonly FaultKind[]): FaultKind[] {
+  const result = [...kinds]
+  for (let index = result.length - 1; index > 0; index--) {
+    const other = random.below(index + 1)
+    const kept = result[index] as FaultKind
+    result[index] = result[other] as FaultKind
+    result[other] = kept
+  }
+  return result
 }
 
 const losesReplicas: readonly FaultKind[] = [

@@ -91,7 +91,14 @@ test('a client that cannot reach a server either ends the wait for it, and for n
   await session.resume()
   const [gone, slow] = late
   assert.ok(gone !== undefined && slow !== undefined)
-  const report = { chunk, inode, version, server: gone.server, reason: 'DISCONNECTED', kind: 'failed' } as const
+  const report = {
+    chunk,
+    inode,
+    version,
+    server: gone.server,
+    reason: 'DISCONNECTED',
+    kind: 'failed',
+  } as const
   await session.insist(() => session.call('chunk.report', report))
   await stage.clock.advance(100)
   assert.equal(stage.chunk(chunk).version, version, 'the other one may still come')
