@@ -5,6 +5,7 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { CairnError } from '../base/errors.ts'
 import type { Address } from '../platform/network.ts'
+import { writeFileDurably } from '../platform/node/durable-file.ts'
 
 const ListenSetting = Type.Object({
   host: Type.String({ minLength: 1, maxLength: 255 }),
@@ -30,6 +31,7 @@ export function readListenSetting(repository: string): Address {
   })
 }
 
+/** Durable when it returns: without it a repository that outlived a power cut could not be started. */
 export function writeListenSetting(repository: string, setting: Address): void {
-  fs.writeFileSync(path.join(repository, FILE), `${JSON.stringify(setting)}\n`)
+  writeFileDurably(path.join(repository, FILE), `${JSON.stringify(setting)}\n`, 0o644)
 }

@@ -8,7 +8,7 @@ import path from 'node:path'
 import { CairnError, codeOf } from '../../base/errors.ts'
 import { formatKeyRing, type KeyRing, type KeyStore, parseKeyRing } from '../key-ring.ts'
 import type { Logger } from '../logger.ts'
-import { nodeRandom } from './random.ts'
+import { writeFileDurably } from './durable-file.ts'
 
 export const KEY_FILE = 'auth_digest.key'
 const FILE_BYTES_MAX = 4096
@@ -135,26 +135,8 @@ export class FileKeyStore implements KeyStore {
 
 /** In one step: whoever reads sees the old file or the new one, and only root or the owner. */
 export function writeKeyFile(file: string, ring: KeyRing): void {
-  const directory = path.dirname(file)
-  fs.mkdirSync(directory, { recursive: true })
-  const draft = `${file}.${nodeRandom.hex(8)}`
-  try {
-    const descriptor = fs.openSync(draft, 'wx', 0o600)
-    try {
-      fs.fchmodSync(descriptor, 0o600)
-      fs.writeFileSync(descriptor, formatKeyRing(ring))
-      fs.fsyncSync(descriptor)
-    } finally {
-      fs.closeSync(descriptor)
-    }
-    fs.renameSync(draft, file)
-  } catch (error) {
-    fs.rmSync(draft, { force: true })
-    throw error
-  }
-  const parent = fs.openSync(directory, 'r')
-  fs.fsyncSync(parent)
-  fs.closeSync(parent)
+  fs.mkdirSync(path.dirname(file), { recursive: true })
+  writeFileDurably(file, formatKeyRing(ring), 0o600)
 }
 
 function stampOf(status: fs.Stats): string {

@@ -25,7 +25,7 @@ export class TestHost {
     fs.writeFileSync(path.join(this.etc, 'cairn.json'), JSON.stringify({ plugins: { enabled, ...plugins } }))
     after(async () => {
       await this.#end()
-      fs.rmSync(this.directory, { recursive: true, force: true })
+      if (process.env['CAIRN_KEEP'] === undefined) fs.rmSync(this.directory, { recursive: true, force: true })
     })
   }
 
