@@ -4,6 +4,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { CHUNK_SIZE_BYTES } from '../../base/units.ts'
 import { SimulatedStoreContents } from '../../testing/simulated-store.ts'
 import { stateDigest } from '../state/state.ts'
 import { SeededRandom } from '../../testing/seeded-random.ts'
@@ -103,6 +104,31 @@ for (const [name, trouble] of Object.entries(troubles)) {
   })
 }
 
+test('kill -9 of the master: a writer goes on after a short pause, and no member leaves its chunk', async () => {
+  for (const seed of [31, 32, 33]) {
+    const cluster = await startTestCluster({ seed, metadataServers: 3 })
+    const { file } = await cluster.run(cluster.client.fileSystem.create(1, 'file', 0o600, owner, true))
+    const write = (position: number): Promise<void> =>
+      new Promise((resolve, reject) =>
+        file.write(position, Buffer.alloc(4096, 1), (error) => (error === null ? resolve() : reject(error))),
+      )
+    await cluster.run(write(0))
+    const master = masterOf(cluster)
+    master.crash()
+    const sinceMs = cluster.clock.nowMs()
+    // one chunk has an intent, the other one must be made by the next master
+    await cluster.run(Promise.all([write(4096), write(CHUNK_SIZE_BYTES)]))
+    const pauseMs = cluster.clock.nowMs() - sinceMs
+    assert.ok(pauseMs <= PAUSE_MS_MAX, `seed ${seed}: ${pauseMs} ms`)
+    await cluster.advance(10_000)
+    const chunks = masterOf(cluster).role?.chunks() ?? []
+    assert.deepEqual([chunks[0]?.version, chunks[0]?.inSync.length], [1, 3], 'as it was')
+    assert.equal(chunks[1]?.inSync.length, 3)
+    master.restart()
+    await level(cluster)
+  }
+})
+
 test('random troubles of random members under load lose nothing that was acknowledged', async () => {
   for (const seed of [11, 12, 13, 14]) {
     const cluster = await startTestCluster({ seed, metadataServers: 3 })
@@ -180,6 +206,7 @@ test('a member that lacks more than the log holds gets a copy of the store, and 
   assert.ok(server !== undefined)
   assert.ok(server.log.status.firstIndex > 100, 'by a copy, not by the log')
   assert.deepEqual(away.hardState.state?.member, vote?.member, 'it is still itself (rule L4)')
+  assert.ok((away.hardState.state?.term ?? 0) >= (vote?.term ?? 0), 'and knows what it has promised')
   assert.equal(
     stateDigest(server.state),
     stateDigest(masterOf(cluster).role?.server.state as typeof server.state),

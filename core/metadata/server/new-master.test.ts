@@ -136,3 +136,29 @@ test('what a dead writer left waits for members that a new master has yet to hea
   await stage.until(() => stage.chunk(chunk).version > version && stage.chunk(chunk).pending === null)
   assert.equal(stage.inSync(chunk).length, 3)
 })
+
+test('a new master counts the time until a silent server is given up from its own start (rule L11)', async () => {
+  const { stage, session, first, changeMaster } = await scene()
+  await session.mutate('admin.setConfig', { key: 'mds.wd.inactive_tout', value: '2s' })
+  await session.mutate('admin.setConfig', { key: 'mds.wd.offline_tout', value: '20s' })
+  const stateOf = () => stage.mds.state.servers.get(first.server)?.state
+  first.crash()
+  await stage.until(() => stateOf() === 'inactive')
+  await stage.clock.advance(15_000)
+  await changeMaster([first])
+  await stage.clock.advance(15_000)
+  assert.equal(stateOf(), 'inactive')
+  await stage.until(() => stateOf() === 'offline')
+})
+
+test('a new master counts the grace of condemned replicas from its own start (rules L11, G1)', async () => {
+  const { stage, session, first, changeMaster, chunk, inode, lease } = await scene()
+  await session.mutate('admin.setConfig', { key: 'mds.gc.grace', value: '20s' })
+  await session.mutate('lease.truncate', { inode, lease, size: 0 })
+  await stage.until(() => stage.mds.state.condemned.size > 0)
+  await stage.clock.advance(15_000)
+  await changeMaster([])
+  await stage.clock.advance(15_000)
+  assert.ok(first.replicas.has(chunk))
+  await stage.until(() => !first.replicas.has(chunk))
+})

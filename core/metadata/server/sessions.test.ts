@@ -55,6 +55,19 @@ test('a new master counts every session from its own start (rule L1)', async () 
   assert.ok(scene.mds.state.leases.has(lease))
 })
 
+test('once its expiry is proposed a session is confirmed no more, however it ends (rule L1)', async () => {
+  const scene = await MetadataScene.open({ chunkServerCount: 1, placement })
+  const session = await scene.session('client')
+  const lease = await session.lease(await session.createFile('file'))
+  scene.network.blockOneWay('client', 'mds')
+  const renewal = session.start('session.renew', {})
+  await scene.until(() => scene.mds.control.sessions.get(session.id)?.isExpiring === true)
+  // what was sent before arrives while the outcome is not known
+  scene.network.heal('client', 'mds')
+  await assert.rejects(scene.clock.settled(renewal), { code: 'TRY_AGAIN' })
+  await scene.until(() => !scene.mds.state.leases.has(lease))
+})
+
 test('an unlinked open file stays through a restart until its session closes it (rule T2)', async () => {
   const scene = await MetadataScene.open({ chunkServerCount: 1, placement })
   const session = await scene.session('client')
