@@ -3,9 +3,10 @@
 // start whole clusters: each gets a network namespace of its own, so that its ports are nobody else's, and they
 // run in lanes, because most of their time they wait. A file that measures time or memory says so in its header
 // with a line "Runs alone: WHY"; those come last, one at a time. docs/testing.md.
-//   node scripts/test.ts [--verbose] [PART-OF-A-PATH...]
+//   node scripts/test.ts [--verbose] [--mds N] [PART-OF-A-PATH...]
 //     PART-OF-A-PATH   only the files whose path contains one of these
 //     --verbose        the output of files that passed, too
+//     --mds N          integration tests that work with any number of metadata servers run on N
 //
 // Promises: a file that hangs is killed, with everything it started, after its time-out; a file that leaves
 // processes or mounts behind, runs no test, or skips one, has failed; the whole run ends within runLimitMs;
@@ -220,9 +221,10 @@ function summarize(results: FileResult[]): void {
 }
 
 const { values, positionals } = parseArgs({
-  options: { verbose: { type: 'boolean' } },
+  options: { verbose: { type: 'boolean' }, mds: { type: 'string' } },
   allowPositionals: true,
 })
+if (values.mds !== undefined) process.env['CAIRN_TEST_MDS'] = values.mds
 const isVerbose = values.verbose === true
 const [unitPaths = [], lanePaths = [], alonePaths = []] = sortIntoPhases(listTestFiles(positionals))
 const laneCount = Math.min(laneCountMax, Math.max(2, availableParallelism()))

@@ -16,6 +16,7 @@ import type { Authenticator, Caller, Identity, Peer } from '../wire/types.ts'
 import { hostAuthenticator } from './authentication.ts'
 import { CONNECT_TIMEOUT_MS, dial, dialMaster } from './dial.ts'
 import type { EtcDirectory } from './etc.ts'
+import { NoQuorumError, surveyMembers } from './survey.ts'
 
 const MASTER_DEADLINE_MS = 15_000
 const RETRY_DELAY_MS = 250
@@ -55,7 +56,8 @@ export interface AdminConnection {
  * `etc`: whose cluster key it proves.
  * Tries the servers in turn, asks discovery when none answers, and starts again until the deadline. A server of
  * another cluster is skipped (`onSkip` hears why); it is final only when nobody else is known. Rejects with
- * UNREACHABLE, KEY_MISSING, or with what the server said (WRONG_CLUSTER, …).
+ * UNREACHABLE (NoQuorumError when some answer, but no master), KEY_MISSING, or with what the server said
+ * (WRONG_CLUSTER, …).
  */
 export async function connectAdmin(
   cluster: string,
@@ -90,6 +92,8 @@ export async function connectAdmin(
     if (list.length === 0) break
     await pause(RETRY_DELAY_MS)
   } while (nodeClock.nowMs() < endMs)
+  const survey = authenticator === null ? null : await surveyMembers(cluster, list, authenticator)
+  if (survey !== null) throw new NoQuorumError(cluster, survey)
   throw unreachable(cluster, list.length === 0, last, servers)
 }
 

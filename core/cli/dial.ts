@@ -6,7 +6,7 @@ import type { Address } from '../platform/network.ts'
 import { nodeClock, nodeNetwork } from '../platform/node/platform.ts'
 import { masterHint } from '../wire/not-master.ts'
 import { WirePeer } from '../wire/peer.ts'
-import type { Authenticator, Identity, Peer } from '../wire/types.ts'
+import type { Authenticator, Identity, Peer, WireLimits } from '../wire/types.ts'
 
 export const CONNECT_TIMEOUT_MS = 2000
 
@@ -36,10 +36,12 @@ export function dial(
   identity: Identity,
   authenticator?: Authenticator,
   pool = new BufferPool(),
+  limits: Partial<WireLimits> = {},
 ): Promise<Peer> {
   return new Promise((resolve, reject) => {
     const peer = new WirePeer({
       ...(authenticator === undefined ? {} : { authenticator }),
+      limits,
       connection: nodeNetwork.connect(address, CONNECT_TIMEOUT_MS),
       side: 'dial',
       identity: () => identity,

@@ -266,7 +266,7 @@ describe('authentication', () => {
   it('the old key is retired; servers that restart go on with the new one', async () => {
     await done('guest', 'passwd', '--retire-key')
     assert.deepEqual(clusterRing().versions, [2])
-    await cluster.signal('mds1', 'SIGKILL')
+    await cluster.signal(await cluster.master(), 'SIGKILL')
     await cluster.signal('cs1', 'SIGKILL')
     await cluster.allHealthy()
     await done('guest', 'stat')

@@ -6,28 +6,25 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
-import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { it, type TestContext } from 'node:test'
-import type { ServiceEntry } from '../../core/wire/messages/statistics.ts'
-import { CAIRN, isAlive, isMounted, must, runProgram, TestCluster, until } from './support/cluster.ts'
+import type { ClusterStatistics, ServiceEntry } from '../../core/wire/messages/statistics.ts'
+import {
+  CAIRN,
+  isAlive,
+  isMounted,
+  metadataServerCount,
+  must,
+  runProgram,
+  TestCluster,
+  until,
+} from './support/cluster.ts'
 
 const PROJECT = path.join(import.meta.dirname, '..', '..')
 
-/** Two ports in a row that nobody uses now. */
-async function freePorts(): Promise<number> {
-  const isFree = (port: number): Promise<boolean> =>
-    new Promise((resolve) => {
-      const server = net.createServer()
-      server.once('error', () => resolve(false))
-      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
-    })
-  for (let port = 14_510; port < 15_510; port += 10) {
-    if ((await isFree(port)) && (await isFree(port + 1))) return port
-  }
-  throw new Error('no free ports')
-}
+/** Of the first metadata server; the others follow in pairs. The ports of this file are nobody else's. */
+const BASE_PORT = 14_510
 
 /** Hosts that are directories with an `etc` of their own; ends all they started with the test. */
 class Hosts {
@@ -73,7 +70,7 @@ it('make-mds, mds, make-cs, cs, mount, shutdown by hand on hosts of their own', 
   timeout: 180_000,
 }, async (t) => {
   const hosts = new Hosts(t)
-  const address = `127.0.0.1:${await freePorts()}`
+  const address = `127.0.0.1:${BASE_PORT}`
   const repository = hosts.path('mds')
   const password = hosts.path('password')
   fs.writeFileSync(password, 'a password for the shop\n', { mode: 0o600 })
@@ -87,6 +84,19 @@ it('make-mds, mds, make-cs, cs, mount, shutdown by hand on hosts of their own', 
     const finished = await runProgram(CAIRN, ['--etc', hosts.path('a'), '-c', 'shop', 'stat'])
     return finished.status === 0 || finished.stderr
   })
+  for (let number = 2; number <= metadataServerCount(); number++) {
+    const host = `mds${number}`
+    hosts.tellAddress(host, address)
+    await hosts.run(host, 'auth-node', '--password-file', password)
+    const own = `127.0.0.1:${BASE_PORT + 2 * (number - 1)}`
+    const joined = await hosts.run(host, 'make-mds', '-a', own, '-r', hosts.path(`mds-${number}`))
+    assert.match(joined, new RegExp(`MDS#${number} is created`))
+    roles.push(hosts.start(host, 'mds', '-r', hosts.path(`mds-${number}`)))
+    await until(`MDS#${number} takes part`, async () => {
+      const { mds } = JSON.parse(await hosts.run('a', 'stat', '--json')) as ClusterStatistics
+      return mds.some(({ id, status }) => id === number && status === 'active') || JSON.stringify(mds)
+    })
+  }
   for (const host of ['b', 'c', 'd']) {
     hosts.tellAddress(host, address)
     await hosts.run(host, 'auth-node', '--password-file', password)
@@ -161,7 +171,8 @@ it('npm start in a terminal says what it did and what to try, and Ctrl-C stops i
 }, async (t) => {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'cairn-start-'))
   t.after(() => fs.rmSync(directory, { recursive: true, force: true }))
-  const command = `npm start -- --dir ${directory}/demo`
+  const count = metadataServerCount()
+  const command = `npm start -- --dir ${directory}/demo${count === 1 ? '' : ` --mds ${count}`}`
   const terminal = spawn('script', ['-qefc', command, '/dev/null'], {
     cwd: PROJECT,
     stdio: ['pipe', 'pipe', 'inherit'],
@@ -178,9 +189,9 @@ it('npm start in a terminal says what it did and what to try, and Ctrl-C stops i
     shown += String(data)
   })
   await until('it is up', () => shown.includes('Ctrl-C stops the cluster') || shown.slice(-2000), 180_000)
-  assert.match(
-    shown,
-    /Cluster 'demo' is healthy: 1 metadata server, 3 chunk servers, 3 replicas \(writes need 2\)/,
+  const servers = count === 1 ? '1 metadata server' : `${count} metadata servers`
+  assert.ok(
+    shown.includes(`Cluster 'demo' is healthy: ${servers}, 3 chunk servers, 3 replicas (writes need 2)`),
   )
   assert.match(shown, /failure-domain=disk/)
   assert.match(shown, /Try next:/)

@@ -11,7 +11,16 @@ import { after, before, describe, it } from 'node:test'
 import { pagePosition } from '../../core/chunkserver/format/chunk-layout.ts'
 import type { FsckResult } from '../../core/cli/fsck.ts'
 import type { UpStatus } from '../../core/node/up/control.ts'
-import { CAIRN, isAlive, isMounted, must, runProgram, TestCluster, until } from './support/cluster.ts'
+import {
+  CAIRN,
+  isAlive,
+  isMounted,
+  metadataServerCount,
+  must,
+  runProgram,
+  TestCluster,
+  until,
+} from './support/cluster.ts'
 
 const HELPER = '/sbin/mount.fuse.cairn'
 const HELPER_SOURCE = path.join(import.meta.dirname, '..', '..', 'plugins', 'fuse', 'mount.fuse.cairn')
@@ -414,6 +423,7 @@ describe('commands on a running cluster', { timeout: 340_000 }, () => {
     assert.equal((await cluster.statistics()).cs.length, 4)
     assert.equal(fs.readFileSync(path.join(cluster.mount, 'directory', 'file'), 'utf8'), 'contents')
     const named = (await cluster.processes()).map((service) => service.id)
-    assert.deepEqual(named, ['mds1', 'cs1', 'cs2', 'cs3', 'cs4', 'mount'])
+    const members = Array.from({ length: metadataServerCount() }, (_, index) => `mds${index + 1}`)
+    assert.deepEqual(named, [...members, 'cs1', 'cs2', 'cs3', 'cs4', 'mount'])
   })
 })

@@ -15,7 +15,7 @@ import {
   pagePosition,
   regionSlotPosition,
 } from '../../core/chunkserver/format/chunk-layout.ts'
-import { must, smallFileSystem, TestCluster, until } from './support/cluster.ts'
+import { metadataServerCount, must, smallFileSystem, TestCluster, until } from './support/cluster.ts'
 
 const MIB = 1024 * 1024
 const PAGE = 4096
@@ -103,7 +103,11 @@ describe('bit rot on the replica that is read', { timeout: 340_000 }, () => {
   let reader: Client
   const ends: (() => Promise<void>)[] = []
   before(async () => {
-    cluster = await TestCluster.start((end) => ends.push(end), { replicas: '3:2', restart: false })
+    cluster = await TestCluster.start((end) => ends.push(end), {
+      metadataServers: metadataServerCount(3),
+      replicas: '3:2',
+      restart: false,
+    })
     const { keyFile, metadataServers } = cluster
     const preferredServer = cluster.serverId(VICTIM)
     const name = 'reader of one replica'
@@ -202,6 +206,7 @@ describe('a disk dies', { timeout: 340_000 }, () => {
     const after = lastFirst(t)
     const disks = await Promise.all([1, 2, 3, 4].map(() => smallFileSystem(after, 700)))
     const cluster = await TestCluster.start(after, {
+      metadataServers: metadataServerCount(3),
       chunkServers: 4,
       replicas: '3:2',
       repositories: Object.fromEntries(disks.map((disk, index) => [index + 1, path.join(disk, 'cs')])),
@@ -241,6 +246,7 @@ describe('disks fill up', { timeout: 340_000 }, () => {
     const after = lastFirst(t)
     const disks = await Promise.all([1, 2, 3].map(() => smallFileSystem(after, 400)))
     const cluster = await TestCluster.start(after, {
+      metadataServers: metadataServerCount(3),
       chunkServers: 3,
       replicas: '2:1',
       repositories: Object.fromEntries(disks.map((disk, index) => [index + 1, path.join(disk, 'cs')])),
@@ -299,6 +305,7 @@ describe('disks fill up', { timeout: 340_000 }, () => {
     const after = lastFirst(t)
     const disk = await smallFileSystem(after, 200)
     const cluster = await TestCluster.start(after, {
+      metadataServers: metadataServerCount(3),
       chunkServers: 3,
       replicas: '2:1',
       repositories: { 1: path.join(disk, 'cs') },

@@ -88,7 +88,7 @@ describe('the key-value store while its server is killed', { timeout: 300_000 },
     for (let kill = 1; kill <= KILL_COUNT; kill++) {
       const count = recorder.history.length
       await until('operations are answered again', () => recorder.history.length > count + 60)
-      await cluster.signal('mds1', 'SIGKILL')
+      await cluster.signal(await cluster.master(), 'SIGKILL')
     }
     const count = recorder.history.length
     await until('operations are answered again', () => recorder.history.length > count + 60)

@@ -4,46 +4,22 @@
  * what changed. Rules F1-F8, E1, J1-J10; guide: chunk states.
  */
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { TestCluster, until } from './support/cluster.ts'
+import { metadataServerCount, TestCluster, until } from './support/cluster.ts'
 import { repeat, workloads } from './support/workloads.ts'
+import { startWriter } from './support/writer.ts'
 
 const MIB = 1024 * 1024
-
-/** A program that writes, fsyncs and verifies until told to stop; its exit status is the verdict. */
-function startWriter(file: string): { stop(): Promise<void>; child: ChildProcess } {
-  const child = spawn(
-    process.execPath,
-    [path.join(import.meta.dirname, 'support', 'verifying-writer.ts'), file],
-    {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    },
-  )
-  const ended = new Promise<number | null>((resolve) => child.once('exit', (status) => resolve(status)))
-  let output = ''
-  child.stdout.on('data', (data) => {
-    output += String(data)
-  })
-  return {
-    child,
-    async stop() {
-      child.stdin.end()
-      assert.equal(await ended, 0, `the writer failed: ${output}`)
-      const rounds = Number(/rounds (\d+)/.exec(output)?.[1] ?? 0)
-      assert.ok(rounds > 0, `the writer did nothing: ${output}`)
-    },
-  }
-}
 
 describe('a chunk server dies for good in the middle of work', { timeout: 340_000 }, () => {
   let cluster: TestCluster
   const ends: (() => Promise<void>)[] = []
   before(async () => {
     cluster = await TestCluster.start((end) => ends.push(end), {
+      metadataServers: metadataServerCount(3),
       chunkServers: 4,
       restart: false,
       replicas: '3:2',
@@ -94,7 +70,10 @@ describe('processes die, short absences', { timeout: 340_000 }, () => {
   let cluster: TestCluster
   const ends: (() => Promise<void>)[] = []
   before(async () => {
-    cluster = await TestCluster.start((end) => ends.push(end), { replicas: '3:2' })
+    cluster = await TestCluster.start((end) => ends.push(end), {
+      metadataServers: metadataServerCount(3),
+      replicas: '3:2',
+    })
   })
   after(async () => {
     for (const end of ends.reverse()) await end()
@@ -139,9 +118,10 @@ describe('processes die, short absences', { timeout: 340_000 }, () => {
   it('I/O pauses while the metadata server is away and goes on after its restart', async () => {
     const writer = startWriter(path.join(cluster.mount, 'during-mds-restart'))
     await until('the writer writes', () => fs.existsSync(path.join(cluster.mount, 'during-mds-restart')))
-    const pid = await cluster.signal('mds1', 'SIGKILL')
+    const master = await cluster.master()
+    const pid = await cluster.signal(master, 'SIGKILL')
     await until('a new metadata server', async () => {
-      const service = (await cluster.processes()).find((entry) => entry.id === 'mds1')
+      const service = (await cluster.processes()).find((entry) => entry.id === master)
       return service?.pid !== null && service?.pid !== pid
     })
     fs.writeFileSync(path.join(cluster.mount, 'created-afterwards'), 'yes')
@@ -164,7 +144,7 @@ describe('processes die, short absences', { timeout: 340_000 }, () => {
     }
     const writer = startWriter(path.join(cluster.mount, 'in-flight'))
     await until('the writer writes', () => fs.existsSync(path.join(cluster.mount, 'in-flight')))
-    writer.child.kill('SIGKILL')
+    writer.kill()
     await cluster.killEverything()
     await cluster.up()
     for (const [file, data] of contents) assert.ok(fs.readFileSync(file).equals(data), file)

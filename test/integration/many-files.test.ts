@@ -68,7 +68,7 @@ describe('100,000 files in one tree', { timeout: 350_000 }, () => {
       ),
     )
     t.diagnostic(`${Math.round((1000 * FILES) / (performance.now() - startMs))} files/s`)
-    const [size = Number.NaN] = await memory('mds')
+    const size = Math.max(...(await memory('mds')))
     t.diagnostic(`metadata server: ${Math.round(size / MIB)} MiB`)
     assert.ok(size < METADATA_SERVER_BYTES_MAX, `${size / MIB} MiB`)
   })
@@ -105,7 +105,7 @@ describe('100,000 files in one tree', { timeout: 350_000 }, () => {
       const left = counts.files + counts.chunks + chunks.deleting + counts.inodes - 1
       return left === 0 || JSON.stringify(counts)
     })
-    const [size = Number.NaN] = await memory('mds')
+    const size = Math.max(...(await memory('mds')))
     t.diagnostic(`metadata server: ${Math.round(size / MIB)} MiB`)
     assert.ok(size < METADATA_SERVER_BYTES_MAX, `${size / MIB} MiB`)
   })

@@ -32,15 +32,6 @@ describe('three metadata servers', { timeout: 300_000 }, () => {
     return client
   }
 
-  /** 'mds1' … */
-  async function master(): Promise<string> {
-    const { mds } = await cluster.statistics()
-    const address = mds.find((server) => server.master)?.address
-    const found = (await cluster.processes()).find((service) => service.address === address)
-    assert.ok(found !== undefined, `a process at ${address}`)
-    return found.id
-  }
-
   const areAllThere = async (count: number) => {
     const { mds } = await cluster.statistics()
     const states = mds.map(({ id, status, lag }) => `${id} ${status} ${lag}`).join(', ')
@@ -83,7 +74,7 @@ describe('three metadata servers', { timeout: 300_000 }, () => {
       }
     })()
     for (const signal of ['SIGKILL', 'SIGSTOP', 'SIGKILL', 'SIGSTOP'] as const) {
-      const name = await master()
+      const name = await cluster.master()
       const count = acknowledged.length
       const pid = await cluster.signal(name, signal)
       await until('names are made again', () => acknowledged.length > count + 20)
@@ -101,11 +92,11 @@ describe('three metadata servers', { timeout: 300_000 }, () => {
   })
 
   it('a member leaves, another comes; then all of it is stopped and started', async () => {
-    const name = await master()
+    const name = await cluster.master()
     const id = (await cluster.statistics()).mds.find((server) => server.master)?.id ?? 0
     await cluster.cairn('rm-mds', String(id))
     await until('two are left', () => areAllThere(2))
-    assert.notEqual(await master(), name, 'another took over first')
+    assert.notEqual(await cluster.master(), name, 'another took over first')
     const refused = await cluster.tryCairn('rm-mds', '77')
     assert.equal(refused.status, 3)
     const repository = path.join(cluster.directory, 'mds4')

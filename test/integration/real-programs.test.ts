@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { TestCluster } from './support/cluster.ts'
+import { metadataServerCount, TestCluster } from './support/cluster.ts'
 import {
   compileProgram,
   copyTree,
@@ -21,7 +21,9 @@ describe('real programs on the mount', { timeout: 340_000 }, () => {
   let cluster: TestCluster
   const ends: (() => Promise<void>)[] = []
   before(async () => {
-    cluster = await TestCluster.start((end) => ends.push(end))
+    cluster = await TestCluster.start((end) => ends.push(end), {
+      metadataServers: metadataServerCount(3),
+    })
   })
   after(async () => {
     for (const end of ends.reverse()) await end()

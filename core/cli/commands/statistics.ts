@@ -4,6 +4,7 @@ import type { ChunkStatistics, ClusterStatistics, ServiceEntry } from '../../wir
 import { CairnError } from '../../base/errors.ts'
 import type { AdminConnection } from '../admin.ts'
 import type { CommandContext } from '../context.ts'
+import { NO_ANSWER, NoQuorumError, statusOf, type Survey } from '../survey.ts'
 import { formatDuration, formatPercent, formatSize, formatTable, type Output } from '../output.ts'
 
 const EVENT_POLL_MS = 1000
@@ -15,11 +16,12 @@ export function registerStatisticsCommands(program: Command, contextOf: () => Co
     .addHelpText('after', '\nExample:\n  cairn -c demo stat --json')
     .action(async () => {
       const context = contextOf()
-      await context.withAdmin(async (admin) => {
+      const asking = context.withAdmin(async (admin) => {
         const statistics = (await admin.metadata.call('admin.stat', {})) as ClusterStatistics
         context.output.document(statistics)
         if (!context.output.json) printStatistics(context.output, statistics)
       })
+      await withoutQuorum(asking, (survey) => printSurvey(context.output, context.cluster(), survey))
     })
 
   program
@@ -28,29 +30,17 @@ export function registerStatisticsCommands(program: Command, contextOf: () => Co
     .option('-M', 'metadata servers only')
     .option('-C', 'chunk servers only')
     .addHelpText('after', '\nExample:\n  cairn -c demo list-services -C')
-    .action(async (options: { M?: boolean; C?: boolean }) => {
+    .action(async (options: ServiceFilter) => {
       const context = contextOf()
-      await context.withAdmin(async (admin) => {
-        const all = ((await admin.metadata.call('admin.services', {})) as { services: ServiceEntry[] })
-          .services
-        const services = all.filter(
-          (entry) =>
-            (!options.M && !options.C) ||
-            (options.M && entry.kind === 'mds') ||
-            (options.C && entry.kind === 'cs'),
-        )
-        context.output.document({ services })
-        const rows = services.map((entry) => [
-          entry.kind.toUpperCase(),
-          String(entry.id),
-          entry.status,
-          entry.address,
-          entry.host,
-          entry.hostId,
-        ])
-        for (const line of formatTable(['TYPE', 'ID', 'STATUS', 'ADDRESS', 'HOST', 'HOST ID'], rows))
-          context.output.line(line)
+      const asking = context.withAdmin(async (admin) => {
+        const { services } = (await admin.metadata.call('admin.services', {})) as {
+          services: ServiceEntry[]
+        }
+        printServices(context.output, services, options)
       })
+      await withoutQuorum(asking, (survey) =>
+        printServices(context.output, servicesOfSurvey(survey), options),
+      )
     })
 
   program
@@ -67,6 +57,64 @@ export function registerStatisticsCommands(program: Command, contextOf: () => Co
         printEvents(context.output, admin, checkEventOptions(options), options.f === true),
       )
     })
+}
+
+/** Without a majority there is still something to say; the exit status stays that of the failure. */
+async function withoutQuorum(asking: Promise<void>, tell: (survey: Survey) => void): Promise<void> {
+  try {
+    await asking
+  } catch (error) {
+    if (error instanceof NoQuorumError) tell(error.survey)
+    throw error
+  }
+}
+
+/** The keys of `stat --json` that can be known without a majority. */
+function printSurvey(output: Output, cluster: string, { uuid, members, best }: Survey): void {
+  const mds = members.map((member) => ({
+    ...{ id: member.id, address: member.address, master: false, status: statusOf(member) },
+    ...{ term: member.look?.term ?? 0, lag: best.lastIndex - (member.look?.lastIndex ?? 0) },
+  }))
+  const cs = best.chunkServers.map(({ id, address, host }) => ({ id, address, host, status: 'unknown' }))
+  const { inodes, chunks } = best
+  output.document({ cluster, uuid, status: 'no-quorum', mds, cs, fs: { inodes, chunks } })
+  output.line(`Cluster '${cluster}': no quorum`)
+  output.line(`MDS nodes: ${members.filter(({ look }) => look !== null).length} of ${members.length}`)
+  output.line(`As MDS#${best.member} knew it last: ${cs.length} CS, ${inodes} inodes, ${chunks} chunks`)
+  output.line()
+  const rows = mds.map(({ id, status, term, lag, address }) => {
+    const numbers = status === NO_ANSWER ? ['-', '-'] : [String(term), String(lag)]
+    return [`  ${id}`, status, ...numbers, address]
+  })
+  for (const line of formatTable(['MDSID', 'STATUS', 'TERM', 'LAG', 'HOST'], rows)) output.line(line)
+}
+
+function servicesOfSurvey({ members, best }: Survey): ServiceEntry[] {
+  return [
+    ...members.map((member): ServiceEntry => {
+      const { id, address, host } = member
+      return { kind: 'mds', id, address, host, hostId: '', status: statusOf(member) }
+    }),
+    ...best.chunkServers.map((server): ServiceEntry => ({ kind: 'cs', ...server, status: 'unknown' })),
+  ]
+}
+
+interface ServiceFilter {
+  readonly M?: boolean
+  readonly C?: boolean
+}
+
+function printServices(output: Output, all: readonly ServiceEntry[], { M, C }: ServiceFilter): void {
+  const areAllWanted = M !== true && C !== true
+  const services = all.filter(
+    ({ kind }) => areAllWanted || (M === true && kind === 'mds') || (C === true && kind === 'cs'),
+  )
+  output.document({ services })
+  const rows = services.map(({ kind, id, status, address, host, hostId }) => [
+    ...[kind.toUpperCase(), String(id), status, address, host, hostId],
+  ])
+  for (const line of formatTable(['TYPE', 'ID', 'STATUS', 'ADDRESS', 'HOST', 'HOST ID'], rows))
+    output.line(line)
 }
 
 interface EventOptions {

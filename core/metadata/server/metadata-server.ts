@@ -7,6 +7,7 @@ import { CairnError, codeOf } from '../../base/errors.ts'
 import type { Timer } from '../../platform/clock.ts'
 import { type Address, formatAddress } from '../../platform/network.ts'
 import type { MemberId, Message, Snapshot } from '../../raft/index.ts'
+import { OBSERVER_ROLE, observerMethods } from '../../wire/messages/quorum.ts'
 import { NotMasterError } from '../../wire/not-master.ts'
 import { WireServer } from '../../wire/server.ts'
 import type { Identity, Peer } from '../../wire/types.ts'
@@ -21,6 +22,7 @@ import { clusterIdentityOf, openRepository, type Repository } from './cluster-re
 import type { ControlPlane } from './control-plane.ts'
 import { Mastership } from './mastership.ts'
 import { authenticatorOf, type MetadataServerOptions } from './metadata-server-options.ts'
+import { observerHandlers } from './observation.ts'
 
 const CONNECTION_COUNT_MAX = 16_384
 const REPORT_MS = 2_000
@@ -79,8 +81,8 @@ export class MetadataServer {
       ...{ network, clock, logger, pool, identity, ...authenticator(true) },
       connectionCountMax: CONNECTION_COUNT_MAX,
       ...(options.limits === undefined ? {} : { limits: options.limits }),
-      admit: () => {
-        if (this.#mastership === null) throw this.#notMaster()
+      admit: ({ role }) => {
+        if (this.#mastership === null && role !== OBSERVER_ROLE) throw this.#notMaster()
       },
       onPeer: (peer) => this.#serve(peer),
     })
@@ -256,7 +258,10 @@ export class MetadataServer {
   }
 
   #serve(peer: Peer): void {
-    if (this.#mastership === null) peer.close('this metadata server is not the master')
+    if (peer.remoteIdentity?.role === OBSERVER_ROLE) {
+      const isConnected = (member: MemberId): boolean => this.#transport.isConnected(member)
+      peer.serve(observerMethods, observerHandlers({ ...this.#open, isConnected }))
+    } else if (this.#mastership === null) peer.close('this metadata server is not the master')
     else this.#mastership.serve(peer)
   }
 
@@ -264,7 +269,10 @@ export class MetadataServer {
     const leader = this.#repository?.log.leader ?? 0
     const row = this.#repository?.state.members.get(leader)
     if (row === undefined || leader === this.#repository?.log.member)
-      return new NotMasterError('this metadata server is not the master, and knows of none', null)
+      return new NotMasterError(
+        'this metadata server is not the master, and knows of none: a majority has to agree on one',
+        null,
+      )
     const { host, port } = row
     return new NotMasterError(`the master is MDS#${leader} at ${formatAddress(row)}`, { host, port })
   }

@@ -1,4 +1,7 @@
-/** What metadata servers say to each other on the base port. Either side of a connection may say it. */
+/**
+ * What metadata servers say to each other on the base port (either side of a connection may say it), and what
+ * one of them says of itself to an observer.
+ */
 import { Type } from '@sinclair/typebox'
 import { method, Nothing, UInt } from './method.ts'
 
@@ -39,3 +42,49 @@ export const memberMethods = {
   'mds.shutdown': method(Nothing, Nothing),
 } as const
 export type MemberMethods = typeof memberMethods
+
+/** Role of a connection that looks at one metadata server, master or not: for when there is no master. */
+export const OBSERVER_ROLE = 'observer'
+
+const MEMBERS_MAX = 64
+/** What fits one answer. */
+export const SERVERS_LISTED_MAX = 2_048
+
+export const observerMethods = {
+  /** What this member knows by itself. Old or new: nobody else was asked. */
+  'mds.look': method(
+    Nothing,
+    Type.Object({
+      member: UInt,
+      role: Type.String({ maxLength: 32 }),
+      term: UInt,
+      /** 0: knows of none. */
+      leader: UInt,
+      /** Master, and a majority has just said so. */
+      isReady: Type.Boolean(),
+      lastIndex: UInt,
+      members: Type.Array(
+        Type.Object({
+          id: UInt,
+          address: Type.String({ maxLength: 300 }),
+          host: Type.String({ maxLength: 255 }),
+          isVoter: Type.Boolean(),
+          isConnected: Type.Boolean(),
+        }),
+        { maxItems: MEMBERS_MAX },
+      ),
+      chunkServers: Type.Array(
+        Type.Object({
+          id: UInt,
+          address: Type.String({ maxLength: 300 }),
+          host: Type.String({ maxLength: 255 }),
+          hostId: Type.String({ maxLength: 64 }),
+        }),
+        { maxItems: SERVERS_LISTED_MAX },
+      ),
+      inodes: UInt,
+      chunks: UInt,
+    }),
+  ),
+} as const
+export type ObserverMethods = typeof observerMethods

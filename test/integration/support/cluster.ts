@@ -6,93 +6,29 @@ import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
 import { type AdminConnection, connectAdmin } from '../../../core/cli/admin.ts'
 import { EtcDirectory, formatBase, parseAddress } from '../../../core/cli/etc.ts'
 import type { ChunkLocation } from '../../../core/wire/messages/common.ts'
 import type { ClusterStatistics } from '../../../core/wire/messages/statistics.ts'
 import type { UpStatus } from '../../../core/node/up/control.ts'
+import { type Finished, isAlive, must, runProgram, until } from './programs.ts'
 
 export const CAIRN = path.join(import.meta.dirname, '..', '..', '..', 'scripts', 'cairn')
+export * from './programs.ts'
+
 const HEALTHY_TIMEOUT_MS = 90_000
 
-export interface Finished {
-  readonly status: number | null
-  readonly stdout: string
-  readonly stderr: string
-}
-
-/** Runs a program to its end, whatever its status. */
-export function runProgram(
-  command: string,
-  parameters: readonly string[],
-  options: {
-    readonly cwd?: string
-    readonly input?: string
-    readonly timeoutMs?: number
-    readonly env?: Record<string, string>
-  } = {},
-): Promise<Finished> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, parameters, {
-      stdio: ['pipe', 'pipe', 'pipe'],
-      timeout: options.timeoutMs ?? 120_000,
-      ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-      env: { ...process.env, ...options.env },
-    })
-    let stdout = ''
-    let stderr = ''
-    child.stdout.on('data', (data) => {
-      stdout += String(data)
-    })
-    child.stderr.on('data', (data) => {
-      stderr += String(data)
-    })
-    child.once('error', reject)
-    child.once('close', (status, signal) => {
-      resolve({ status, stdout, stderr: signal === null ? stderr : `${stderr}\n(ended by ${signal})` })
-    })
-    // A program that ends without reading its input is no error of ours.
-    child.stdin.on('error', () => {})
-    child.stdin.end(options.input ?? '')
-  })
-}
-
-/** Runs a program that must succeed; returns its standard output. */
-export async function must(
-  command: string,
-  parameters: readonly string[],
-  options: Parameters<typeof runProgram>[2] = {},
-): Promise<string> {
-  const finished = await runProgram(command, parameters, options)
-  if (finished.status !== 0) {
-    throw new Error(
-      `${command} ${parameters.join(' ')}: status ${finished.status}\n${finished.stdout.slice(-2000)}\n${finished.stderr.slice(-4000)}`,
-    )
-  }
-  return finished.stdout
-}
-
-/** Waits for a condition with a deadline; says what it waited for, and what was last seen. */
-export async function until(
-  what: string,
-  check: () => Promise<boolean | string> | boolean | string,
-  timeoutMs = 60_000,
-): Promise<void> {
-  const endMs = performance.now() + timeoutMs
-  let last = ''
-  for (;;) {
-    const seen = await check()
-    if (seen === true) return
-    if (typeof seen === 'string') last = seen
-    if (performance.now() > endMs)
-      throw new Error(`${what}: not within ${timeoutMs / 1000} s${last === '' ? '' : ` (last: ${last})`}`)
-    await pause(100)
-  }
+/**
+ * How many metadata servers a test runs on that works with any number: what `scripts/test.ts --mds N` says, else
+ * the test's own choice, by which every run covers both 1 and 3.
+ */
+export function metadataServerCount(byDefault: 1 | 3 = 1): number {
+  return Number(process.env['CAIRN_TEST_MDS'] ?? byDefault)
 }
 
 export interface ClusterOptions {
   readonly chunkServers?: number
+  /** Default: `metadataServerCount()`. */
   readonly metadataServers?: number
   readonly hosts?: number
   readonly replicas?: string
@@ -125,7 +61,8 @@ export class TestCluster {
       directory,
       '--cs',
       String(options.chunkServers ?? 3),
-      ...(options.metadataServers === undefined ? [] : ['--mds', String(options.metadataServers)]),
+      '--mds',
+      String(options.metadataServers ?? metadataServerCount()),
       ...(options.hosts === undefined ? [] : ['--hosts', String(options.hosts)]),
       ...(options.replicas === undefined ? [] : ['--replicas', options.replicas]),
       ...(options.restart === false ? ['--no-restart'] : []),
@@ -246,6 +183,15 @@ export class TestCluster {
     return pid
   }
 
+  /** The metadata server that is master now: 'mds1' … */
+  async master(): Promise<string> {
+    const { mds } = await this.statistics()
+    const address = mds.find((server) => server.master)?.address
+    const found = (await this.processes()).find((service) => service.address === address)
+    if (found === undefined) throw new Error(`there is no process at ${address}`)
+    return found.id
+  }
+
   /** Numbers of the chunk servers, that with the most replicas first. */
   async chunkServersByReplicas(): Promise<{ number: number; replicas: number }[]> {
     const { cs } = await this.statistics()
@@ -351,23 +297,6 @@ export class TestCluster {
     if (process.env['CAIRN_KEEP'] === undefined) fs.rmSync(this.directory, { recursive: true, force: true })
     else process.stderr.write(`kept: ${this.directory}\n`)
   }
-}
-
-export function isAlive(pid: number): boolean {
-  try {
-    // A zombie is gone for our purposes.
-    return !/^State:\s+Z/m.test(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))
-  } catch {
-    return false
-  }
-}
-
-/** Is anything mounted exactly there? Never asks the mount itself. */
-export function isMounted(directory: string): boolean {
-  return fs
-    .readFileSync('/proc/self/mounts', 'utf8')
-    .split('\n')
-    .some((line) => line.split(' ')[1] === directory.replaceAll(' ', '\\040'))
 }
 
 /** A small ext4 file system on a loop device, unmounted and removed with the test. */

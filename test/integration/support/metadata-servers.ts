@@ -38,12 +38,17 @@ export class MetadataServersByHand {
     return runProgram(CAIRN, [...this.#globals, 'mds', '-r', repository], { timeoutMs: 60_000 })
   }
 
+  /** To the process of 'mds1' …, whoever started it; returns its id. */
+  async signal(name: string, signal: NodeJS.Signals): Promise<number> {
+    const pid = this.#started.get(this.repository(name)) ?? (await this.#cluster.processId(name))
+    process.kill(pid, signal)
+    return pid
+  }
+
   /** The process is gone when this resolves. */
   async end(name: string, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
-    const repository = this.repository(name)
-    const pid = this.#started.get(repository) ?? (await this.#cluster.processId(name))
-    this.#started.delete(repository)
-    process.kill(pid, signal)
+    const pid = await this.signal(name, signal)
+    this.#started.delete(this.repository(name))
     await until(`${name} is gone`, () => !isAlive(pid))
   }
 
