@@ -154,7 +154,7 @@ async function openAdmin(
     return {
       peer,
       metadata,
-      metadataServer: 1,
+      metadataServer: peer.remoteIdentity?.member ?? 0,
       clusterUuid,
       address: base,
       mutation() {

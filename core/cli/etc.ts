@@ -123,6 +123,26 @@ export class EtcDirectory {
     for (const address of addresses) this.addBootstrapAddress(cluster, address)
   }
 
+  /** Metadata servers have moved: each line with an old address gets the new one, what is missing is added. */
+  moveBootstrapAddresses(cluster: string, moves: readonly { from: Address; to: Address }[]): void {
+    const file = path.join(this.clusterDirectory(cluster), 'bs.list')
+    const movedTo = new Map(moves.map(({ from, to }) => [formatBase(from), formatBase(to)]))
+    const lines = (readText(file) ?? '').split('\n').map((line) => {
+      const [, given = '', rest = ''] = /^([^#]*?)(\s*(?:#.*)?)$/.exec(line) ?? []
+      const to = given.trim() === '' ? undefined : movedTo.get(formatBase(parseAddress(given)))
+      return to === undefined ? line : `${to}${rest}`
+    })
+    const text = lines.join('\n')
+    if (text !== '') {
+      fs.writeFileSync(`${file}.new`, text)
+      fs.renameSync(`${file}.new`, file)
+    }
+    this.addBootstrapAddresses(
+      cluster,
+      moves.map(({ to }) => to),
+    )
+  }
+
   /** Adds an address to `bs.list` unless it is there. */
   addBootstrapAddress(cluster: string, address: Address): void {
     const known = this.bootstrapList(cluster)

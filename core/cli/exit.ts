@@ -8,6 +8,8 @@ export const ExitStatus = {
   notFound: 3,
   refused: 4,
   unreachable: 5,
+  /** Of a role process: it was removed from the cluster, and starting it again changes nothing. */
+  removed: 6,
   timedOut: 124,
 } as const
 export type ExitStatus = (typeof ExitStatus)[keyof typeof ExitStatus]
@@ -28,6 +30,8 @@ const statusByCode: Readonly<Record<string, ExitStatus>> = {
   WRONG_KEY: ExitStatus.refused,
   WRONG_PASSWORD: ExitStatus.refused,
   TOO_MANY_ATTEMPTS: ExitStatus.refused,
+  WRONG_CLUSTER: ExitStatus.refused,
+  MEMBER_REMOVED: ExitStatus.removed,
   UNREACHABLE: ExitStatus.unreachable,
   DISCONNECTED: ExitStatus.unreachable,
   NOT_MASTER: ExitStatus.unreachable,

@@ -34,6 +34,14 @@ export function metadataError(code: MetadataErrorCode, detail: string, cause?: u
 }
 
 /** A refusal as an exception, for request handlers that answer a session. */
-export function wireError(code: WireCode, message: string): CairnError {
-  return new CairnError(code, message, { retryable: wireCodes[code].retryable })
+export function wireError(code: WireCode, message: string, next?: string): CairnError {
+  const { retryable } = wireCodes[code]
+  return new CairnError(code, message, next === undefined ? { retryable } : { retryable, next })
+}
+
+/** The member is not part of its cluster any more: starting it again changes nothing. */
+export function memberRemoved(member: number, cluster: string): CairnError {
+  return new CairnError('MEMBER_REMOVED', `MDS#${member} was removed from cluster '${cluster}'`, {
+    next: 'delete its directory; a metadata server on this host gets a new id with make-mds',
+  })
 }

@@ -9,6 +9,7 @@ import { createProgram, printError, runProgram } from '../cli/program.ts'
 import { exitStatusOf } from '../cli/exit.ts'
 import { silentLogger } from '../platform/logger.ts'
 import { addPluginCommands } from './commands/from-plugins.ts'
+import { registerConfigureMetadataServer } from './commands/configure-mds.ts'
 import { registerMakeCommands } from './commands/make.ts'
 import { registerRemoveMetadataServer } from './commands/rm-mds.ts'
 import { registerPluginCommands } from './commands/plugin.ts'
@@ -39,6 +40,7 @@ async function runWith(discovery: DiscoveryHost, argv: readonly string[]): Promi
   registerUpCommands(program, contextOf)
   registerMakeCommands(program, contextOf)
   registerRemoveMetadataServer(program, contextOf)
+  registerConfigureMetadataServer(program, contextOf)
   registerRoleCommands(program, contextOf)
   registerShutdownCommand(program, contextOf)
   registerPluginCommands(program, contextOf)

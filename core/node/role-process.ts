@@ -2,7 +2,8 @@
  * What every long-running role has in common: log file, plugin host, control socket, clean stop on
  * SIGTERM or when the supervisor goes away, and a loud end when something unforeseen happens.
  */
-import { CairnError } from '../base/errors.ts'
+import { CairnError, codeOf } from '../base/errors.ts'
+import { ExitStatus } from '../cli/exit.ts'
 import type { Logger } from '../platform/logger.ts'
 import { nodeClock } from '../platform/node/platform.ts'
 
@@ -38,19 +39,15 @@ export async function runRole(options: RoleProcessOptions): Promise<number> {
   process.on('unhandledRejection', (error) => endLoudly(logger, name, error))
   const running = await options.start()
   logger.info(`${name} is running`, { pid: process.pid })
-  const first = await Promise.race<Ending & { readonly failed: boolean }>([
-    stopRequested.then((reason) => ({ failed: false, reason })),
-    running.ended.then(
-      (reason) => ({ failed: false, reason }),
-      (error: unknown) => ({ failed: true, ...describe(error) }),
-    ),
+  const first = await Promise.race<Ending>([
+    stopRequested.then((reason) => ({ status: ExitStatus.done, reason })),
+    running.ended.then((reason) => ({ status: ExitStatus.done, reason }), failureOf),
   ])
-  if (first.failed) {
+  if (first.status === ExitStatus.done) logger.info(`${name} stops`, { reason: first.reason })
+  else {
     const { reason, next } = first
     logger.error(`${name} ends`, { reason, next })
     process.stderr.write(`cairn: ${name}: ${reason}\n${next === undefined ? '' : `cairn: ${next}\n`}`)
-  } else {
-    logger.info(`${name} stops`, { reason: first.reason })
   }
   const deadline = nodeClock.setTimer(STOP_DEADLINE_MS, () => {
     logger.error(`${name} did not stop within ${STOP_DEADLINE_MS / 1000} s`)
@@ -58,18 +55,20 @@ export async function runRole(options: RoleProcessOptions): Promise<number> {
   })
   await running.stop()
   deadline.cancel()
-  return first.failed ? 1 : 0
+  return first.status
 }
 
 interface Ending {
+  readonly status: ExitStatus
   readonly reason: string
   /** What to do about it. */
   readonly next?: string | undefined
 }
 
-function describe(error: unknown): Ending {
-  if (error instanceof CairnError) return { reason: error.message, next: error.next }
-  return { reason: error instanceof Error ? error.message : String(error) }
+function failureOf(error: unknown): Ending {
+  const status = codeOf(error) === 'MEMBER_REMOVED' ? ExitStatus.removed : ExitStatus.failed
+  if (error instanceof CairnError) return { status, reason: error.message, next: error.next }
+  return { status, reason: error instanceof Error ? error.message : String(error) }
 }
 
 /** A bug: say where, and go before anything is hurt. The supervisor starts the process again. */

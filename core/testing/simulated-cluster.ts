@@ -5,6 +5,7 @@
  */
 import { HIGHEST_LEVEL } from '../metadata/state/feature-levels.ts'
 import { present } from '../base/assert.ts'
+import { codeOf } from '../base/errors.ts'
 import type { Client } from '../client/api.ts'
 import type { Address } from '../platform/network.ts'
 import type { WindowLimits } from '../metadata/quorum/recovery.ts'
@@ -74,8 +75,13 @@ export class MetadataServerNode extends SimulatedNode {
     return this.role?.server.isMaster === true
   }
 
+  /** Changed while it is dead, it is a member that moves. */
+  port = BASE_PORT
+  /** It ended because it was told that it is not a member any more. */
+  isRemoved = false
+
   get address(): { host: string; port: number } {
-    return { host: this.host, port: BASE_PORT }
+    return { host: this.host, port: this.port }
   }
 
   protected async begin(life: ProcessLife): Promise<void> {
@@ -126,6 +132,15 @@ export class MetadataServerNode extends SimulatedNode {
       if (life === this.life) this.crash()
     }
     role.server.close().then(end, end)
+  }
+
+  protected override ended(life: ProcessLife, reason: unknown): void {
+    if (codeOf(reason) !== 'MEMBER_REMOVED' || life !== this.life) {
+      super.ended(life, reason)
+      return
+    }
+    this.isRemoved = true
+    this.crash()
   }
 
   protected forget(): void {

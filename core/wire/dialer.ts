@@ -10,7 +10,16 @@ import { type Address, formatAddress, type Network } from '../platform/network.t
 import type { Random } from '../platform/random.ts'
 import type { MethodTable } from './messages/method.ts'
 import { WirePeer } from './peer.ts'
-import type { Authenticator, Caller, Dialling, DialerState, Identity, Peer, WireLimits } from './types.ts'
+import type {
+  Authenticator,
+  Caller,
+  Dialling,
+  DialerState,
+  Identity,
+  Peer,
+  RemoteIdentity,
+  WireLimits,
+} from './types.ts'
 
 export interface DialerOptions {
   readonly network: Network
@@ -22,6 +31,8 @@ export interface DialerOptions {
   readonly identity: () => Identity
   readonly limits?: Partial<WireLimits>
   readonly authenticator?: Authenticator
+  /** Throws CairnError to turn away from somebody else than was looked for. */
+  readonly admit?: (remote: RemoteIdentity) => void
   /** Each time a connection is ready: the place for `serve` and `onData`. */
   readonly onPeer?: (peer: Peer) => void
   /** `detail`: the reason of the last loss or refusal. */

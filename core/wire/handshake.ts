@@ -32,7 +32,7 @@ export interface HandshakeOptions {
   readonly identity: () => Identity
   /** Default: none; ready after the welcome. */
   readonly authenticator?: Authenticator
-  /** Accepting side: throws CairnError to refuse a peer that said hello. */
+  /** Throws CairnError to refuse a peer for what it said of itself, before it has proved it. */
   readonly admit?: (remote: RemoteIdentity) => void
   /** For tests of negotiation. */
   readonly versions?: readonly number[]
@@ -129,6 +129,7 @@ export class Handshake {
   #onWelcome(borrowedMeta: Buffer): void {
     const local = this.#local()
     const remote = acceptWelcome(borrowedMeta, local)
+    this.#options.admit?.(remote)
     this.#remote = remote
     this.#authenticate(remote, local.identity, Buffer.from(borrowedMeta))
   }

@@ -23,6 +23,7 @@ const Side = {
   session: UInt,
   name: Type.String({ maxLength: 512 }),
   level: Type.Optional(UInt),
+  member: Type.Optional(UInt),
 }
 const Hello = Type.Object({ versions: Type.Array(UInt, { maxItems: 64 }), ...Side })
 const Welcome = Type.Object({ version: UInt, ...Side })
@@ -113,8 +114,12 @@ function differ(one: string, other: string): boolean {
 }
 
 function plain(identity: Identity): Identity {
-  const { role, clusterName, clusterUuid, session, name, level } = identity
-  return { role, clusterName, clusterUuid, session, name, ...(level === undefined ? {} : { level }) }
+  const { role, clusterName, clusterUuid, session, name, level, member } = identity
+  return {
+    ...{ role, clusterName, clusterUuid, session, name },
+    ...(level === undefined ? {} : { level }),
+    ...(member === undefined ? {} : { member }),
+  }
 }
 
 const Failure = Type.Object({

@@ -20,6 +20,8 @@ export interface Identity {
   readonly name: string
   /** Of a metadata server: the highest feature level that it understands (metadata/state/feature-levels.ts). */
   readonly level?: number
+  /** Metadata servers: which one it is. Its address may change, this never does. */
+  readonly member?: number
 }
 
 export interface RemoteIdentity extends Identity {

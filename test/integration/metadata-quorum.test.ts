@@ -97,6 +97,10 @@ describe('three metadata servers', { timeout: 300_000 }, () => {
     await cluster.cairn('rm-mds', String(id))
     await until('two are left', () => areAllThere(2))
     assert.notEqual(await cluster.master(), name, 'another took over first')
+    await until('the one that left has ended, and is not started again', async () => {
+      const state = (await cluster.processes()).find((service) => service.id === name)?.state
+      return state === 'removed' || String(state)
+    })
     const refused = await cluster.tryCairn('rm-mds', '77')
     assert.equal(refused.status, 3)
     const repository = path.join(cluster.directory, 'mds4')

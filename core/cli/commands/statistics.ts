@@ -4,6 +4,7 @@ import type { ChunkStatistics, ClusterStatistics, ServiceEntry } from '../../wir
 import { CairnError } from '../../base/errors.ts'
 import type { AdminConnection } from '../admin.ts'
 import type { CommandContext } from '../context.ts'
+import { quorumWarnings } from '../quorum.ts'
 import { NO_ANSWER, NoQuorumError, statusOf, type Survey } from '../survey.ts'
 import { formatDuration, formatPercent, formatSize, formatTable, type Output } from '../output.ts'
 
@@ -19,7 +20,7 @@ export function registerStatisticsCommands(program: Command, contextOf: () => Co
       const asking = context.withAdmin(async (admin) => {
         const statistics = (await admin.metadata.call('admin.stat', {})) as ClusterStatistics
         context.output.document(statistics)
-        if (!context.output.json) printStatistics(context.output, statistics)
+        if (!context.output.json) printStatistics(context.output, statistics, admin.metadataServer)
       })
       await withoutQuorum(asking, (survey) => printSurvey(context.output, context.cluster(), survey))
     })
@@ -110,11 +111,37 @@ function printServices(output: Output, all: readonly ServiceEntry[], { M, C }: S
     ({ kind }) => areAllWanted || (M === true && kind === 'mds') || (C === true && kind === 'cs'),
   )
   output.document({ services })
-  const rows = services.map(({ kind, id, status, address, host, hostId }) => [
-    ...[kind.toUpperCase(), String(id), status, address, host, hostId],
+  const lines = M === true && C !== true ? membersTable(services) : servicesTable(services)
+  for (const line of lines) output.line(line)
+}
+
+function servicesTable(services: readonly ServiceEntry[]): string[] {
+  const rows = services.map((entry) => [
+    entry.kind.toUpperCase(),
+    `${entry.master === true ? 'M ' : ''}${entry.id}`,
+    entry.status,
+    entry.address,
+    entry.host,
+    entry.hostId,
   ])
-  for (const line of formatTable(['TYPE', 'ID', 'STATUS', 'ADDRESS', 'HOST', 'HOST ID'], rows))
-    output.line(line)
+  return formatTable(['TYPE', 'ID', 'STATUS', 'ADDRESS', 'HOST', 'HOST ID'], rows)
+}
+
+function membersTable(members: readonly ServiceEntry[]): string[] {
+  const rows = members.map(({ id, master, status, term, lag, lagMs = 0, address, host }) => [
+    `${master === true ? 'M' : ' '} ${id}`,
+    status,
+    String(term ?? '-'),
+    lag === undefined ? '-' : formatLag({ lag, lagMs }),
+    address,
+    host,
+  ])
+  return formatTable(['MDSID', 'STATUS', 'TERM', 'LAG', 'ADDRESS', 'HOST'], rows)
+}
+
+/** Entries, and since when: 0, or 1200 (3s). */
+function formatLag({ lag, lagMs }: { readonly lag: number; readonly lagMs: number }): string {
+  return lag === 0 ? '0' : `${lag} (${formatDuration(lagMs)})`
 }
 
 interface EventOptions {
@@ -192,9 +219,8 @@ function formatEvent(event: ClusterEvent): string {
   return `${time}  ${event.system.padEnd(3)}  ${event.severity.padEnd(4)}  ${event.message}`
 }
 
-function printStatistics(output: Output, stat: ClusterStatistics): void {
-  const master = stat.mds.find((server) => server.master)
-  output.line(`connected to MDS#${master?.id ?? '?'}`)
+function printStatistics(output: Output, stat: ClusterStatistics, answering: number): void {
+  output.line(`connected to MDS#${answering}`)
   output.line(`Cluster '${stat.cluster}': ${stat.status}`)
   const { space } = stat
   const used = space.allocatableTotal === 0 ? 1 : 1 - space.allocatable / space.allocatableTotal
@@ -203,8 +229,9 @@ function printStatistics(output: Output, stat: ClusterStatistics): void {
       `free ${formatSize(space.free)} of ${formatSize(space.total)}`,
   )
   output.line(
-    `MDS nodes: ${stat.mds.filter((server) => server.status === 'active').length} of ${stat.mds.length}, epoch uptime: ${formatDuration(stat.epochUptimeMs)}`,
+    `MDS nodes: ${stat.mds.filter((server) => server.status === 'active').length} of ${stat.mds.length}, epoch uptime: ${formatDuration(stat.epochUptimeMs)}, term: ${stat.mds[0]?.term ?? 0}`,
   )
+  for (const warning of quorumWarnings(stat.mds)) output.line(`MDS nodes: [WARN] ${warning}`)
   if (stat.featureLevel !== undefined) output.line(`Feature level: ${formatLevel(stat.featureLevel)}`)
   const count = (status: string): number => stat.cs.filter((server) => server.status === status).length
   output.line(
@@ -255,10 +282,11 @@ function printServers(output: Output, stat: ClusterStatistics): void {
     `${server.cpuPct.toFixed(1)}%`,
     formatSize(server.memBytes),
     formatDuration(server.uptimeMs),
+    formatLag(server),
     server.address,
   ])
   for (const line of formatTable(
-    ['MDSID', 'STATUS', '%CTIME', 'COMMITS', '%CPU', 'MEM', 'UPTIME', 'HOST'],
+    ['MDSID', 'STATUS', '%CTIME', 'COMMITS', '%CPU', 'MEM', 'UPTIME', 'LAG', 'HOST'],
     mdsRows,
   ))
     output.line(line)

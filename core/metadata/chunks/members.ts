@@ -24,13 +24,15 @@ export const memberHandlers: ChunkHandlers<'mds.add' | 'mds.member' | 'mds.state
     return { ok: { member } }
   },
 
-  'mds.member'({ state }, { member, host, port, name }) {
+  'mds.member'({ state }, { member, host, port, name, listens }) {
     const row = state.members.get(member)
     if (row === undefined && member !== 1) return refused('NOT_FOUND', `there is no MDS#${member}`)
     if (row !== undefined && row.state !== 'member')
       return refused('REFUSED', `MDS#${member} has left the cluster`)
     const other = memberAt(state, host, port)
-    if (other !== undefined && other !== member)
+    // Another row with the address of one that listens there is old, and its member will say where it is now:
+    // two that have changed places could not both be written otherwise.
+    if (listens !== true && other !== undefined && other !== member)
       return refused('REFUSED', `MDS#${other} has the address ${host}:${port}`)
     state.members.set(member, { member, host, port, name, state: 'member' })
     return { ok: {} }

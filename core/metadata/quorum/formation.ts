@@ -8,28 +8,36 @@
  * The feature level is raised when all members have announced more than is in force; who understands less than
  * that is not taken in.
  */
-import type { Address } from '../../platform/network.ts'
+import { formatAddress } from '../../platform/network.ts'
 import type { ConfigurationChange, MemberId } from '../../raft/index.ts'
 import type { Master } from '../control/master.ts'
 import { wireError } from '../errors.ts'
 import { BASE_LEVEL } from '../state/feature-levels.ts'
+import { fieldLevels } from '../state/feature-levels.ts'
 import { type CommandResult, valueOf } from '../state/result.ts'
 import type { EventSeverity } from '../state/rows.ts'
 import { TICK_MS } from './driver.ts'
+import { LAG_COUNT } from './members-view.ts'
 import type { RaftLog } from './raft-log.ts'
+import type { MemberPlace } from './transport.ts'
 
 const STEP_MS = 250
-/** A voter that has not answered for so long does not count as there. */
-const SILENT_TICKS = 1_000 / TICK_MS
+/** Who has not answered for so long does not count as there. */
+const PRESENT_MS = 1_000
+const PRESENT_TICKS = PRESENT_MS / TICK_MS
+const LISTENS_LEVEL = fieldLevels['mds.member'].listens
+/** An answer may have been on its way when its sender stopped. */
+const IN_FLIGHT_TICKS = 2
 
 export interface FormationParts {
   readonly master: Master
   readonly log: RaftLog
-  readonly address: Address
-  readonly hostName: string
+  /** Where this member is. */
+  readonly place: MemberPlace
   /** The feature level that a member announced; null when there is no connection to it. */
   readonly levelOf: (member: MemberId) => number | null
-  readonly event: (severity: EventSeverity, code: string, message: string) => void
+  /** `subject`: what is not said again soon. */
+  readonly event: (severity: EventSeverity, code: string, message: string, subject?: string) => void
 }
 
 export class Formation {
@@ -43,7 +51,7 @@ export class Formation {
 
   start(): void {
     this.#maybeRaiseLevel()
-    this.#registerSelf()
+    this.found(this.#parts.log.member, this.#parts.place)
     this.#parts.master.every(STEP_MS, () => this.#step())
   }
 
@@ -68,13 +76,13 @@ export class Formation {
     const row = master.state.members.get(member)
     if (row === undefined || row.state === 'removed')
       throw wireError('NOT_FOUND', `there is no MDS#${member}`)
-    this.#refuseLossOfMajority(member)
+    await this.#refuseLossOfMajority(member)
     if (member === log.member) {
       const { members, configuration } = log.status
       const best = members
         .filter((other) => configuration.voters.includes(other.member))
         .toSorted((a, b) => b.matchIndex - a.matchIndex)[0]
-      if (best === undefined) throw wireError('REFUSED', 'this is the only metadata server')
+      if (best === undefined) throw this.#onlyOne(member)
       log.transferLeader(best.member)
       throw wireError('TRY_AGAIN', `MDS#${member} is the master; MDS#${best.member} takes over`)
     }
@@ -84,35 +92,77 @@ export class Formation {
     this.#parts.event('info', 'MDS_LEAVING', `MDS#${member} is being removed`)
   }
 
+  /** A member says where it is: everybody should know it. It may have moved, which changes nothing else. */
+  found(member: MemberId, { address, name }: MemberPlace): void {
+    const { master, log } = this.#parts
+    const row = master.state.members.get(member)
+    // Only who founded the cluster has no row before it says where it is.
+    if (row === undefined ? member !== log.member : row.state !== 'member') return
+    const { host, port } = address
+    if (row?.host === host && row.port === port && row.name === name) return
+    const listens = log.level.inForce >= LISTENS_LEVEL ? ({ listens: true } as const) : {}
+    master.submit({ type: 'mds.member', member, host, port, name, ...listens }, () => {
+      if (row === undefined || (row.host === host && row.port === port)) return
+      const message = `MDS#${member} moved from ${formatAddress(row)} to ${formatAddress(address)}`
+      this.#parts.event('info', 'MDS_MOVED', message, `${member} ${formatAddress(address)}`)
+    })
+  }
+
   /** Is it out of everything? */
   isGone(member: MemberId): boolean {
     return this.#parts.master.state.members.get(member)?.state === 'removed'
   }
 
-  #refuseLossOfMajority(member: MemberId): void {
-    const { id, configuration, members } = this.#parts.log.status
-    const rest = configuration.voters.filter((voter) => voter !== member)
-    if (!configuration.voters.includes(member)) return
-    if (rest.length === 0) throw wireError('REFUSED', `MDS#${member} is the only metadata server`)
-    const silentTicksOf = new Map(members.map((other) => [other.member, other.silentTicks]))
-    const present = rest.filter(
-      (voter) => voter === id || (silentTicksOf.get(voter) ?? SILENT_TICKS) < SILENT_TICKS,
+  /**
+   * Throws REFUSED unless a majority of those that are left answers from now on: who was heard of a moment ago
+   * may have stopped since.
+   */
+  async #refuseLossOfMajority(member: MemberId): Promise<void> {
+    const { master, log } = this.#parts
+    const { voters } = log.configuration
+    if (!voters.includes(member)) return
+    const rest = voters.filter((voter) => voter !== member)
+    if (rest.length === 0) throw this.#onlyOne(member)
+    const sinceMs = master.clock.bootMs()
+    let present: MemberId[] = []
+    for (;;) {
+      const waitedMs = master.clock.bootMs() - sinceMs
+      present = this.#present(rest, Math.floor(waitedMs / TICK_MS) - IN_FLIGHT_TICKS)
+      if (present.length * 2 > rest.length) return
+      if (waitedMs > PRESENT_MS) break
+      await new Promise<void>((resolve) => void master.clock.setTimer(TICK_MS, resolve))
+      if (master.isStopped) throw wireError('NOT_MASTER', 'this metadata server is not the master any more')
+    }
+    const absent = rest.filter((voter) => !present.includes(voter))
+    throw wireError(
+      'REFUSED',
+      `without MDS#${member} only ${present.length} of ${rest.length} metadata servers would be there: no majority`,
+      `start MDS#${absent.join(', MDS#')} again, or remove that first: cairn rm-mds ${absent[0]}`,
     )
-    if (present.length * 2 <= rest.length)
-      throw wireError(
-        'REFUSED',
-        `without MDS#${member} only ${present.length} of ${rest.length} metadata servers would be there: no majority`,
-      )
   }
 
-  /** Where this member is, as everybody should know it. */
-  #registerSelf(): void {
-    const { master, log, address, hostName } = this.#parts
-    const row = master.state.members.get(log.member)
-    if (row !== undefined && row.host === address.host && row.port === address.port && row.name === hostName)
-      return
-    const { host, port } = address
-    master.submit({ type: 'mds.member', member: log.member, host, port, name: hostName })
+  /** Who is connected, holds nearly all of the log, and has been heard of within so many ticks. */
+  #present(members: readonly MemberId[], silentTicksMax: number): MemberId[] {
+    const { id, commitIndex, members: progresses } = this.#parts.log.status
+    const isPresent = (member: MemberId): boolean => {
+      if (member === id) return true
+      const progress = progresses.find((other) => other.member === member)
+      return (
+        progress !== undefined &&
+        progress.silentTicks <= silentTicksMax &&
+        commitIndex - progress.matchIndex <= LAG_COUNT &&
+        this.#parts.levelOf(member) !== null
+      )
+    }
+    return members.filter(isPresent)
+  }
+
+  #onlyOne(member: MemberId): Error {
+    return wireError(
+      'REFUSED',
+      `MDS#${member} is the only metadata server`,
+      'make another one first (cairn make-mds); to give up the whole cluster stop its processes and delete their directories',
+    )
   }
 
   /** The next change of the configuration, if one is due. Consensus takes one at a time. */
@@ -129,17 +179,30 @@ export class Formation {
         this.#parts.event('info', 'MDS_REMOVED', `MDS#${member} is removed`)
         return
       }
-      if (state === 'leaving' && member !== log.member && this.#propose({ type: 'remove', member })) return
+      if (state === 'leaving' && this.#mayLeave(member) && this.#propose({ type: 'remove', member })) return
       if (state !== 'member') continue
       if (!isMember(member) && this.#mayJoin(member) && this.#propose({ type: 'add-learner', member })) {
         this.#parts.event('info', 'MDS_JOINED', `MDS#${member} is being brought up to date`)
         return
       }
-      if (configuration.learners.includes(member) && this.#propose({ type: 'promote', member })) {
+      if (!configuration.learners.includes(member)) continue
+      // With its vote it counts for a majority: it must be there.
+      if (this.#present([member], PRESENT_TICKS).length === 0) continue
+      if (this.#propose({ type: 'promote', member })) {
         this.#parts.event('info', 'MDS_VOTES', `MDS#${member} is up to date and votes`)
         return
       }
     }
+  }
+
+  /** Somebody may have stopped since it was asked for. */
+  #mayLeave(member: MemberId): boolean {
+    const { log } = this.#parts
+    const { voters } = log.configuration
+    if (member === log.member) return false
+    if (!voters.includes(member)) return true
+    const rest = voters.filter((voter) => voter !== member)
+    return this.#present(rest, PRESENT_TICKS).length * 2 > rest.length
   }
 
   /** One that does not understand what is in the log would stop at it: it is not even a learner. */

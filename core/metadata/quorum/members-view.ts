@@ -22,8 +22,8 @@ export const noReport: MemberReport = { ctimePct: 0, commitsPerS: 0, cpuPct: 0, 
 
 /** A member that has not answered for so long is shown as inactive. */
 const SILENT_TICKS = 2_000 / TICK_MS
-/** Entries behind: shown as catching up. */
-const LAG_COUNT = 1_000
+/** Entries behind: shown as catching up. The guide's number of rounds. */
+export const LAG_COUNT = 1_000
 
 export interface MembersViewParts {
   readonly log: RaftLog
@@ -35,9 +35,32 @@ export interface MembersViewParts {
 
 export class MembersView {
   readonly #parts: MembersViewParts
+  /** Of the last sample. */
+  #sampled = { commitIndex: 0, nowMs: 0 }
+  /** When a member was last known to hold all that was committed then. */
+  readonly #levelMs = new Map<number, number>()
+  readonly #startMs: number
 
   constructor(parts: MembersViewParts) {
     this.#parts = parts
+    this.#startMs = parts.clock.nowMs()
+  }
+
+  /** Called every second or so: how far behind somebody is counts in time from here. */
+  sample(): void {
+    const { log, clock } = this.#parts
+    const { commitIndex, members } = log.status
+    const { commitIndex: before, nowMs } = this.#sampled
+    for (const { member, matchIndex } of members)
+      if (matchIndex >= before) this.#levelMs.set(member, matchIndex >= commitIndex ? clock.nowMs() : nowMs)
+    for (const member of this.#levelMs.keys())
+      if (!members.some((present) => present.member === member)) this.#levelMs.delete(member)
+    this.#sampled = { commitIndex, nowMs: clock.nowMs() }
+  }
+
+  #lagMs(member: number, lag: number): number {
+    if (lag === 0) return 0
+    return Math.max(0, Math.round(this.#parts.clock.nowMs() - (this.#levelMs.get(member) ?? this.#startMs)))
   }
 
   /** Of the master only. */
@@ -62,6 +85,7 @@ export class MembersView {
           status,
           term,
           lag,
+          lagMs: this.#lagMs(id, lag),
           ctimePct: round(ctimePct),
           commitsPerS: round(commitsPerS),
           cpuPct: round(cpuPct),
@@ -78,13 +102,17 @@ export class MembersView {
 
   services(): ServiceEntry[] {
     const { state } = this.#parts
-    return this.list().map(({ id, address, status }) => ({
+    return this.list().map(({ id, address, status, master, term, lag, lagMs }) => ({
       kind: 'mds',
       id,
       address,
       host: state.members.get(id)?.name ?? '',
       hostId: '',
       status,
+      master,
+      term,
+      lag,
+      lagMs,
     }))
   }
 }

@@ -1,7 +1,9 @@
 /**
  * Connections between metadata servers on the base port. Each dials the others whose address it knows, and
  * either end of a connection carries messages both ways: so a new member, which knows nobody yet, answers
- * whoever called it. Messages are one-way and best effort: what cannot be sent is dropped, and Raft, which is
+ * whoever called it, and one that has moved is heard before anybody knows its new address. Both ends say who
+ * they are: an address is only where to look, the member id is who it is. Who was removed from the cluster is
+ * told so, also when it was away meanwhile. Messages are one-way and best effort: what cannot be sent is dropped, and Raft, which is
  * told, sends it again. Queues are bounded; a member that does not read is sent nothing more.
  */
 import type { BufferPool } from '../../base/buffer-pool.ts'
@@ -26,6 +28,13 @@ const CONNECTION_COUNT_MAX = 64
 const QUEUE_BYTES_MAX = 8 * 1024 * 1024
 const BACKOFF_MS_MAX = 500
 const CONNECT_TIMEOUT_MS = 1_000
+const REMOVED_TIMEOUT_MS = 2_000
+
+/** Where a member listens, and its host. */
+export interface MemberPlace {
+  readonly address: Address
+  readonly name: string
+}
 
 export interface TransportOptions {
   readonly network: Network
@@ -37,7 +46,11 @@ export interface TransportOptions {
   readonly identity: () => Identity
   readonly authenticator?: Authenticator
   readonly onMessage: (message: Message) => void
-  readonly onReport: (member: MemberId, report: MemberReport) => void
+  /** What the member itself says. */
+  readonly onReport: (member: MemberId, report: MemberReport, place: MemberPlace | undefined) => void
+  readonly isRemoved: (member: MemberId) => boolean
+  /** Others say that `member` is not one of them any more. */
+  readonly onRemoved: (member: MemberId) => void
   readonly onUnreachable: (member: MemberId) => void
   /** Another sends what this version does not understand. */
   readonly onTooOld: (error: Error) => void
@@ -49,8 +62,9 @@ export interface TransportOptions {
 export class MemberTransport {
   readonly #options: TransportOptions
   readonly #server: WireServer
-  readonly #dialers = new Map<MemberId, { readonly key: string; readonly dialer: Dialer }>()
-  /** Who has spoken on a connection that it made. */
+  /** By member and address: one that moves may be found at either of two. */
+  readonly #dialers = new Map<MemberId, Map<string, Dialer>>()
+  /** On connections that they made. */
   readonly #incoming = new Map<MemberId, Peer>()
   readonly #handlers: Handlers<MemberMethods>
   readonly #authenticator: { readonly authenticator?: Authenticator }
@@ -62,8 +76,12 @@ export class MemberTransport {
     const { network, clock, logger, pool, identity } = options
     this.#handlers = {
       'raft.step': (params, peer) => this.#onStep(params, peer),
-      'mds.report': ({ member, ...report }) => {
-        options.onReport(member, report)
+      'mds.report': ({ member, place, ...report }, peer) => {
+        if (isFrom(member, peer)) options.onReport(member, report, place)
+        return {}
+      },
+      'mds.removed': ({ member }) => {
+        options.onRemoved(member)
         return {}
       },
       'snapshot.piece': options.onSnapshotPiece,
@@ -80,7 +98,10 @@ export class MemberTransport {
         if (role === ROLE) return
         throw new CairnError('REFUSED', 'this port is for metadata servers: others dial the next one')
       },
-      onPeer: (peer) => peer.serve(memberMethods, this.#handlers),
+      onPeer: (peer) => {
+        const member = peer.remoteIdentity?.member
+        if (this.#take(peer) && member !== undefined) this.#remember(member, peer)
+      },
     })
   }
 
@@ -89,16 +110,22 @@ export class MemberTransport {
     return this.#server.listen(this.#options.address)
   }
 
-  /** Where the others are from now on. */
-  update(addresses: ReadonlyMap<MemberId, Address>): void {
+  /** Where the others are from now on. Those who are not named have left. */
+  update(addresses: ReadonlyMap<MemberId, readonly Address[]>): void {
     if (this.#isClosed) return
-    for (const [member, { key, dialer }] of this.#dialers) {
-      const address = addresses.get(member)
-      if (address !== undefined && addressKey(address) === key) continue
-      this.#dialers.delete(member)
-      dialer.close('this metadata server has moved or left')
+    for (const [member, dialers] of this.#dialers) {
+      const wanted = new Set(addresses.get(member)?.map(addressKey))
+      for (const [key, dialer] of dialers) {
+        if (wanted.has(key)) continue
+        dialers.delete(key)
+        this.#leave(member, dialer.peer, (reason) => dialer.close(reason))
+      }
+      if (dialers.size === 0) this.#dialers.delete(member)
     }
-    for (const [member, address] of addresses) if (!this.#dialers.has(member)) this.#dial(member, address)
+    for (const [member, peer] of this.#incoming)
+      if (this.#options.isRemoved(member)) this.#leave(member, peer, (reason) => peer.close(reason))
+    for (const [member, candidates] of addresses)
+      for (const address of candidates) this.#dial(member, address)
   }
 
   /** The feature level that a member announced with its connection; null without one. */
@@ -127,43 +154,84 @@ export class MemberTransport {
       this.peerOf(member)?.caller(memberMethods).notify('mds.shutdown', {})
   }
 
-  report(to: MemberId, member: MemberId, report: MemberReport): void {
+  report(to: MemberId, member: MemberId, report: MemberReport, place: MemberPlace): void {
     this.peerOf(to)
       ?.caller(memberMethods)
-      .notify('mds.report', { member, ...report })
+      .notify('mds.report', { member, ...report, place })
   }
 
   async close(reason: string): Promise<void> {
     this.#isClosed = true
-    for (const { dialer } of this.#dialers.values()) dialer.close(reason)
+    for (const dialers of this.#dialers.values()) for (const dialer of dialers.values()) dialer.close(reason)
     this.#dialers.clear()
     await this.#server.close(reason)
   }
 
   peerOf(member: MemberId): Peer | null {
-    return this.#dialers.get(member)?.dialer.peer ?? this.#incoming.get(member) ?? null
+    for (const { peer } of this.#dialers.get(member)?.values() ?? []) if (peer !== null) return peer
+    return this.#incoming.get(member) ?? null
   }
 
   #dial(member: MemberId, address: Address): void {
+    const dialers = this.#dialers.get(member) ?? new Map<string, Dialer>()
+    this.#dialers.set(member, dialers)
+    if (dialers.has(addressKey(address))) return
     const { network, clock, random, logger, pool, identity, onUnreachable } = this.#options
+    let wasReady = false
     const dialer = new Dialer({
       ...{ network, clock, random, logger, pool, identity, address, ...this.#authenticator },
       connectTimeoutMs: CONNECT_TIMEOUT_MS,
       backoffMaxMs: BACKOFF_MS_MAX,
-      onPeer: (peer) => peer.serve(memberMethods, this.#handlers),
+      admit: (remote) => {
+        if (remote.member === undefined || remote.member === member) return
+        throw new CairnError('REFUSED', `MDS#${remote.member} answers there, not MDS#${member}`)
+      },
+      onPeer: (peer) => this.#take(peer),
       onState: (state) => {
-        if (state === 'waiting') onUnreachable(member)
+        // What was under way is lost. An address where nobody is says nothing while it is reached at another.
+        if (state === 'waiting' && (wasReady || this.peerOf(member) === null)) onUnreachable(member)
+        wasReady = state === 'ready'
       },
     })
-    this.#dialers.set(member, { key: addressKey(address), dialer })
+    dialers.set(addressKey(address), dialer)
     dialer.start()
+  }
+
+  /** False: it was removed, and is told so. */
+  #take(peer: Peer): boolean {
+    const member = peer.remoteIdentity?.member
+    if (member !== undefined && this.#options.isRemoved(member)) {
+      this.#leave(member, peer, (reason) => peer.close(reason))
+      return false
+    }
+    peer.serve(memberMethods, this.#handlers)
+    return true
+  }
+
+  /** Ends a connection; who was removed hears it first. */
+  #leave(member: MemberId, peer: Peer | null, close: (reason: string) => void): void {
+    if (peer === null || !this.#options.isRemoved(member)) {
+      close('this metadata server has moved or left')
+      return
+    }
+    const end = (): void => close('this metadata server was removed from the cluster')
+    peer
+      .caller(memberMethods)
+      .call('mds.removed', { member }, { timeoutMs: REMOVED_TIMEOUT_MS })
+      // Without an answer it will ask again: then it is told again.
+      .then(end, end)
   }
 
   #onStep(params: Parameters<Handlers<MemberMethods>['raft.step']>[0], peer: Peer): Record<string, never> {
     if (this.#isClosed) return {}
     try {
       const message = decodeStep(params)
-      this.#remember(message.from, peer)
+      if (peer.remoteIdentity?.member === undefined) this.#remember(message.from, peer)
+      if (!isFrom(message.from, peer))
+        throw new CairnError(
+          'REFUSED',
+          `MDS#${peer.remoteIdentity?.member ?? 0} speaks for MDS#${message.from}`,
+        )
       this.#options.onMessage(message)
     } catch (error) {
       if (codeOf(error) === 'VERSION_TOO_OLD') {
@@ -185,4 +253,10 @@ export class MemberTransport {
       this.#options.onUnreachable(member)
     })
   }
+}
+
+/** Nobody speaks for another member. Versions from before feature level 2 do not say who they are. */
+function isFrom(member: MemberId, peer: Peer): boolean {
+  const said = peer.remoteIdentity?.member
+  return said === undefined || said === member
 }

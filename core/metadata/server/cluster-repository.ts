@@ -7,6 +7,7 @@ import { CLUSTER_NAME_KEY, CLUSTER_UUID_KEY } from '../chunks/administration.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
 import { wireError } from '../errors.ts'
 import { RaftLog, type RaftLogEvents, type RaftLogOptions } from '../quorum/raft-log.ts'
+import { CairnError } from '../../base/errors.ts'
 import type { Random } from '../../platform/random.ts'
 import type { StateMachine } from '../state/apply.ts'
 import { HIGHEST_LEVEL } from '../state/feature-levels.ts'
@@ -43,6 +44,19 @@ export function clusterIdentityOf(state: ChunkState): ClusterIdentity | undefine
   return uuid === undefined
     ? undefined
     : { name: String(state.config.get(CLUSTER_NAME_KEY)), uuid: String(uuid) }
+}
+
+/** Before it takes part: a repository of another cluster than that of the key of this host. Throws WRONG_CLUSTER. */
+export function refuseForeignRepository(
+  found: ClusterIdentity | null | undefined,
+  expected: ClusterIdentity | undefined,
+): void {
+  if (found === undefined || found === null || expected === undefined) return
+  if (found.name === expected.name && found.uuid === expected.uuid) return
+  const which = found.name === expected.name ? 'another cluster of this name' : `cluster '${found.name}'`
+  throw new CairnError('WRONG_CLUSTER', `the repository belongs to ${which}, not to '${expected.name}'`, {
+    next: 'check -r and -c',
+  })
 }
 
 export interface NewCluster {

@@ -5,7 +5,7 @@
  */
 import type { Clock } from '../../platform/clock.ts'
 import type { Logger } from '../../platform/logger.ts'
-import { type Address, formatAddress } from '../../platform/network.ts'
+import { formatAddress } from '../../platform/network.ts'
 import type { KeyStore } from '../../platform/key-ring.ts'
 import type { PasswordExchange } from '../../platform/password.ts'
 import type { Random } from '../../platform/random.ts'
@@ -22,6 +22,7 @@ import { Formation } from '../quorum/formation.ts'
 import { MemberWatch } from '../quorum/member-watch.ts'
 import type { MembersView } from '../quorum/members-view.ts'
 import type { RaftLog } from '../quorum/raft-log.ts'
+import type { MemberPlace } from '../quorum/transport.ts'
 import { clientHandlers } from './client-handlers.ts'
 import { ControlPlane } from './control-plane.ts'
 import { guarded } from './guarded.ts'
@@ -40,8 +41,8 @@ export interface MastershipParts {
   readonly members: MembersView
   readonly clusterName: string
   readonly clusterUuid: string
-  readonly address: Address
-  readonly hostName: string
+  /** Where this member is. */
+  readonly place: MemberPlace
   readonly onShutdown: () => void
   readonly authentication?: MetadataAuthentication
   /** The feature level that a member announced; null when there is no connection to it. */
@@ -55,6 +56,7 @@ export class Mastership {
   readonly formation: Formation
   readonly #parts: MastershipParts
   readonly #master: Master
+  readonly #watch: MemberWatch
   readonly #chunkServerHandlers: Handlers<ChunkServerUpMethods>
   readonly #clientHandlers: Handlers<MetadataMethods>
   readonly #authentication: AuthenticationService | null
@@ -64,12 +66,19 @@ export class Mastership {
     const { log } = parts
     const master = new Master(parts)
     this.#master = master
-    const { levelOf, address, hostName } = parts
+    const { levelOf, place } = parts
     const formation: Formation = new Formation({
-      ...{ master, log, levelOf, address, hostName },
-      event: (severity, code, message) => this.control.events.record('MDS', severity, code, message),
+      ...{ master, log, levelOf, place },
+      event: (severity, code, message, subject) =>
+        this.control.events.record('MDS', severity, code, message, subject),
     })
     this.formation = formation
+    this.#watch = new MemberWatch({
+      master,
+      members: parts.members,
+      status: () => log.status,
+      event: (system, severity, code, text) => this.control.events.record(system, severity, code, text),
+    })
     this.control = new ControlPlane({ ...parts, master, formation })
     const { authentication, clusterName } = parts
     this.#authentication =
@@ -84,7 +93,7 @@ export class Mastership {
   }
 
   start(): void {
-    const { clock, log, address } = this.#parts
+    const { clock, log, place } = this.#parts
     const master = this.#master
     this.#authentication?.start()
     this.control.start()
@@ -95,12 +104,8 @@ export class Mastership {
       tickMs = nowMs
     })
     this.formation.start()
-    new MemberWatch({
-      master,
-      members: this.#parts.members,
-      event: (severity, code, text) => this.control.events.record('MDS', severity, code, text),
-    }).start()
-    const message = `MDS#${log.member} at ${formatAddress(address)} became master`
+    this.#watch.start()
+    const message = `MDS#${log.member} at ${formatAddress(place.address)} became master`
     this.control.events.record('JRN', 'info', 'MASTER_ELECTED', message)
   }
 
@@ -120,6 +125,11 @@ export class Mastership {
     peer.serve(metadataMethods, this.#clientHandlers)
     if (role === 'admin' && authentication !== null)
       peer.serve(keyMethods, guarded(log, authentication.keyHandlers()))
+  }
+
+  /** A member gets a copy of the whole state. */
+  fullResync(member: number): void {
+    this.#watch.fullResync(member)
   }
 
   stop(): void {

@@ -30,7 +30,11 @@ export interface MetadataServerOptions {
   readonly hostName: string
   /** What a new member was told, until its state says it. */
   readonly cluster?: ClusterIdentity
-  /** The process must end at once. */
+  /** Where members are, as an administrator said while the cluster was stopped. */
+  readonly moved?: ReadonlyMap<number, Address>
+  /** The register says the same as `moved`: it is of no more use. */
+  readonly onMovesSettled?: () => void
+  /** The process must end at once. MEMBER_REMOVED: and must not be started again. */
   readonly onFatal: (error: Error) => void
   /** `admin.shutdown`: end in order. */
   readonly onShutdown?: () => void

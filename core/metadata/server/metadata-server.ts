@@ -12,13 +12,20 @@ import { NotMasterError } from '../../wire/not-master.ts'
 import { WireServer } from '../../wire/server.ts'
 import type { Identity, Peer } from '../../wire/types.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
+import { memberRemoved } from '../errors.ts'
 import { MeasuredStore } from '../log/measured-store.ts'
+import { MemberAddresses } from '../quorum/member-addresses.ts'
 import { type MemberReport, MembersView, noReport } from '../quorum/members-view.ts'
 import { SnapshotReceiver } from '../quorum/snapshot-receiver.ts'
 import { SnapshotSender } from '../quorum/snapshot-sender.ts'
-import { MemberTransport } from '../quorum/transport.ts'
+import { type MemberPlace, MemberTransport } from '../quorum/transport.ts'
 import { HIGHEST_LEVEL } from '../state/feature-levels.ts'
-import { clusterIdentityOf, openRepository, type Repository } from './cluster-repository.ts'
+import {
+  clusterIdentityOf,
+  openRepository,
+  refuseForeignRepository,
+  type Repository,
+} from './cluster-repository.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { Mastership } from './mastership.ts'
 import { authenticatorOf, type MetadataServerOptions } from './metadata-server-options.ts'
@@ -33,6 +40,7 @@ export class MetadataServer {
   readonly #options: MetadataServerOptions
   readonly #store: MeasuredStore
   readonly #transport: MemberTransport
+  readonly #addresses: MemberAddresses
   readonly #clients: WireServer
   readonly #startedMs: number
   readonly #reports = new Map<MemberId, MemberReport>()
@@ -51,6 +59,8 @@ export class MetadataServer {
     this.#options = options
     const { clock, random, logger, network, pool, address } = options
     this.#startedMs = clock.nowMs()
+    const { moved = new Map<MemberId, Address>(), onMovesSettled = () => {} } = options
+    this.#addresses = new MemberAddresses(moved, onMovesSettled)
     this.#store = new MeasuredStore(options.store, clock)
     this.#receiver = options.snapshots === undefined ? null : new SnapshotReceiver(options.snapshots)
     const identity = (): Identity => ({
@@ -59,12 +69,15 @@ export class MetadataServer {
       session: 0,
       name: options.hostName,
       level: HIGHEST_LEVEL,
+      ...(this.#repository === null ? {} : { member: this.#repository.log.member }),
     })
     const authenticator = authenticatorOf(options, () => this.clusterName)
     this.#transport = new MemberTransport({
       ...{ network, clock, random, logger, pool, address, identity, ...authenticator(false) },
       onMessage: (message) => this.#repository?.log.step(message),
-      onReport: (member, report) => this.#noteReport(member, report),
+      onReport: (member, report, place) => this.#noteReport(member, report, place),
+      isRemoved: (member) => this.#repository?.state.members.get(member)?.state === 'removed',
+      onRemoved: (member) => this.#removed(member),
       onUnreachable: (member) => this.#repository?.log.reportUnreachable(member),
       onTooOld: (error) => this.#failed(error),
       onShutdown: () => options.onShutdown?.(),
@@ -102,10 +115,11 @@ export class MetadataServer {
     const { host, port } = this.#options.address
     const repository = await this.#openLife()
     try {
+      refuseForeignRepository(clusterIdentityOf(repository.state), this.#options.cluster)
       await this.#transport.listen()
       await this.#clients.listen({ host, port: port + 1 })
     } catch (error) {
-      await this.#transport.close('the port cannot be bound')
+      await this.#transport.close('the metadata server does not start')
       await repository.log.close()
       throw error
     }
@@ -172,6 +186,7 @@ export class MetadataServer {
   }
 
   #sendSnapshot(member: MemberId): void {
+    this.#mastership?.fullResync(member)
     if (this.#sender === null) this.#repository?.log.reportSnapshot(member, null)
     else this.#sender.send(member)
   }
@@ -281,7 +296,7 @@ export class MetadataServer {
 
   #becameMaster(): void {
     const { state, log } = this.#open
-    const { clock, random, logger, address, hostName } = this.#options
+    const { clock, random, logger } = this.#options
     const onShutdown = (): void => {
       this.#transport.shutDownOthers()
       this.#options.onShutdown?.()
@@ -290,7 +305,8 @@ export class MetadataServer {
       member === log.member ? this.#ownReport() : (this.#reports.get(member) ?? noReport)
     const members = new MembersView({ log, state, clock, reportOf })
     this.#mastership = new Mastership({
-      ...{ state, log, clock, random, logger, members, address, hostName, onShutdown },
+      ...{ state, log, clock, random, logger, members, onShutdown },
+      place: this.#place,
       ...this.#clusterIdentity(),
       ...(this.#options.authentication === undefined ? {} : { authentication: this.#options.authentication }),
       levelOf: (member) => this.#transport.levelOf(member),
@@ -343,11 +359,13 @@ export class MetadataServer {
       this.#isUpdating = false
       if (this.#repository === null || this.#isClosed) return
       const { state, log } = this.#repository
-      const addresses = new Map<MemberId, Address>()
-      for (const { member, host, port, state: memberState } of state.members.values())
-        if (member !== log.member && memberState !== 'removed') addresses.set(member, { host, port })
-      this.#transport.update(addresses)
+      this.#transport.update(this.#addresses.others(state.members.values(), log.member))
     })
+  }
+
+  get #place(): MemberPlace {
+    const { address, hostName } = this.#options
+    return { address, name: hostName }
   }
 
   #ownReport(): MemberReport {
@@ -357,15 +375,23 @@ export class MetadataServer {
     return { ctimePct, commitsPerS, cpuPct, memBytes, uptimeMs }
   }
 
-  #noteReport(member: MemberId, report: MemberReport): void {
-    if (this.#repository?.state.members.has(member) === true) this.#reports.set(member, report)
+  #noteReport(member: MemberId, report: MemberReport, place: MemberPlace | undefined): void {
+    if (this.#repository?.state.members.has(member) !== true) return
+    this.#reports.set(member, report)
+    if (place !== undefined) this.#mastership?.formation.found(member, place)
+  }
+
+  /** Others say so, who have it from the log. Nothing is left to do here, and nobody to do it for. */
+  #removed(member: MemberId): void {
+    if (this.#repository?.log.member !== member || this.#failure !== null) return
+    this.#failed(memberRemoved(member, this.clusterName))
   }
 
   #armReport(): void {
     this.#timer = this.#options.clock.setTimer(REPORT_MS, () => {
       const log = this.#repository?.log
       if (log !== undefined && log.leader !== 0 && log.leader !== log.member)
-        this.#transport.report(log.leader, log.member, this.#ownReport())
+        this.#transport.report(log.leader, log.member, this.#ownReport(), this.#place)
       this.#armReport()
     })
   }

@@ -122,8 +122,11 @@ export type ControlCommand =
   | { type: 'server.state'; server: number; state: ServerState }
   /** Gives a new metadata server its id; it takes part when the members say so. Result: { member }. */
   | { type: 'mds.add'; host: string; port: number; name: string }
-  /** Where a metadata server is from now on. Makes the row of the first one. */
-  | { type: 'mds.member'; member: number; host: string; port: number; name: string }
+  /**
+   * Where a metadata server is from now on. Makes the row of the first one. `listens`: it said so itself, also
+   * when another row still has that address.
+   */
+  | { type: 'mds.member'; member: number; host: string; port: number; name: string; listens?: true }
   /** First `leaving`, then, once it is out of consensus' configuration, `removed`. */
   | { type: 'mds.state'; member: number; state: 'leaving' | 'removed' }
   | {

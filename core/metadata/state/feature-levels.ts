@@ -79,6 +79,7 @@ type FieldLevels = { readonly [T in Command['type']]?: Readonly<Record<string, n
 /** Fields that came after their command. */
 export const fieldLevels = {
   'cluster.create': { level: 2 },
+  'mds.member': { listens: 2 },
 } as const satisfies FieldLevels
 
 function fieldsOf(type: Command['type']): Readonly<Record<string, number>> | undefined {

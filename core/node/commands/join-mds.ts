@@ -14,7 +14,7 @@ import { HIGHEST_LEVEL } from '../../metadata/state/feature-levels.ts'
 import type { Address } from '../../platform/network.ts'
 import { NodeHardStateFile } from '../../platform/node/hard-state-file.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
-import type { ClusterStatistics } from '../../wire/messages/statistics.ts'
+import type { ClusterStatistics, MetadataServerStatistics } from '../../wire/messages/statistics.ts'
 import { writeListenSetting } from '../listen-setting.ts'
 import { syncDirectory } from '../set-aside.ts'
 import { HARD_STATE_FILE, METADATA_DATABASE } from '../roles/metadata-server.ts'
@@ -29,8 +29,8 @@ export interface JoinMetadataServer {
 
 export interface Joined {
   readonly member: number
-  /** Of voters, with this one. */
-  readonly memberCount: number
+  /** Those that were there before. */
+  readonly others: readonly MetadataServerStatistics[]
 }
 
 /** Durable when it resolves. Throws REFUSED when the directory holds something or the address is taken. */
@@ -44,7 +44,7 @@ export async function joinMetadataServer(options: JoinMetadataServer): Promise<J
     await writeRepository(repository, address, member)
     etc.hostIdentity()
     etc.addBootstrapAddresses(cluster, [admin.address, address])
-    return { member, memberCount: mds.length + 1 }
+    return { member, others: mds }
   } finally {
     await admin.close()
   }

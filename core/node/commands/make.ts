@@ -5,6 +5,7 @@ import { CairnError } from '../../base/errors.ts'
 import type { CommandContext } from '../../cli/context.ts'
 import { parseAddress } from '../../cli/etc.ts'
 import { readPassword } from '../../cli/password.ts'
+import { warnOfQuorum } from '../../cli/quorum.ts'
 import { type Address, formatAddress } from '../../platform/network.ts'
 import { joinMetadataServer } from './join-mds.ts'
 import { makeChunkServer } from './make-cs.ts'
@@ -161,7 +162,7 @@ async function rebuild(context: CommandContext, options: MakeMetadataServerOptio
 async function join(context: CommandContext, options: MakeMetadataServerOptions): Promise<void> {
   const cluster = context.cluster()
   const repository = path.resolve(options.r)
-  const { member, memberCount } = await joinMetadataServer({
+  const { member, others } = await joinMetadataServer({
     cluster,
     address: addressOf(options),
     repository,
@@ -170,8 +171,5 @@ async function join(context: CommandContext, options: MakeMetadataServerOptions)
   })
   context.output.document({ cluster, repository, address: options.a, member })
   context.output.line(`MDS#${member} is created. Start it with: cairn -c ${cluster} mds -r ${options.r}`)
-  if (memberCount % 2 === 0)
-    context.output.note(
-      `cairn: warning: ${memberCount} metadata servers survive no more failures than ${memberCount - 1}; have 1, 3 or 5`,
-    )
+  warnOfQuorum(context.output, [...others, { id: member, status: 'active' }])
 }

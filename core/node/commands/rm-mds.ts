@@ -2,6 +2,7 @@
 import type { Command } from 'commander'
 import { CairnError, codeOf } from '../../base/errors.ts'
 import type { CommandContext } from '../../cli/context.ts'
+import { warnOfQuorum } from '../../cli/quorum.ts'
 import { nodeClock } from '../../platform/node/platform.ts'
 import type { ClusterStatistics } from '../../wire/messages/statistics.ts'
 import { pause } from '../self.ts'
@@ -29,7 +30,13 @@ export function registerRemoveMetadataServer(program: Command, contextOf: () => 
       }
       await removeMember(context, member)
       context.output.document({ member, removed: true })
-      context.output.line(`MDS#${member} is removed. Stop its process; its directory is of no more use.`)
+      context.output.line(
+        `MDS#${member} is removed. Its process ends by itself; its directory is of no more use.`,
+      )
+      await context.withAdmin(async (admin) => {
+        const { mds } = (await admin.metadata.call('admin.stat', {})) as ClusterStatistics
+        warnOfQuorum(context.output, mds)
+      })
     })
 }
 
@@ -44,6 +51,7 @@ async function tell(context: CommandContext, member: number): Promise<void> {
     context.output.line(
       `Would remove MDS#${member}: ${left.length} metadata servers are left, of which ${spare} may fail`,
     )
+    warnOfQuorum(context.output, left)
   })
 }
 

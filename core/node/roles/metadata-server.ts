@@ -17,6 +17,7 @@ import { NodeSnapshotFiles } from '../../platform/node/snapshot-files.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
 import { announcerOf } from '../announce.ts'
 import { readListenSetting } from '../listen-setting.ts'
+import { readMovedMembers, removeMovedMembers } from '../moved-members.ts'
 import { bootPlugins } from '../plugins.ts'
 import { withNextStep } from '../damaged-member.ts'
 import { lockRepository } from '../repository-lock.ts'
@@ -77,6 +78,8 @@ export async function startMetadataServer(role: MetadataServerRole): Promise<Run
     pool: new BufferPool(),
     address: readListenSetting(role.repository),
     hostName: os.hostname(),
+    moved: readMovedMembers(role.repository),
+    onMovesSettled: () => removeMovedMembers(role.repository),
     onFatal: (error) => failed(told(error)),
     onShutdown: () => endedBecause('shut down by an administrator'),
     usage: usageMeter(),
@@ -85,16 +88,6 @@ export async function startMetadataServer(role: MetadataServerRole): Promise<Run
   }).catch((error: unknown) => {
     throw told(error)
   })
-  if (server.clusterUuid !== keys.current().clusterUuid) {
-    await server.close()
-    throw new CairnError(
-      'WRONG_CLUSTER',
-      `${role.repository} belongs to another cluster than the key of this host`,
-      {
-        next: 'check -r and -c',
-      },
-    )
-  }
   const announcer = announcerOf(plugins, role.logger)
   const { clusterName, clusterUuid } = server
   void announcer.announce([{ cluster: clusterName, clusterUuid, ...readListenSetting(role.repository) }])

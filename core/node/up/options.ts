@@ -4,6 +4,7 @@ import path from 'node:path'
 import { CairnError } from '../../base/errors.ts'
 import { parseReplicas } from '../../cli/commands/attributes.ts'
 import { checkClusterName } from '../../cli/etc.ts'
+import { evenQuorumWarning } from '../../cli/quorum.ts'
 import { UpLayout, type UpOptions } from './layout.ts'
 
 const CHUNK_SERVERS_MAX = 100
@@ -61,11 +62,8 @@ export function resolveUpOptions(raw: RawUpOptions): ResolvedUp {
         : raw.plugins.split(',').filter((name) => name !== ''),
   }
   if (saved !== null) refuseContradictions(options, saved)
-  if (metadataServerCount % 2 === 0) {
-    notes.push(
-      `${metadataServerCount} metadata servers survive no more failures than ${metadataServerCount - 1}; have 1, 3 or 5`,
-    )
-  }
+  const even = evenQuorumWarning(metadataServerCount)
+  if (even !== null) notes.push(even)
   if (failureDomain === 'disk') {
     notes.push(
       'all disks are on one machine: failure-domain=disk (replicas on different disks, not on different hosts)',

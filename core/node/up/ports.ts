@@ -28,18 +28,18 @@ export async function freeBasePort(serverCount: number): Promise<number> {
  * Servers of an earlier run may need a moment to go. Somebody else's metadata server must not be taken for
  * ours: it might even have a cluster of this name.
  */
-export async function waitForPorts(port: number, serverCount: number): Promise<number> {
+export async function waitForPorts(bases: readonly Address[]): Promise<void> {
   const deadlineMs = nodeClock.nowMs() + PORTS_DEADLINE_MS
-  const last = port + 2 * serverCount - 1
-  while (!(await areFree(port, serverCount))) {
-    if (nodeClock.nowMs() > deadlineMs) {
-      throw new CairnError('REFUSED', `a port from ${port} to ${last} of ${LOOPBACK} is in use`, {
-        next: `see by whom with: ss -ltnp 'sport >= :${port} and sport <= :${last}'; or name another with --port`,
-      })
+  for (const { host, port } of bases) {
+    while (!((await isFree(port, host)) && (await isFree(port + 1, host)))) {
+      if (nodeClock.nowMs() > deadlineMs) {
+        throw new CairnError('REFUSED', `port ${port} or ${port + 1} of ${host} is in use`, {
+          next: `see by whom with: ss -ltnp 'sport >= :${port} and sport <= :${port + 1}'; or name another with --port`,
+        })
+      }
+      await pause(POLL_MS)
     }
-    await pause(POLL_MS)
   }
-  return port
 }
 
 async function areFree(port: number, serverCount: number): Promise<boolean> {
@@ -47,10 +47,10 @@ async function areFree(port: number, serverCount: number): Promise<boolean> {
   return true
 }
 
-function isFree(port: number): Promise<boolean> {
+function isFree(port: number, host = LOOPBACK): Promise<boolean> {
   return new Promise((resolve) => {
     const server = net.createServer()
     server.once('error', () => resolve(false))
-    server.listen(port, LOOPBACK, () => server.close(() => resolve(true)))
+    server.listen(port, host, () => server.close(() => resolve(true)))
   })
 }

@@ -5,6 +5,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
+import { ExitStatus } from '../../cli/exit.ts'
 import type { Clock, Timer } from '../../platform/clock.ts'
 import type { Logger } from '../../platform/logger.ts'
 
@@ -27,7 +28,8 @@ export interface ServiceDefinition {
   readonly address: string
 }
 
-export type ServiceState = 'starting' | 'running' | 'waiting' | 'stopped'
+/** `removed`: it said that it is not part of the cluster any more. */
+export type ServiceState = 'starting' | 'running' | 'waiting' | 'stopped' | 'removed'
 
 export interface ServiceStatus {
   readonly role: string
@@ -103,13 +105,13 @@ export class ServiceProcess {
       this.#errorTail = (this.#errorTail + data.toString('utf8')).slice(-ERROR_TAIL_BYTES)
       fs.appendFile(this.definition.logFile, data, () => {})
     })
-    child.once('error', (error) => this.#onExit(`could not be started: ${error.message}`, false))
+    child.once('error', (error) => this.#onExit(`could not be started: ${error.message}`, null))
     child.once('exit', (code, signal) =>
-      this.#onExit(signal === null ? `exited with status ${code}` : `was ended by ${signal}`, code === 0),
+      this.#onExit(signal === null ? `exited with status ${code}` : `was ended by ${signal}`, code),
     )
   }
 
-  #onExit(how: string, isOrderly: boolean): void {
+  #onExit(how: string, status: number | null): void {
     if (this.#child === null) return
     this.#child = null
     for (const listener of this.#exitListeners.splice(0)) listener()
@@ -118,9 +120,11 @@ export class ServiceProcess {
       return
     }
     const { clock, logger } = this.#options
-    if (isOrderly) {
-      this.#state = 'stopped'
-      logger.warn(`${this.definition.name} has ended because it was asked to; not restarted`)
+    if (status === ExitStatus.done || status === ExitStatus.removed) {
+      const isRemoved = status === ExitStatus.removed
+      this.#state = isRemoved ? 'removed' : 'stopped'
+      const why = isRemoved ? 'it was removed from the cluster' : 'it was asked to'
+      logger.warn(`${this.definition.name} has ended because ${why}; not restarted`)
       this.#options.onOrderlyEnd?.()
       return
     }

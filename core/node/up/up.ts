@@ -16,6 +16,7 @@ import type { ClusterStatistics } from '../../wire/messages/statistics.ts'
 import { makeChunkServer } from '../commands/make-cs.ts'
 import { joinMetadataServer } from '../commands/join-mds.ts'
 import { makeMetadataServer } from '../commands/make-mds.ts'
+import { readListenSetting } from '../listen-setting.ts'
 import { cairnCommand, pause } from '../self.ts'
 import { type ControlServer, serveControl } from '../control-socket.ts'
 import { askUpStatus, type UpStatus } from './control.ts'
@@ -108,11 +109,9 @@ export class Up {
 
   async #prepare(): Promise<void> {
     const { cluster, basePort, metadataServerCount } = this.#options
-    const port =
-      basePort !== 0
-        ? await waitForPorts(basePort, metadataServerCount)
-        : await freeBasePort(metadataServerCount)
-    this.#bases = numbers(metadataServerCount).map((number) => metadataAddress(port, number))
+    const port = basePort !== 0 ? basePort : await freeBasePort(metadataServerCount)
+    this.#bases = numbers(metadataServerCount).map((number) => this.#baseOf(number, port))
+    await waitForPorts(this.#bases)
     this.#knownChunkServerCount = this.#layout.readOptions()?.chunkServerCount ?? 0
     this.#layout.writeOptions({ ...this.#options, basePort: port })
     for (let host = 1; host <= this.#options.hostCount; host++) {
@@ -138,6 +137,18 @@ export class Up {
         password: this.#layout.password(),
       })
     } else this.#layout.refuseLostKey(cluster)
+  }
+
+  /** Where it was made, unless it was moved since (configure-mds). */
+  #baseOf(number: number, basePort: number): Address {
+    const repository = this.#layout.metadataRepository(number)
+    try {
+      if (fs.existsSync(repository)) return readListenSetting(repository)
+    } catch (error) {
+      // The server itself will say what is wrong with it, and the others may do without.
+      this.#logger.warn('the address of a metadata server is not known', { reason: (error as Error).message })
+    }
+    return metadataAddress(basePort, number)
   }
 
   #startServers(): void {
@@ -222,8 +233,9 @@ export class Up {
   /** After `cairn shutdown` nothing is left to supervise. */
   #maybeEnd(): void {
     const servers = this.#services.filter((service) => service.definition.role !== 'mount')
-    if (this.#phase === 'healthy' && servers.every((service) => service.state === 'stopped'))
-      this.#stopRequest?.()
+    const hasEnded = (service: ServiceProcess): boolean =>
+      service.state === 'stopped' || service.state === 'removed'
+    if (this.#phase === 'healthy' && servers.every(hasEnded)) this.#stopRequest?.()
   }
 
   async #waitUntilHealthy(): Promise<ClusterStatistics> {

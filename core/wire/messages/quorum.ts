@@ -26,7 +26,10 @@ export const memberMethods = {
    */
   'snapshot.piece': method(Type.Object({ offset: UInt, bytes: Type.Uint8Array() }), Nothing),
   'snapshot.end': method(Type.Object({ sizeBytes: UInt, checksum: UInt, head: Type.Unknown() }), Nothing),
-  /** (one-way) What a member says of itself to the master, for `stat`. */
+  /**
+   * (one-way) What a member says of itself to the master: for `stat`, and where it listens, which the master
+   * puts into the register of members when it is news.
+   */
   'mds.report': method(
     Type.Object({
       member: UInt,
@@ -35,9 +38,21 @@ export const memberMethods = {
       cpuPct: Type.Number(),
       memBytes: UInt,
       uptimeMs: UInt,
+      /** Absent before feature level 2. */
+      place: Type.Optional(
+        Type.Object({
+          address: Type.Object({
+            host: Type.String({ minLength: 1, maxLength: 255 }),
+            port: Type.Integer({ minimum: 1, maximum: 65_534 }),
+          }),
+          name: Type.String({ maxLength: 255 }),
+        }),
+      ),
     }),
     Nothing,
   ),
+  /** The one who is told was removed from the cluster: it ends. Answered before the connection closes. */
+  'mds.removed': method(Type.Object({ member: UInt }), Nothing),
   /** (one-way) The cluster is being shut down by an administrator. */
   'mds.shutdown': method(Nothing, Nothing),
 } as const

@@ -35,7 +35,10 @@ export interface MetadataServerStatistics {
   master: boolean
   status: string
   term: number
+  /** Committed entries that it has not confirmed. */
   lag: number
+  /** Since when it lacks something; to the second. */
+  lagMs: number
   ctimePct: number
   commitsPerS: number
   cpuPct: number
@@ -98,4 +101,9 @@ export interface ServiceEntry {
   host: string
   hostId: string
   status: string
+  /** Metadata servers only, as in MetadataServerStatistics. */
+  master?: boolean
+  term?: number
+  lag?: number
+  lagMs?: number
 }

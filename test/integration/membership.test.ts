@@ -1,0 +1,111 @@
+/**
+ * Changing a quorum of real metadata servers, command by command: members come, move to other addresses, and
+ * leave, one by one while the cluster serves, or all at once while it is stopped; and what is refused.
+ * Guide: Configuring MDS Servers, Changing Parallels Cloud Storage Cluster Network.
+ */
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import path from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { until } from './support/programs.ts'
+import { Members } from './support/members.ts'
+
+/** Hosts a to e; any pair of ports will do. */
+const at = (number: number, port = 4110): string => `127.0.71.${number}:${port}`
+
+describe('changing a quorum', { timeout: 180_000 }, () => {
+  const ends: (() => Promise<void>)[] = []
+  let members: Members
+
+  async function addressesOf(host: string): Promise<Record<number, string>> {
+    const { mds } = await members.statistics(host)
+    return Object.fromEntries(mds.map(({ id, address }) => [id, address]))
+  }
+
+  async function masterOf(host: string): Promise<number> {
+    return (await members.statistics(host)).mds.find(({ master }) => master)?.id ?? 0
+  }
+
+  before(async () => {
+    members = new Members((end) => ends.push(end))
+    await members.found('a', at(1))
+    await until('the first one serves', async () => {
+      const { status, stderr } = await members.run('a', 'stat')
+      return status === 0 || stderr
+    })
+    await members.join('b', at(2), at(1))
+    await members.join('c', at(3), at(1))
+    await members.allActive('a', 3)
+  })
+  after(async () => {
+    for (const end of ends.reverse()) await end()
+  })
+
+  it('one member moves while the others serve', async () => {
+    const running = await members.run('b', 'configure-mds', '-r', members.repository('b'), '-a', at(12))
+    assert.equal(running.status, 4, 'it runs')
+    assert.match(running.stderr, /in use by process \d+/)
+    await members.stop('b')
+    const moved = await members.cairn('b', 'configure-mds', '-r', members.repository('b'), '-a', at(12, 5000))
+    assert.match(moved.stdout, /MDS#2 listens on 127\.0\.71\.12:5000 from its next start on/)
+    members.start('b')
+    await until('its address is known', async () => (await addressesOf('a'))[2] === at(12, 5000))
+    await members.allActive('a', 3)
+    const events = (await members.events('a')).map(({ message }) => message)
+    assert.ok(events.includes(`MDS#2 moved from ${at(2)} to ${at(12, 5000)}`), events.join('\n'))
+  })
+
+  it('all of a stopped cluster move at once, two of them to the place of the other', async () => {
+    for (const host of ['a', 'b', 'c']) await members.stop(host)
+    const moves = ['-n', `1@${at(3)}`, '-n', `2@${at(22)}`, '-n', `3@${at(1)}`]
+    for (const host of ['a', 'b', 'c']) {
+      const unknown = await members.run(
+        host,
+        'configure-mds',
+        '-r',
+        members.repository(host),
+        '-n',
+        `7@${at(9)}`,
+      )
+      assert.equal(unknown.status, 3, unknown.stderr)
+      await members.cairn(host, 'configure-mds', '-r', members.repository(host), ...moves)
+      members.start(host)
+    }
+    await members.allActive('a', 3)
+    await until('the register says the same', async () => {
+      const seen = await addressesOf('b')
+      return (seen[1] === at(3) && seen[2] === at(22) && seen[3] === at(1)) || JSON.stringify(seen)
+    })
+    await until('the hints are of no more use', () =>
+      ['a', 'b', 'c'].every((host) => !fs.existsSync(path.join(members.repository(host), 'moved.json'))),
+    )
+  })
+
+  it('a member that is removed ends and says why; what would lose the majority is refused', async () => {
+    const master = await masterOf('a')
+    const [gone, away] = [1, 2, 3].filter((id) => id !== master) as [number, number]
+    const hostOf = (id: number): string => 'abc'[id - 1] as string
+    const from = hostOf(master)
+    await members.stop(hostOf(away))
+    const refused = await members.run(from, 'rm-mds', String(gone))
+    assert.equal(refused.status, 4, refused.stderr)
+    assert.match(refused.stderr, /1 of 2 metadata servers.*no majority/)
+    assert.match(refused.stderr, new RegExp(`MDS#${away}`), 'what to do names who is away')
+    // It is away while it is removed, and hears it when it comes back.
+    const removed = await members.cairn(from, 'rm-mds', String(away))
+    assert.match(removed.stderr, /2 metadata servers survive no more failures than 1/)
+    const back = members.start(hostOf(away))
+    await until('the one that was away ends', back.hasEnded)
+    assert.equal(back.status(), 6)
+    assert.match(back.output(), new RegExp(`MDS#${away} was removed from cluster 'shop'`))
+    // It runs while it is removed, and is the master.
+    const server = members.running(from)
+    await members.cairn(hostOf(gone), 'rm-mds', String(master))
+    await until('the one that ran ends', server.hasEnded)
+    assert.equal(server.status(), 6)
+    const last = await members.run(hostOf(gone), 'rm-mds', String(gone))
+    assert.equal(last.status, 4)
+    assert.match(last.stderr, /the only metadata server/)
+    assert.equal(await masterOf(hostOf(gone)), gone)
+  })
+})
