@@ -11,6 +11,8 @@ import type { ServerConnection } from './server-connection.ts'
 
 /** A disk that hangs this long gets nothing new (rule A1). */
 const HUNG_IO_AGE_MS = 10_000
+/** Chunk servers are with a new master within about a second. */
+const EARLY_MS = 2_000
 /** H: I/O error, h: checksum errors, R: read-only, T: time-outs; S, s: journal or cache gone. */
 const FAILURE_FLAGS = /[HRTSs]/
 
@@ -21,12 +23,14 @@ export class ServersView {
   readonly #promisedBytes = new Map<number, number>()
   readonly #joinCounts = new Map<number, number>()
   #joinTotal = 0
+  readonly #startedMs: number
   /** Committed as active, and this master has not heard of them yet. */
   readonly #awaited = new Set<number>()
 
   constructor(master: Master, connections: ReadonlyMap<number, ServerConnection>) {
     this.#master = master
     this.#connections = connections
+    this.#startedMs = master.clock.nowMs()
     for (const { server, state } of master.state.servers.values()) {
       if (state === 'active') this.#awaited.add(server)
     }
@@ -35,6 +39,11 @@ export class ServersView {
   /** May a server that is silent still register with this new master, as if nothing had happened? */
   isAwaited(server: number): boolean {
     return this.#awaited.has(server)
+  }
+
+  /** The first moments of a master: most servers are on their way. */
+  get isEarly(): boolean {
+    return this.#master.clock.nowMs() - this.#startedMs < EARLY_MS
   }
 
   /** A copy. */

@@ -70,8 +70,9 @@ export class ChunkCreator {
     if (this.#creating.size + indexes.length > CREATING_COUNT_MAX) {
       throw wireError('OVERLOADED', 'too many chunks are being created')
     }
-    await this.#reserve(indexes.length)
     const placement = effectivePlacement(file)
+    this.#checkAwaited(placement)
+    await this.#reserve(indexes.length)
     const wanted = indexes.map((index) => this.#newChunk(index, limitOf(index)))
     for (const { chunk } of wanted) this.#creating.add(chunk)
     try {
@@ -88,6 +89,17 @@ export class ChunkCreator {
       throw error
     } finally {
       for (const { chunk } of wanted) this.#creating.delete(chunk)
+    }
+  }
+
+  /** A new master: with `min` servers it goes on soon, with fewer when nobody else can be expected any more. */
+  #checkAwaited({ failureDomain, replicasNormal, replicasMinimum }: EffectivePlacement): void {
+    const { view } = this.#parts
+    if (view.awaited().length === 0) return
+    const present = view.forNewChunks().filter((server) => server.state === 'active')
+    const wanted = view.isEarly ? replicasNormal : replicasMinimum
+    if (domainCount(present, failureDomain) < wanted) {
+      throw wireError('TRY_AGAIN', 'not all chunk servers have registered with the new master yet')
     }
   }
 
@@ -168,9 +180,6 @@ export class ChunkCreator {
 
   #refuse(file: InodeRow, placement: EffectivePlacement, chunk: NewChunk): never {
     const { view, events } = this.#parts
-    if (view.awaited().length > 0) {
-      throw wireError('TRY_AGAIN', 'not all chunk servers have registered with the new master yet')
-    }
     const all = view.forNewChunks()
     const available = all.filter((server) => server.state === 'active' && !chunk.excluded.has(server.server))
     const missing = placement.replicasNormal - chunk.members.length

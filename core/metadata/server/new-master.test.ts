@@ -20,8 +20,9 @@ async function written(session: SceneSession, name: string) {
 }
 
 /** A chunk with a writer on three servers; `changeMaster`: only the first one gets through to the next master. */
-async function scene() {
-  const stage = await MetadataScene.open({ chunkServerCount: 3, placement: three })
+async function scene(replicasMinimum = 2) {
+  const placement = { ...three, replicasMinimum }
+  const stage = await MetadataScene.open({ chunkServerCount: 3, placement })
   const session = await stage.session('client')
   await session.mutate('admin.setConfig', { key: 'mds.wd.inactive_tout', value: '60s' })
   const file = await written(session, 'file')
@@ -60,6 +61,19 @@ test('a chunk with a writer keeps members that register with a new master a litt
   assert.equal(stage.chunk(chunk).version, version)
   assert.equal(stage.inSync(chunk).length, 3)
   assert.ok(!stage.eventCodes().includes('ALLOCATION_FAILED'), 'nothing was short')
+})
+
+test('a new chunk is not made of the one server that a new master has heard of first', async () => {
+  const { stage, session, changeMaster, chunk, grant } = await scene(1)
+  await changeMaster()
+  await session.resume()
+  await assert.rejects(grant(1), { code: 'TRY_AGAIN' })
+  assert.equal(stage.mds.state.condemned.size, 0, 'nothing was begun')
+  // those that do not come soon are not waited for: `min` is enough
+  await stage.clock.advance(2000)
+  const { locations } = await grant(1)
+  assert.equal(locations[0]?.members.length, 1)
+  assert.equal(stage.inSync(chunk).length, 3, 'what they have is')
 })
 
 test('a grant waits for nobody when all members of its chunk have registered', async () => {
