@@ -22,7 +22,9 @@ export class ChunkTable implements ChunkTracked {
   readonly #pending = new Map<number, PendingEpoch>()
   readonly #former = new Map<number, { server: number; version: number }[]>()
   readonly #dirtyDead = new Set<number>()
+  /** By lease, and by chunk. */
   readonly #intents = new Map<number, Set<number>>()
+  readonly #intentLease = new Map<number, number>()
   readonly #changed = new Set<number>()
 
   get size(): number {
@@ -31,15 +33,6 @@ export class ChunkTable implements ChunkTracked {
 
   get byteLength(): number {
     return this.#columns.byteLength
-  }
-
-  /** Chunks that fit before it grows. */
-  get capacity(): number {
-    return this.#columns.capacity
-  }
-
-  get slotLimit(): number {
-    return this.#columns.slotLimit
   }
 
   has(chunk: number): boolean {
@@ -60,17 +53,12 @@ export class ChunkTable implements ChunkTracked {
   delete(chunk: number): void {
     const slot = this.#columns.find(chunk)
     if (slot < 0) return
-    this.#setIntent(chunk, this.#columns.readScalars(slot).intentLease, 0)
+    this.#setIntent(chunk, 0)
     this.#columns.remove(slot)
     this.#pending.delete(chunk)
     this.#former.delete(chunk)
     this.#dirtyDead.delete(chunk)
     this.#changed.add(chunk)
-  }
-
-  /** Chunk ids with a member of the active epoch on `server`; a copy. */
-  chunksOn(server: number): number[] {
-    return [...this.#columns.chunksOn(server)]
   }
 
   /** As `scan`, the ids of chunks with a member on `server` only: cheap for those that have none. */
@@ -100,6 +88,10 @@ export class ChunkTable implements ChunkTracked {
 
   dirtyDeadChunks(): IterableIterator<number> {
     return this.#dirtyDead.keys()
+  }
+
+  get dirtyDeadCount(): number {
+    return this.#dirtyDead.size
   }
 
   isDirtyDead(chunk: number): boolean {
@@ -175,6 +167,7 @@ export class ChunkTable implements ChunkTracked {
     const pending = this.#pending.get(scalars.chunk)
     return {
       ...scalars,
+      intentLease: this.#intentLease.get(scalars.chunk) ?? 0,
       members: this.#columns.readMembers(slot),
       writable: (flags & ChunkFlag.writable) !== 0,
       dirtyDead: (flags & ChunkFlag.dirtyDead) !== 0,
@@ -189,7 +182,6 @@ export class ChunkTable implements ChunkTracked {
     assert(row.former.length <= FORMER_COUNT_MAX, 'former replicas are bounded')
     const { chunk } = row
     let slot = this.#columns.find(chunk)
-    const leaseBefore = slot < 0 ? 0 : this.#columns.readScalars(slot).intentLease
     if (slot < 0) slot = this.#columns.add(chunk)
     const flags = (row.writable ? ChunkFlag.writable : 0) | (row.dirtyDead ? ChunkFlag.dirtyDead : 0)
     this.#columns.writeScalars(slot, {
@@ -197,11 +189,10 @@ export class ChunkTable implements ChunkTracked {
       inode: row.inode,
       index: row.index,
       version: row.version,
-      intentLease: row.intentLease,
       flags,
     })
     this.#columns.setMembers(slot, row.members)
-    this.#setIntent(chunk, leaseBefore, row.intentLease)
+    this.#setIntent(chunk, row.intentLease)
     if (row.pending === null) this.#pending.delete(chunk)
     else this.#pending.set(chunk, copyPending(row.pending))
     if (row.former.length === 0) this.#former.delete(chunk)
@@ -215,8 +206,11 @@ export class ChunkTable implements ChunkTracked {
     else this.#dirtyDead.delete(chunk)
   }
 
-  #setIntent(chunk: number, before: number, after: number): void {
+  #setIntent(chunk: number, after: number): void {
+    const before = this.#intentLease.get(chunk) ?? 0
     if (before === after) return
+    if (after === 0) this.#intentLease.delete(chunk)
+    else this.#intentLease.set(chunk, after)
     const old = this.#intents.get(before)
     if (old !== undefined) {
       old.delete(chunk)

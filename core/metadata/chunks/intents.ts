@@ -85,7 +85,7 @@ function createChunk(
 ): boolean {
   const { state } = context
   const isReserved = chunk > 0 && chunk < state.counters.get('nextChunk') && !state.chunks.has(chunk)
-  const isFree = file.chunks?.has(index) !== true
+  const isFree = !file.chunks.has(index)
   const isPlaced = members.length > 0 && members.length <= CHUNK_MEMBER_COUNT_MAX
   if (!isReserved || !isFree || !isPlaced || new Set(members).size !== members.length) return false
   if (state.chunks.intentCount(lease) >= LEASE_INTENT_COUNT_MAX) return false
@@ -103,7 +103,6 @@ function createChunk(
     dirtyDead: false,
     former: [],
   })
-  file.chunks ??= new Map()
   file.chunks.set(index, chunk)
   return true
 }

@@ -75,7 +75,7 @@ export const leaseHandlers: ChunkHandlers<LeaseCommandType> = {
     const dirty = endLease(context, command.lease)
     // While something is dirty the size may still have to be recovered up to this bound (rule F8).
     if (dirty.length === 0 && file.sizeLimit !== undefined && !hasDirtyChunk(state, file)) {
-      delete file.sizeLimit
+      file.sizeLimit = undefined
       state.inodes.touch(file.inode)
     }
     return { ok: {} }
@@ -109,12 +109,15 @@ function applyUpdate(context: ChunkContext, file: InodeRow, update: FileUpdate):
 
 /** Rule F4: where acknowledged writes of a dead holder may be unsynced. */
 function dirtyIndexes(state: ChunkState, file: InodeRow): number[] {
-  const dirty: number[] = []
-  for (const [index, chunk] of file.chunks ?? []) if (state.chunks.isDirtyDead(chunk)) dirty.push(index)
-  return dirty
+  if (state.chunks.dirtyDeadCount === 0) return []
+  // Sorted: this is an answer, and every member keeps the same.
+  return file.chunks
+    .indexes()
+    .filter((index) => state.chunks.isDirtyDead(file.chunks.get(index) ?? 0))
+    .toSorted((a, b) => a - b)
 }
 
 export function hasDirtyChunk(state: ChunkState, file: InodeRow): boolean {
-  for (const chunk of file.chunks?.values() ?? []) if (state.chunks.isDirtyDead(chunk)) return true
-  return false
+  if (state.chunks.dirtyDeadCount === 0) return false
+  return file.chunks.ids().some((chunk) => state.chunks.isDirtyDead(chunk))
 }

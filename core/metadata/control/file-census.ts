@@ -45,7 +45,7 @@ export class FileCensus {
       if (row.type !== 'file') continue
       this.#counting.files += 1
       this.#counting.bytes += row.size
-      if (row.chunks !== undefined) this.#counting.fileMaps += 1
+      if (row.chunks.size > 0) this.#counting.fileMaps += 1
     }
     this.#master.after(SLICE_PAUSE_MS, () => this.#slice())
   }

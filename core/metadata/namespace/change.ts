@@ -104,7 +104,7 @@ export function removeExtended(
   }
   const left = Object.entries(row.extended).filter(([name]) => name !== command.name)
   if (left.length > 0) row.extended = extendedRecord(left)
-  else delete row.extended
+  else row.extended = undefined
   setChangeTime(context, row)
   return { ok: {} }
 }

@@ -42,28 +42,26 @@ function hasChunksBeyond(row: InodeRow, size: number): boolean {
 
 function chunkIndexesBeyond(row: InodeRow, size: number): number[] {
   const keptCount = Math.ceil(size / CHUNK_SIZE_BYTES)
-  return [...(row.chunks?.keys() ?? [])].filter((index) => index >= keptCount)
+  return row.chunks.indexes().filter((index) => index >= keptCount)
 }
 
 function shrink(context: ApplyContext, row: InodeRow, size: number, chunkActions: ChunkActions): void {
   const dropped: number[] = []
   for (const index of chunkIndexesBeyond(row, size)) {
-    dropped.push(row.chunks?.get(index) ?? 0)
-    row.chunks?.delete(index)
+    dropped.push(row.chunks.get(index) ?? 0)
+    row.chunks.delete(index)
   }
-  if (row.chunks?.size === 0) delete row.chunks
   if (dropped.length > 0) chunkActions.dropChunks(context, dropped)
   // A hole at the end needs no mark, and an older mark lies in a dropped chunk or behind the new one.
-  const hasTail =
-    size % CHUNK_SIZE_BYTES !== 0 && row.chunks?.has(Math.floor(size / CHUNK_SIZE_BYTES)) === true
+  const hasTail = size % CHUNK_SIZE_BYTES !== 0 && row.chunks.has(Math.floor(size / CHUNK_SIZE_BYTES))
   if (hasTail) row.zeroFrom = size
-  else delete row.zeroFrom
+  else row.zeroFrom = undefined
 }
 
 /** The holder zeroed the tail from `zeroFrom` on all members. A mark made later stays. */
 export function clearZeroMark(context: ApplyContext, row: InodeRow, zeroFrom: number): void {
   if (row.zeroFrom !== zeroFrom) return
-  delete row.zeroFrom
+  row.zeroFrom = undefined
   context.state.inodes.touch(row.inode)
 }
 
@@ -76,14 +74,13 @@ export function unmapChunks(
 ): number {
   const dropped: number[] = []
   for (const index of indexes) {
-    const chunk = row.chunks?.get(index)
+    const chunk = row.chunks.get(index)
     if (chunk === undefined) continue
     dropped.push(chunk)
-    row.chunks?.delete(index)
+    row.chunks.delete(index)
   }
-  if (row.chunks?.size === 0) delete row.chunks
-  if (row.zeroFrom !== undefined && row.chunks?.has(Math.floor(row.zeroFrom / CHUNK_SIZE_BYTES)) !== true) {
-    delete row.zeroFrom
+  if (row.zeroFrom !== undefined && !row.chunks.has(Math.floor(row.zeroFrom / CHUNK_SIZE_BYTES))) {
+    row.zeroFrom = undefined
   }
   if (dropped.length > 0) {
     chunkActions.dropChunks(context, dropped)

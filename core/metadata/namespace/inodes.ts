@@ -75,7 +75,7 @@ export function addInode(context: ApplyContext, parent: InodeRow, name: string, 
   const { state } = context
   const isDirectory = what.type === 'directory'
   const inheritsGroup = (parent.mode & MODE_SET_GID) !== 0
-  const row: InodeRow = {
+  const row = state.inodes.add({
     inode: state.counters.take('nextInode'),
     type: what.type,
     mode: (what.mode & MODE_MASK) | (isDirectory && inheritsGroup ? MODE_SET_GID : 0),
@@ -92,10 +92,9 @@ export function addInode(context: ApplyContext, parent: InodeRow, name: string, 
     changeNanoseconds: context.wallNanoseconds,
     generation: 0,
     parent: isDirectory ? parent.inode : 0,
-  }
-  if (what.target !== undefined) row.target = what.target
-  if (parent.placement !== undefined) row.placement = parent.placement
-  state.inodes.set(row.inode, row)
+    target: what.target,
+    placement: parent.placement,
+  })
   state.entries.add(parent.inode, name, row.inode, context.index)
   if (isDirectory) parent.links += 1
   setModifyTime(context, parent)
@@ -132,11 +131,12 @@ export function attributesOf(row: InodeRow): Attributes {
 
 /** Whole chunks up to the size: holes inside a chunk are known to the chunk servers only. */
 function allocatedBytes(row: InodeRow): number {
-  if (row.chunks === undefined || row.chunks.size === 0) return 0
+  const { chunks } = row
+  if (chunks.size === 0) return 0
   const sizeInPages = Math.ceil(row.size / PAGE_SIZE_BYTES) * PAGE_SIZE_BYTES
   const tail = sizeInPages % CHUNK_SIZE_BYTES
   const lastIndex = Math.floor(sizeInPages / CHUNK_SIZE_BYTES)
-  const hasTail = tail > 0 && row.chunks.has(lastIndex)
-  const bytes = row.chunks.size * CHUNK_SIZE_BYTES - (hasTail ? CHUNK_SIZE_BYTES - tail : 0)
+  const hasTail = tail > 0 && chunks.has(lastIndex)
+  const bytes = chunks.size * CHUNK_SIZE_BYTES - (hasTail ? CHUNK_SIZE_BYTES - tail : 0)
   return Math.min(bytes, sizeInPages)
 }

@@ -149,7 +149,6 @@ export class NamespaceBench {
   /** Gives a file chunks at these indexes. */
   mapChunks(inode: number, indexes: readonly number[]): void {
     const row = this.row(inode)
-    row.chunks ??= new Map()
     for (const index of indexes) {
       const chunk = this.state.counters.take('nextChunk')
       row.chunks.set(index, chunk)

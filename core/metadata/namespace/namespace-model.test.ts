@@ -180,7 +180,7 @@ function compareTrees(bench: NamespaceBench, model: Model): void {
       pending.push([entry.inode, child, inode])
     }
   }
-  for (const inode of bench.state.inodes.keys()) {
+  for (const { inode } of bench.state.inodes.values()) {
     assert.equal(reached.has(inode), !bench.state.orphans.has(inode), `inode ${inode} is lost`)
   }
 }

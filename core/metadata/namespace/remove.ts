@@ -74,8 +74,8 @@ export function collectFiles(
 }
 
 function dropAllChunks(context: ApplyContext, row: InodeRow, chunkActions: ChunkActions): void {
-  if (row.chunks === undefined || row.chunks.size === 0) return
-  const chunks = [...row.chunks.values()]
-  delete row.chunks
+  const chunks = row.chunks.ids()
+  if (chunks.length === 0) return
+  row.chunks.clear()
   chunkActions.dropChunks(context, chunks)
 }

@@ -197,7 +197,7 @@ export class IntentService {
     onProposed: (chunks: readonly number[]) => void,
   ): Promise<void> {
     const { master, creator } = this.#parts
-    const missing = indexes.filter((index) => file.chunks?.has(index) !== true)
+    const missing = indexes.filter((index) => !file.chunks.has(index))
     if (missing.length === 0) return
     const keys = missing.map((index) => `${file.inode}/${index}`)
     const running = keys.map((key) => this.#creating.get(key)).filter((entry) => entry !== undefined)

@@ -167,8 +167,11 @@ export class LeaseService implements LeasePublisher {
     const { master, waiters, lookFirst } = this.#parts
     const tail: number[] = []
     const firstIndex = Math.floor(file.size / CHUNK_SIZE_BYTES)
-    for (const [index, chunk] of file.chunks ?? []) {
-      if (index >= firstIndex && master.state.chunks.isDirtyDead(chunk)) tail.push(chunk)
+    const { chunks } = master.state
+    if (chunks.dirtyDeadCount === 0) return
+    for (const index of file.chunks.indexes()) {
+      const chunk = file.chunks.get(index) ?? 0
+      if (index >= firstIndex && chunks.isDirtyDead(chunk)) tail.push(chunk)
     }
     if (tail.length === 0) return
     for (const chunk of tail) lookFirst(chunk)

@@ -31,7 +31,7 @@ export class Locations {
   chunksAt(file: InodeRow, indexes: readonly number[]): number[] {
     const chunks: number[] = []
     for (const index of new Set(indexes)) {
-      const chunk = file.chunks?.get(index)
+      const chunk = file.chunks.get(index)
       if (chunk !== undefined) chunks.push(chunk)
     }
     return chunks

@@ -1,175 +1,189 @@
 /**
  * The names of all directories. Each entry carries a cookie: the log index of the command that made it, so
- * cookies rise, are never used twice, and need no counter of their own. Entries of a directory are also
- * kept in cookie order, so that a listing continues by binary search and sorts nothing.
+ * cookies rise, are never used twice, and need no counter of their own. Entries lie in columns, their names as
+ * bytes beside, one index finds them by parent and name; each directory has them in the order of their cookies
+ * (cookie-order.ts), so that a listing goes on anywhere and sorts nothing.
  */
 import { assert } from '../../base/assert.ts'
 import type { RowChange } from '../../platform/store.ts'
+import { NAME_BYTES_MAX } from '../../wire/messages/common.ts'
 import { metadataError } from '../errors.ts'
+import { Column, NO_SLOT, Slots } from './columns.ts'
+import { CookieOrder } from './cookie-order.ts'
+import { hashOfBytes, NameBytes } from './name-bytes.ts'
+import { hashOfNumbers, SlotIndex } from './slot-index.ts'
 import type { ChangeTracked } from './table.ts'
 
+/** A copy. */
 export interface DirectoryEntry {
   readonly name: string
-  inode: number
-  /** Position in a listing. 0 after removal. */
-  cookie: number
+  readonly inode: number
+  /** Position in a listing. */
+  readonly cookie: number
 }
 
-/** Removed entries stay as gaps in the order until they are this share of it. */
-const GAP_SHARE_MAX = 0.5
-const GAPS_MIN = 32
-
-export class Directory {
-  private readonly names = new Map<string, DirectoryEntry>()
-  private order: DirectoryEntry[] = []
-  private gapCount = 0
-  /** Rows of the Store come in the order of names. */
-  private isOrdered = true
-
-  get size(): number {
-    return this.names.size
-  }
-
-  get(name: string): DirectoryEntry | undefined {
-    return this.names.get(name)
-  }
-
-  add(name: string, inode: number, cookie: number): void {
-    const entry: DirectoryEntry = { name, inode, cookie }
-    this.names.set(name, entry)
-    const last = this.order.at(-1)
-    if (last !== undefined && last.cookie >= cookie) this.isOrdered = false
-    this.order.push(entry)
-  }
-
-  remove(entry: DirectoryEntry): void {
-    this.names.delete(entry.name)
-    // A gap keeps its place by the cookie of its neighbours only, so the order must stand before.
-    this.ensureOrder()
-    const position = this.positionAfter(entry.cookie - 1)
-    assert(this.order[position] === entry, 'a directory entry must be in the order of its directory')
-    this.gapCount += 1
-    this.order[position] = { name: '', inode: 0, cookie: entry.cookie }
-    entry.cookie = 0
-    if (this.gapCount >= GAPS_MIN && this.gapCount >= this.order.length * GAP_SHARE_MAX) this.closeGaps()
-  }
-
+export interface Directory {
+  readonly size: number
   /** Up to `limit` entries behind `cookie`, and whether these were the last. */
-  list(cookie: number, limit: number): { entries: DirectoryEntry[]; end: boolean } {
-    this.ensureOrder()
-    const entries: DirectoryEntry[] = []
-    for (let position = this.positionAfter(cookie); position < this.order.length; position++) {
-      const entry = this.order[position]
-      if (entry === undefined || entry.inode === 0) continue
-      if (entries.length === limit) return { entries, end: false }
-      entries.push(entry)
-    }
-    return { entries, end: true }
-  }
-
-  entries(): MapIterator<DirectoryEntry> {
-    return this.names.values()
-  }
-
-  private ensureOrder(): void {
-    if (this.isOrdered) return
-    this.order.sort((left, right) => left.cookie - right.cookie)
-    this.isOrdered = true
-  }
-
-  /** Position of the first entry whose cookie is above `cookie`. */
-  private positionAfter(cookie: number): number {
-    let low = 0
-    let high = this.order.length
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      if ((this.order[middle]?.cookie ?? 0) <= cookie) low = middle + 1
-      else high = middle
-    }
-    return low
-  }
-
-  private closeGaps(): void {
-    this.order = this.order.filter((entry) => entry.inode !== 0)
-    this.gapCount = 0
-  }
+  list(cookie: number, limit: number): { entries: DirectoryEntry[]; end: boolean }
+  /** In the order of their cookies. */
+  entries(): Iterable<DirectoryEntry>
 }
 
 export class DirectoryTable implements ChangeTracked {
   readonly name = 'entries'
-  private readonly directories = new Map<number, Directory>()
+  readonly #parent = Column.ofNumbers()
+  readonly #inode = Column.ofNumbers()
+  readonly #cookie = Column.ofNumbers()
+  readonly #nameCell = Column.ofUint32()
+  readonly #nameLength = Column.ofBytes()
+  readonly #names = new NameBytes()
+  readonly #slots = new Slots(this.#nameCell)
+  readonly #byName: SlotIndex
+  readonly #orders = new Map<number, CookieOrder>()
+  readonly #cookieOf = (slot: number): number => this.#cookie.get(slot)
   /** Row keys: parent/name. A name holds no slash. */
-  private readonly dirty = new Set<string>()
+  readonly #changed = new Set<string>()
+  #soughtParent = 0
+  #soughtLength = 0
+  /** The name that is looked for. No room for more than a name: what is longer is nowhere. */
+  readonly #sought = Buffer.alloc(4 * (NAME_BYTES_MAX + 1))
 
-  /** Undefined also for a directory that never had an entry. */
+  constructor() {
+    this.#byName = new SlotIndex({
+      hashOfSlot: (slot) => {
+        const nameHash = this.#names.hash(this.#nameCell.get(slot), this.#nameLength.get(slot))
+        return hashOfNumbers(this.#parent.get(slot), nameHash)
+      },
+      isSought: (slot) =>
+        this.#nameLength.get(slot) === this.#soughtLength &&
+        this.#parent.get(slot) === this.#soughtParent &&
+        this.#names.equals(this.#nameCell.get(slot), this.#soughtLength, this.#sought),
+    })
+  }
+
+  /** Undefined for a directory without entries. */
   get(parent: number): Directory | undefined {
-    return this.directories.get(parent)
+    const order = this.#orders.get(parent)
+    if (order === undefined) return undefined
+    const entryOf = (slot: number): DirectoryEntry => this.#entryAt(slot)
+    return {
+      size: order.count,
+      list(cookie, limit) {
+        const entries: DirectoryEntry[] = []
+        for (const slot of order.after(cookie)) {
+          if (entries.length === limit) return { entries, end: false }
+          entries.push(entryOf(slot))
+        }
+        return { entries, end: true }
+      },
+      *entries() {
+        for (const slot of order.after(0)) yield entryOf(slot)
+      },
+    }
   }
 
   entry(parent: number, name: string): DirectoryEntry | undefined {
-    return this.directories.get(parent)?.get(name)
+    const slot = this.#find(parent, name)
+    return slot === NO_SLOT ? undefined : this.#entryAt(slot)
   }
 
   entryCount(parent: number): number {
-    return this.directories.get(parent)?.size ?? 0
+    return this.#orders.get(parent)?.count ?? 0
   }
 
   add(parent: number, name: string, inode: number, cookie: number): void {
-    let directory = this.directories.get(parent)
-    if (directory === undefined) {
-      directory = new Directory()
-      this.directories.set(parent, directory)
-    }
-    assert(directory.get(name) === undefined, 'a name is added once')
-    directory.add(name, inode, cookie)
-    this.dirty.add(`${parent}/${name}`)
+    this.#insert(parent, name, inode, cookie)
+    this.#changed.add(`${parent}/${name}`)
   }
 
   /** The name stays in its place and leads to another inode. */
   replace(parent: number, entry: DirectoryEntry, inode: number): void {
-    entry.inode = inode
-    this.dirty.add(`${parent}/${entry.name}`)
+    const slot = this.#find(parent, entry.name)
+    assert(slot !== NO_SLOT, 'an entry that is replaced exists')
+    this.#inode.set(slot, inode)
+    this.#changed.add(`${parent}/${entry.name}`)
   }
 
   remove(parent: number, entry: DirectoryEntry): void {
-    const directory = this.directories.get(parent)
-    assert(directory !== undefined, 'a directory with entries must exist')
-    directory.remove(entry)
-    if (directory.size === 0) this.directories.delete(parent)
-    this.dirty.add(`${parent}/${entry.name}`)
+    const order = this.#orders.get(parent)
+    const slot = this.#find(parent, entry.name)
+    assert(order !== undefined && slot !== NO_SLOT, 'an entry that is removed exists')
+    order.remove(slot)
+    if (order.count === 0) this.#orders.delete(parent)
+    this.#byName.remove(slot)
+    this.#names.free(this.#nameCell.get(slot), this.#nameLength.get(slot))
+    this.#nameLength.set(slot, 0)
+    this.#slots.free(slot)
+    this.#changed.add(`${parent}/${entry.name}`)
   }
 
   loadRow(key: string, value: string): void {
     const slash = key.indexOf('/')
-    const parent = Number(key.slice(0, slash))
-    const [inode, cookie] = value.split(' ').map(Number)
+    const space = value.indexOf(' ')
+    const name = key.slice(slash + 1)
+    const numbers = [key.slice(0, slash), value.slice(0, space), value.slice(space + 1)].map(Number)
+    const [parent = 0, inode = 0, cookie = 0] = numbers
     const isGood =
       slash > 0 &&
-      Number.isSafeInteger(parent) &&
-      inode !== undefined &&
-      Number.isSafeInteger(inode) &&
-      cookie !== undefined &&
-      Number.isSafeInteger(cookie)
+      space > 0 &&
+      numbers.every((number) => Number.isSafeInteger(number)) &&
+      name !== '' &&
+      Buffer.byteLength(name) <= NAME_BYTES_MAX &&
+      this.#find(parent, name) === NO_SLOT
     if (!isGood) throw metadataError('ROW_CORRUPT', `${this.name}/${key}`)
-    this.add(parent, key.slice(slash + 1), inode, cookie)
-    this.dirty.delete(key)
+    this.#insert(parent, name, inode, cookie)
   }
 
   collectChanges(into: RowChange[]): void {
-    for (const key of this.dirty) {
+    for (const key of this.#changed) {
       const slash = key.indexOf('/')
       const entry = this.entry(Number(key.slice(0, slash)), key.slice(slash + 1))
       const value = entry === undefined ? null : `${entry.inode} ${entry.cookie}`
       into.push({ table: this.name, key, value })
     }
-    this.dirty.clear()
+    this.#changed.clear()
   }
 
   *rows(): Iterable<readonly [string, string]> {
-    for (const [parent, directory] of this.directories) {
-      for (const entry of directory.entries()) {
-        yield [`${parent}/${entry.name}`, `${entry.inode} ${entry.cookie}`]
+    for (const [parent, order] of this.#orders) {
+      for (const slot of order.after(0)) {
+        const { name, inode, cookie } = this.#entryAt(slot)
+        yield [`${parent}/${name}`, `${inode} ${cookie}`]
       }
     }
+  }
+
+  #entryAt(slot: number): DirectoryEntry {
+    return {
+      name: this.#names.text(this.#nameCell.get(slot), this.#nameLength.get(slot)),
+      inode: this.#inode.get(slot),
+      cookie: this.#cookie.get(slot),
+    }
+  }
+
+  #find(parent: number, name: string): number {
+    this.#soughtParent = parent
+    this.#soughtLength = this.#sought.write(name)
+    if (this.#soughtLength === 0 || this.#soughtLength > NAME_BYTES_MAX) return NO_SLOT
+    return this.#byName.find(hashOfNumbers(parent, hashOfBytes(this.#sought, 0, this.#soughtLength)))
+  }
+
+  #insert(parent: number, name: string, inode: number, cookie: number): void {
+    assert(this.#find(parent, name) === NO_SLOT, 'a name is added once')
+    const length = this.#soughtLength
+    const slot = this.#slots.take()
+    this.#parent.set(slot, parent)
+    this.#inode.set(slot, inode)
+    this.#cookie.set(slot, cookie)
+    this.#nameCell.set(slot, this.#names.add(this.#sought, length))
+    this.#nameLength.set(slot, length)
+    this.#byName.add(slot)
+    let order = this.#orders.get(parent)
+    if (order === undefined) {
+      order = new CookieOrder(this.#cookieOf)
+      this.#orders.set(parent, order)
+    }
+    order.add(slot)
   }
 }

@@ -4,11 +4,11 @@
  * short row. Placement objects are shared: most files have the same.
  */
 import type { FileType, PlacementAttributes } from '../../wire/messages/common.ts'
-import type { InodeRow } from './rows.ts'
-import { jsonArray, numberKey, type RowCodec } from './table.ts'
+import type { InodeFields } from './rows.ts'
+import { jsonArray } from './table.ts'
 
 /** Position = stored code; only ever appended to. */
-const fileTypes: readonly FileType[] = [
+export const fileTypes: readonly FileType[] = [
   'file',
   'directory',
   'symlink',
@@ -18,6 +18,13 @@ const fileTypes: readonly FileType[] = [
   'character-device',
 ]
 const fixedFieldCount = 15
+/** What the columns hold (inode-columns.ts), by position. */
+const maxima: readonly (readonly [position: number, max: number])[] = [
+  [1, 0xffff],
+  ...[2, 3, 4, 8, 10, 12].map((position) => [position, 0xffff_ffff] as const),
+]
+
+type Mutable<Type> = { -readonly [Key in keyof Type]: Type[Key] }
 
 interface OptionalFields {
   t?: string | undefined
@@ -27,7 +34,7 @@ interface OptionalFields {
   s?: number | undefined
 }
 
-function encodeInode(row: InodeRow): string {
+export function encodeInode(row: InodeFields): string {
   const fields: unknown[] = [
     fileTypes.indexOf(row.type),
     row.mode,
@@ -68,14 +75,16 @@ function byName(left: [string, string], right: [string, string]): number {
   return left[0] < right[0] ? -1 : 1
 }
 
-function decodeInode(value: unknown, inode: number): InodeRow {
+export function decodeInode(value: unknown, inode: number): InodeFields {
   const fields = jsonArray(value, fixedFieldCount)
   const numbers = fields.slice(0, fixedFieldCount) as number[]
   if (!numbers.every((number) => Number.isSafeInteger(number))) throw new Error('a field is no integer')
   const at = (position: number): number => numbers[position] ?? 0
   const type = fileTypes[at(0)]
   if (type === undefined) throw new Error('unknown file type')
-  const row: InodeRow = {
+  for (const [position, max] of maxima)
+    if (at(position) < 0 || at(position) > max) throw new Error('a field is too large')
+  const row: Mutable<InodeFields> = {
     inode,
     type,
     mode: at(1),
@@ -110,26 +119,35 @@ export function extendedRecord(pairs: Iterable<readonly [string, string]>): Reco
   return record
 }
 
-/** At most 16 x 16 x 6 x 5 different ones exist, so this cache is bounded by its key. */
-const placements = new Map<string, PlacementAttributes>()
+/** At most 17 x 17 x 7 x 6 different ones exist: this is bounded, and a code fits 16 bits. */
+const placements: PlacementAttributes[] = []
+const placementCodes = new Map<string, number>()
+const codeOfInterned = new WeakMap<PlacementAttributes, number>()
 
 /** One frozen object per value, fields in one order. */
 export function internPlacement(attributes: PlacementAttributes): PlacementAttributes {
+  return placementOfCode(placementCode(attributes)) ?? attributes
+}
+
+/** A number for these attributes, of this process only; 0 for none. */
+export function placementCode(attributes: PlacementAttributes | undefined): number {
+  if (attributes === undefined) return 0
+  const interned = codeOfInterned.get(attributes)
+  if (interned !== undefined) return interned
   const ordered: PlacementAttributes = {}
   if (attributes.replicasNormal !== undefined) ordered.replicasNormal = attributes.replicasNormal
   if (attributes.replicasMinimum !== undefined) ordered.replicasMinimum = attributes.replicasMinimum
   if (attributes.failureDomain !== undefined) ordered.failureDomain = attributes.failureDomain
   if (attributes.tier !== undefined) ordered.tier = attributes.tier
   const key = JSON.stringify(ordered)
-  const known = placements.get(key)
+  const known = placementCodes.get(key)
   if (known !== undefined) return known
-  const frozen = Object.freeze(ordered)
-  placements.set(key, frozen)
-  return frozen
+  const code = placements.push(Object.freeze(ordered))
+  placementCodes.set(key, code)
+  codeOfInterned.set(ordered, code)
+  return code
 }
 
-export const inodeCodec: RowCodec<number, InodeRow> = {
-  ...numberKey,
-  encode: encodeInode,
-  decode: decodeInode,
+export function placementOfCode(code: number): PlacementAttributes | undefined {
+  return placements[code - 1]
 }

@@ -4,16 +4,18 @@
  * the state machine: nobody outside mutates them.
  */
 import type { FileType, PlacementAttributes, Role } from '../../wire/messages/common.ts'
+import type { FileChunks } from './file-chunks.ts'
 
-export interface InodeRow {
-  inode: number
-  type: FileType
+/** What is stored of an inode. */
+export interface InodeFields {
+  readonly inode: number
+  readonly type: FileType
   mode: number
   uid: number
   gid: number
   links: number
   size: number
-  device: number
+  readonly device: number
   accessSeconds: number
   accessNanoseconds: number
   modifySeconds: number
@@ -23,15 +25,18 @@ export interface InodeRow {
   generation: number
   /** Directories: the parent ('..'); files: 0. */
   parent: number
-  target?: string
-  placement?: PlacementAttributes
-  extended?: Record<string, string>
-  /** Files: chunk id by index; 0 = none (a hole). Sparse files keep only what exists. */
-  chunks?: Map<number, number>
+  readonly target?: string | undefined
+  placement?: PlacementAttributes | undefined
+  extended?: Record<string, string> | undefined
   /** Tail of the last chunk that must be zeroed before the size may grow past it (rule T1). */
-  zeroFrom?: number
+  zeroFrom?: number | undefined
   /** Upper bound under the current lease; set when intents are granted (rule F8). */
-  sizeLimit?: number
+  sizeLimit?: number | undefined
+}
+
+export interface InodeRow extends InodeFields {
+  /** Files: their chunks by index. Sparse files have only what exists. */
+  readonly chunks: FileChunks
 }
 
 export interface ChunkMember {

@@ -10,9 +10,18 @@ import { KeyValueTable } from '../keyvalue/key-value-table.ts'
 import { Counters } from './counters.ts'
 import { DirectoryTable } from './directories.ts'
 import { FeatureLevel } from './feature-levels.ts'
-import { inodeCodec } from './inode-codec.ts'
+import { InodeTable } from './inode-table.ts'
 import { ReplyTable } from './replies.ts'
-import type { CondemnedRow, EventRow, InodeRow, LeaseRow, MemberRow, ServerRow, SessionRow } from './rows.ts'
+import type {
+  CondemnedRow,
+  EventRow,
+  InodeFields,
+  InodeRow,
+  LeaseRow,
+  MemberRow,
+  ServerRow,
+  SessionRow,
+} from './rows.ts'
 import { type ChangeTracked, fieldsCodec, numberKey, stringKey, Table } from './table.ts'
 
 /** Files, directories and everything else; V8 maps end at 2^24 entries. */
@@ -32,7 +41,7 @@ export interface ChunkTracked extends ChangeTracked {
 export type ConfigValue = string | number
 
 export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
-  readonly inodes = new Table<number, InodeRow>('inodes', inodeCodec)
+  readonly inodes = new InodeTable()
   readonly entries = new DirectoryTable()
   readonly chunks: Chunks
   readonly sessions = new Table<number, SessionRow>('sessions', {
@@ -92,8 +101,6 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
   readonly level = new FeatureLevel()
 
   // Soft indexes, kept by observers and rebuilt by loading.
-  /** Inodes without a name that wait for file.collect. */
-  readonly orphans = new Set<number>()
   /** The one write lease of a file. */
   readonly leaseByInode = new Map<number, number>()
   readonly leasesBySession = new Map<number, Set<number>>()
@@ -103,15 +110,11 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
   constructor(chunks: Chunks) {
     this.chunks = chunks
     this.byName = new Map([this.level, ...this.tables()].map((table) => [table.name, table]))
-    this.inodes.observe({
-      onSet: (inode, row) => void (row.links === 0 ? this.orphans.add(inode) : undefined),
-      onDelete: (inode) => void this.orphans.delete(inode),
-    })
     this.leases.observe({
       onSet: (lease, row) => this.indexLease(lease, row),
       onDelete: (lease, row) => this.unindexLease(lease, row),
     })
-    this.inodes.set(ROOT_INODE, rootRow())
+    this.inodes.add(rootRow())
   }
 
   tables(): readonly ChangeTracked[] {
@@ -132,9 +135,14 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
     ]
   }
 
+  /** Inodes without a name that wait for file.collect. */
+  get orphans(): ReadonlySet<number> {
+    return this.inodes.orphans
+  }
+
   /** The inode lost its last name. Call after setting `links` to 0. */
   markOrphan(row: InodeRow): void {
-    this.orphans.add(row.inode)
+    this.inodes.orphans.add(row.inode)
     this.inodes.touch(row.inode)
   }
 
@@ -163,7 +171,6 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
     this.chunks.forEachMapped((chunk, inode, index) => {
       const row = this.inodes.get(inode)
       if (row === undefined) throw metadataError('ROW_CORRUPT', `chunk ${chunk} names lost inode ${inode}`)
-      row.chunks ??= new Map()
       row.chunks.set(index, chunk)
     })
   }
@@ -203,7 +210,7 @@ export function stateDigest(state: MetadataState): string {
 }
 
 /** The root exists before the first command, so its times are zero until something is made in it. */
-function rootRow(): InodeRow {
+function rootRow(): InodeFields {
   return {
     inode: ROOT_INODE,
     type: 'directory',
