@@ -216,7 +216,10 @@ describe('links, orphans and collection', () => {
     assert.ok(bench.state.orphans.has(inode))
     assert.equal(bench.row(inode).links, 0)
     assert.deepEqual(bench.apply({ type: 'file.collect', inodes: [inode] }), { ok: { collected: [inode] } })
-    assert.deepEqual(bench.dropped.toSorted((a, b) => a - b), [1, 2])
+    assert.deepEqual(
+      bench.dropped.toSorted((a, b) => a - b),
+      [1, 2],
+    )
     assert.equal(bench.state.inodes.has(inode), false)
     assert.equal(bench.state.orphans.size, 0)
   })
