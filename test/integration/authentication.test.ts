@@ -3,10 +3,11 @@
  * key, or repeats, changes or makes up what he says, is refused. docs/formats/authentication.md.
  */
 import assert from 'node:assert/strict'
-import { createHash } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { connectAdmin } from '../../core/cli/admin.ts'
+import { EtcDirectory } from '../../core/cli/etc.ts'
 import { KeyRing, parseKeyRing } from '../../core/platform/key-ring.ts'
 import { writeKeyFile } from '../../core/platform/node/key-file.ts'
 import { loadPasswordExchange } from '../../core/platform/node/opaque-password.ts'
@@ -15,8 +16,10 @@ import { decodeMessage, encodeMessage } from '../../core/wire/codec.ts'
 import { FrameKind } from '../../core/wire/frame.ts'
 import { CAIRN, type Finished, runProgram, TestCluster } from './support/cluster.ts'
 import { conversation, RecordingProxy } from './support/recording-proxy.ts'
+import { COMMON_BYTES, tracesOf } from './support/secrets.ts'
 
-const COMMON_BYTES = 16
+/** Each is a connection that is refused late. */
+const FLIP_EVERY_BYTES = 7
 
 describe('authentication', () => {
   let cluster: TestCluster
@@ -94,26 +97,11 @@ describe('authentication', () => {
     assert.deepEqual(ring.versions, [1, 2])
     assert.deepEqual(clusterRing().versions, [1, 2], 'servers that were connected have it too')
     const secrets: Buffer[] = [Buffer.from(password), Buffer.from('another password, also long')]
-    for (const version of ring.versions) {
-      const key = ring.get(version) ?? Buffer.alloc(0)
-      secrets.push(key, Buffer.from(key.toString('hex')), Buffer.from(key.toString('base64').slice(0, 40)))
-    }
+    for (const version of ring.versions) secrets.push(ring.get(version) ?? Buffer.alloc(0))
     const { bytes } = proxy
     assert.ok(bytes.length > 5000, `only ${bytes.length} bytes were recorded`)
-    for (const secret of secrets) {
-      const forms = [
-        secret,
-        ...['sha256', 'sha512', 'sha1', 'md5'].map((name) => createHash(name).update(secret).digest()),
-      ]
-      for (const form of forms) {
-        for (const text of [
-          form,
-          Buffer.from(form.toString('hex')),
-          Buffer.from(form.toString('base64').slice(0, 20)),
-        ])
-          assert.equal(bytes.includes(text.subarray(0, COMMON_BYTES)), false)
-      }
-    }
+    for (const secret of secrets)
+      for (const trace of tracesOf(secret)) assert.equal(bytes.includes(trace), false)
   })
 
   it('a script with the recording and the right password cannot confirm it', async () => {
@@ -151,9 +139,9 @@ describe('authentication', () => {
     await done('guest', 'stat')
     const recorded = framesOf(sent(before))
     // All at once, and step by step: hello and proof only.
-    const all = framesOf(await conversation(base, bytesOf(recorded)))
+    const all = framesOf(await conversation(base + 1, bytesOf(recorded)))
     assert.equal(refusalOf(all), 'BAD_MESSAGE')
-    const answers = framesOf(await conversation(base, bytesOf(recorded.slice(0, 2))))
+    const answers = framesOf(await conversation(base + 1, bytesOf(recorded.slice(0, 2))))
     assert.equal(refusalOf(answers), 'WRONG_KEY')
     for (const one of [all, answers])
       assert.deepEqual(
@@ -162,18 +150,30 @@ describe('authentication', () => {
       )
   })
 
-  it('a request without a proof is refused, whatever role it claims', async () => {
-    const call = frame(FrameKind.call, ['admin.stat', {}])
+  it('a request without a proof is refused at every port, whatever role it claims', async () => {
+    const { cs } = await cluster.statistics()
+    const chunkServerPort = Number(cs[0]?.address.split(':')[1])
     const identity = { clusterName: 'demo', clusterUuid: '', session: 0, name: 'attacker' }
-    for (const role of ['client', 'cs', 'mds', 'admin', '']) {
-      for (const features of [0, 1]) {
-        const hello = frame(FrameKind.hello, { versions: [1], features, role, ...identity })
-        const answers = framesOf(await conversation(base, bytesOf([hello, call])))
-        assert.equal(refusalOf(answers), features === 0 ? 'KEY_MISSING' : 'BAD_MESSAGE')
-        assert.equal(
-          answers.some((answer) => answer.kind === FrameKind.result),
-          false,
-        )
+    for (const [port, first] of [
+      [base + 1, frame(FrameKind.call, ['admin.stat', {}])],
+      [base + 1, frame(FrameKind.call, ['mds.look', {}])],
+      [base, frame(FrameKind.notify, ['raft.step', { head: {}, terms: [], entries: [] }])],
+      [chunkServerPort, frame(FrameKind.dataRequest, Buffer.alloc(64))],
+      [chunkServerPort, frame(FrameKind.call, ['cs.shutdown', {}])],
+    ] as const) {
+      for (const role of ['client', 'cs', 'mds', 'admin', 'observer', '']) {
+        for (const features of [0, 1]) {
+          const hello = frame(FrameKind.hello, { versions: [1], features, role, ...identity })
+          const answers = framesOf(await conversation(port, bytesOf([hello, first])))
+          const isOther = port === base && role !== 'mds'
+          // Data that comes before the proof gets no word at all.
+          const early = first.kind === FrameKind.dataRequest ? '' : 'BAD_MESSAGE'
+          const expected = features === 0 ? 'KEY_MISSING' : isOther ? 'REFUSED' : early
+          assert.equal(refusalOf(answers), expected, `port ${port}, role ${role}, features ${features}`)
+          const kinds = answers.map(({ kind }) => kind)
+          for (const kind of [FrameKind.result, FrameKind.error, FrameKind.dataAnswer])
+            assert.equal(kinds.includes(kind), false)
+        }
       }
     }
   })
@@ -198,7 +198,7 @@ describe('authentication', () => {
     const late = { ...frame(FrameKind.call, ['auth.replace', { sealed: Buffer.alloc(50) }]), requestId: 99 }
     const answers = framesOf(
       await conversation(
-        base,
+        base + 1,
         bytesOf([hello, ...calls, late]),
         (bytes) => framesOf(bytes).length === calls.length + 2,
       ),
@@ -222,9 +222,9 @@ describe('authentication', () => {
     const callIndex = frames.findIndex((one) => one.kind === FrameKind.call)
     const firstCallAt = bytesOf(frames.slice(0, callIndex)).length
     let target = firstCallAt - 10
-    proxy.alter = (piece, at) => {
+    proxy.alter = (piece, { at, toServer }) => {
       const index = target - at
-      if (index < 0 || index >= piece.length) return piece
+      if (!toServer || index < 0 || index >= piece.length) return piece
       const altered = Buffer.from(piece)
       altered[index] = (altered[index] ?? 0) ^ 4
       // Once: the command tries again when its connection broke. Whoever changes a frame can mend its checksum.
@@ -245,6 +245,53 @@ describe('authentication', () => {
       false,
     )
     proxy.alter = (piece) => piece
+  })
+
+  it('a bit that is flipped anywhere, in either direction, leaves nothing that is served', async () => {
+    const etc = new EtcDirectory(etcOf('guest'))
+    const servers = [{ host: '127.0.0.1', port: proxy.port }]
+    /** One connection: handshake and the opening of a session. */
+    const attempt = async (): Promise<void> => {
+      const admin = await connectAdmin('demo', servers, etc, 0)
+      await admin.close()
+    }
+    const honest = proxy.recordings.length
+    await attempt()
+    const { toServer, toClient } = proxy.recordings[honest] ?? { toServer: [], toClient: [] }
+    const targets = [
+      ...targetsIn(framesOf(Buffer.concat(toServer)), true, FrameKind.call),
+      ...targetsIn(framesOf(Buffer.concat(toClient)), false, FrameKind.result),
+    ]
+    assert.ok(targets.length > 60, `${targets.length} bits`)
+    const first = proxy.recordings.length
+    const seenCounts = new Map<string, number>()
+    let flippedCount = 0
+    proxy.alter = (piece, { connection, toServer: isToServer }) => {
+      const target = targets[connection - first]
+      if (target === undefined || target.toServer !== isToServer) return piece
+      const frames = framesOf(piece)
+      const key = `${connection}`
+      const seenCount = seenCounts.get(key) ?? 0
+      seenCounts.set(key, seenCount + frames.length)
+      const { meta } = frames[target.frame - seenCount] ?? {}
+      if (meta === undefined) return piece
+      const at = target.byte % meta.length
+      meta[at] = (meta[at] ?? 0) ^ (1 << (target.byte % 8))
+      flippedCount += 1
+      return bytesOf(frames)
+    }
+    const outcomes = await Promise.allSettled(targets.map(attempt))
+    proxy.alter = (piece) => piece
+    assert.equal(flippedCount, targets.length)
+    assert.deepEqual(
+      outcomes.filter(({ status }) => status === 'fulfilled'),
+      [],
+    )
+    for (const [index, target] of targets.entries()) {
+      const answers = framesOf(Buffer.concat(proxy.recordings[first + index]?.toClient ?? []))
+      const isServed = answers.some(({ kind }) => kind === FrameKind.result)
+      if (target.toServer) assert.equal(isServed, false, JSON.stringify(target))
+    }
   })
 
   it('another key, and the key of another cluster, each have their own message', async () => {
@@ -298,8 +345,26 @@ describe('authentication', () => {
   })
 })
 
+/** Bytes go as they are. */
 function frame(kind: number, value: unknown): Frame {
-  return { kind, requestId: 1, meta: encodeMessage(value), payload: Buffer.alloc(0) }
+  const meta = Buffer.isBuffer(value) ? value : encodeMessage(value)
+  return { kind, requestId: 1, meta, payload: Buffer.alloc(0) }
+}
+
+interface Target {
+  readonly toServer: boolean
+  readonly frame: number
+  readonly byte: number
+}
+
+/** Bits of all frames up to the first of that kind. */
+function targetsIn(frames: readonly Frame[], toServer: boolean, lastKind: number): Target[] {
+  const last = frames.findIndex(({ kind }) => kind === lastKind)
+  return frames.slice(0, last + 1).flatMap(({ meta }, index) =>
+    Array.from({ length: Math.ceil(meta.length / FLIP_EVERY_BYTES) }, (_, step) => ({
+      ...{ toServer, frame: index, byte: step * FLIP_EVERY_BYTES },
+    })),
+  )
 }
 
 function callOf({ meta }: Frame): { method: string; params: unknown } {

@@ -25,7 +25,7 @@ import {
 const HELPER = '/sbin/mount.fuse.cairn'
 const HELPER_SOURCE = path.join(import.meta.dirname, '..', '..', 'plugins', 'fuse', 'mount.fuse.cairn')
 
-describe('commands on a running cluster', { timeout: 340_000 }, () => {
+describe('commands on a running cluster', { timeout: 450_000 }, () => {
   let cluster: TestCluster
   let second: string
   const ends: (() => Promise<void>)[] = []

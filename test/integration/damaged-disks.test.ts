@@ -97,7 +97,7 @@ const damages: readonly Damage[] = [
   { name: 'a deleted file', apply: (file) => fs.unlinkSync(file), isSeenAtOnce: false },
 ]
 
-describe('bit rot on the replica that is read', { timeout: 340_000 }, () => {
+describe('bit rot on the replica that is read', { timeout: 450_000 }, () => {
   const VICTIM = 1
   let cluster: TestCluster
   let reader: Client
@@ -201,7 +201,7 @@ function lastFirst(t: TestContext): (end: () => Promise<void>) => void {
   return (end) => ends.push(end)
 }
 
-describe('a disk dies', { timeout: 340_000 }, () => {
+describe('a disk dies', { timeout: 450_000 }, () => {
   it('flag H, the data is created anew elsewhere, and the server neither crashes nor restarts', async (t) => {
     const after = lastFirst(t)
     const disks = await Promise.all([1, 2, 3, 4].map(() => smallFileSystem(after, 700)))
@@ -241,7 +241,7 @@ describe('a disk dies', { timeout: 340_000 }, () => {
   })
 })
 
-describe('disks fill up', { timeout: 340_000 }, () => {
+describe('disks fill up', { timeout: 450_000 }, () => {
   it('a clear "no space", nothing hangs, deleting frees space', async (t) => {
     const after = lastFirst(t)
     const disks = await Promise.all([1, 2, 3].map(() => smallFileSystem(after, 400)))

@@ -14,7 +14,7 @@ import { startWriter } from './support/writer.ts'
 
 const MIB = 1024 * 1024
 
-describe('a chunk server dies for good in the middle of work', { timeout: 340_000 }, () => {
+describe('a chunk server dies for good in the middle of work', { timeout: 450_000 }, () => {
   let cluster: TestCluster
   const ends: (() => Promise<void>)[] = []
   before(async () => {
@@ -66,7 +66,7 @@ describe('a chunk server dies for good in the middle of work', { timeout: 340_00
   })
 })
 
-describe('processes die, short absences', { timeout: 340_000 }, () => {
+describe('processes die, short absences', { timeout: 450_000 }, () => {
   let cluster: TestCluster
   const ends: (() => Promise<void>)[] = []
   before(async () => {

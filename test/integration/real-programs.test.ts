@@ -17,7 +17,7 @@ import {
   sqliteWriters,
 } from './support/workloads.ts'
 
-describe('real programs on the mount', { timeout: 340_000 }, () => {
+describe('real programs on the mount', { timeout: 450_000 }, () => {
   let cluster: TestCluster
   const ends: (() => Promise<void>)[] = []
   before(async () => {

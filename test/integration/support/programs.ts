@@ -3,6 +3,9 @@ import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 
+/** Only against hanging: a busy machine may need minutes for what an idle one does in seconds. */
+const PROGRAM_TIMEOUT_MS = 240_000
+
 export interface Finished {
   readonly status: number | null
   readonly stdout: string
@@ -23,7 +26,7 @@ export function runProgram(
   return new Promise((resolve, reject) => {
     const child = spawn(command, parameters, {
       stdio: ['pipe', 'pipe', 'pipe'],
-      timeout: options.timeoutMs ?? 120_000,
+      timeout: options.timeoutMs ?? PROGRAM_TIMEOUT_MS,
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
       env: { ...process.env, ...options.env },
     })

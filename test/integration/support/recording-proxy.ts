@@ -7,20 +7,27 @@ export interface Recording {
   readonly toClient: Buffer[]
 }
 
+export interface Place {
+  /** Counts from 0: index of its recording. */
+  readonly connection: number
+  readonly toServer: boolean
+  /** Bytes of the connection in this direction before the piece. */
+  readonly at: number
+}
+
 export class RecordingProxy {
   /** One for each connection, in the order in which they came. */
   readonly recordings: Recording[] = []
-  /** What arrives at the server instead of a piece from the client; `at`: bytes of the connection before it. */
-  alter: (piece: Buffer, at: number) => Buffer = (piece) => piece
+  /** What arrives instead of a piece that was sent; recordings hold what was sent. */
+  alter: (piece: Buffer, place: Place) => Buffer = (piece) => piece
   readonly #server: net.Server
   readonly #sockets = new Set<net.Socket>()
 
   private constructor(target: number) {
     this.#server = net.createServer((client) => {
       const recording: Recording = { toServer: [], toClient: [] }
-      this.recordings.push(recording)
+      const connection = this.recordings.push(recording) - 1
       const server = net.connect(target, '127.0.0.1')
-      let at = 0
       for (const socket of [client, server]) {
         this.#sockets.add(socket)
         socket.on('error', () => socket.destroy())
@@ -30,17 +37,17 @@ export class RecordingProxy {
           server.destroy()
         })
       }
-      client.on('data', (data) => {
-        const piece = data as Buffer
-        recording.toServer.push(piece)
-        server.write(this.alter(piece, at))
-        at += piece.length
-      })
-      server.on('data', (data) => {
-        const piece = data as Buffer
-        recording.toClient.push(piece)
-        client.write(piece)
-      })
+      const pass = (from: net.Socket, to: net.Socket, pieces: Buffer[], toServer: boolean): void => {
+        let at = 0
+        from.on('data', (data) => {
+          const piece = data as Buffer
+          pieces.push(piece)
+          to.write(this.alter(piece, { connection, toServer, at }))
+          at += piece.length
+        })
+      }
+      pass(client, server, recording.toServer, true)
+      pass(server, client, recording.toClient, false)
     })
   }
 
@@ -65,14 +72,14 @@ export class RecordingProxy {
   }
 }
 
-/** Says `bytes` to a metadata server and returns all it answers until `isEnd`, or until it closes the connection. */
+/** Says `bytes` to a server and returns all it answers until `isEnd`, or until it closes the connection. */
 export function conversation(
-  base: number,
+  port: number,
   bytes: Buffer,
   isEnd: (answers: Buffer) => boolean = () => false,
 ): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const socket = net.connect(base + 1, '127.0.0.1', () => socket.write(bytes))
+    const socket = net.connect(port, '127.0.0.1', () => socket.write(bytes))
     const answers: Buffer[] = []
     socket.on('data', (data) => {
       answers.push(data as Buffer)
