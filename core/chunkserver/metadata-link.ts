@@ -12,6 +12,7 @@ import type { Address, Network } from '../platform/network.ts'
 import type { Random } from '../platform/random.ts'
 import { Dialer } from '../wire/dialer.ts'
 import { chunkServerUpMethods, type ChunkServerUpMethods } from '../wire/messages/chunk.ts'
+import { registerMethods } from '../wire/messages/common.ts'
 import { masterHint } from '../wire/not-master.ts'
 import type { ParamsOf, ResultOf } from '../wire/messages/method.ts'
 import type { Authenticator, Caller, Identity, Peer } from '../wire/types.ts'
@@ -63,6 +64,7 @@ export interface MetadataLinkHandlers {
 export class MetadataLink {
   readonly #options: MetadataLinkOptions
   readonly #handlers: MetadataLinkHandlers
+  readonly #finder: MasterFinder
   readonly #events: UpEvent[] = []
   #dialer: Dialer | null = null
   #caller: Caller<ChunkServerUpMethods> | null = null
@@ -79,6 +81,12 @@ export class MetadataLink {
   constructor(options: MetadataLinkOptions, handlers: MetadataLinkHandlers) {
     this.#options = options
     this.#handlers = handlers
+    const { servers, clock, random } = options
+    this.#finder = new MasterFinder({
+      ...{ servers, clock, random },
+      pauseMsMin: RETRY_MIN_MS,
+      pauseMsMax: RETRY_MAX_MS,
+    })
   }
 
   start(): void {
@@ -113,12 +121,8 @@ export class MetadataLink {
   }
 
   async #loop(): Promise<void> {
-    const { servers, logger, clock, random } = this.#options
-    const finder = new MasterFinder({
-      ...{ servers, clock, random },
-      pauseMsMin: RETRY_MIN_MS,
-      pauseMsMax: RETRY_MAX_MS,
-    })
+    const { servers, logger } = this.#options
+    const finder = this.#finder
     while (!this.#closed) {
       const address = finder.next()
       let pauseMs: number
@@ -188,19 +192,14 @@ export class MetadataLink {
     throw new CairnError('DISCONNECTED', reason)
   }
 
-  /** Is there anybody else to ask? */
-  get #hasOthers(): boolean {
-    return this.#options.servers.list().length > 1
-  }
-
   /** Rejects after the first attempt that fails: the next address may answer at once. */
   #connect(address: Address): Promise<Peer> {
     return new Promise((resolve, reject) => {
       const dialer = new Dialer({
         ...this.#options,
         address: { host: address.host, port: address.port + 1 },
-        ...(this.#hasOthers ? { connectTimeoutMs: CONNECT_TIMEOUT_MS_OF_MANY } : {}),
-        onPeer: (peer) => this.#handlers.onPeer(peer),
+        ...(this.#finder.hasOthers ? { connectTimeoutMs: CONNECT_TIMEOUT_MS_OF_MANY } : {}),
+        onPeer: (peer) => this.#serve(peer),
         onState: (state, detail) => {
           if (state === 'waiting')
             reject(dialer.refusal ?? new CairnError('DISCONNECTED', detail, { retryable: true }))
@@ -209,6 +208,16 @@ export class MetadataLink {
       this.#dialer = dialer
       dialer.start().ready(READY_TIMEOUT_MS).then(resolve, reject)
     })
+  }
+
+  #serve(peer: Peer): void {
+    peer.serve(registerMethods, {
+      'mds.members': ({ servers }) => {
+        this.#finder.told(servers)
+        return {}
+      },
+    })
+    this.#handlers.onPeer(peer)
   }
 
   async #report(caller: Caller<ChunkServerUpMethods>): Promise<void> {
@@ -228,7 +237,7 @@ export class MetadataLink {
     if (this.#closed || this.#caller !== caller) return
     const sentBootMs = clock.bootMs()
     this.#heartbeatCounter++
-    const options = this.#hasOthers ? { timeoutMs: SILENT_MS } : {}
+    const options = this.#finder.hasOthers ? { timeoutMs: SILENT_MS } : {}
     caller.call('cs.heartbeat', this.#handlers.heartbeat(this.#heartbeatCounter), options).then(
       () => {
         this.#lastContactBootMs = Math.max(this.#lastContactBootMs, sentBootMs)
@@ -238,7 +247,7 @@ export class MetadataLink {
         const code = codeOf(error)
         logger.warn('heartbeat not answered', { code })
         // it is there and does not know us: register again (another master, or restored state)
-        if (code === 'TIMED_OUT') this.#isSilent = this.#hasOthers
+        if (code === 'TIMED_OUT') this.#isSilent = this.#finder.hasOthers
         if (this.#isSilent || (code !== 'TIMED_OUT' && code !== 'OVERLOADED'))
           this.#dialer?.peer?.close(`heartbeat: ${code}`)
       },

@@ -8,6 +8,7 @@ import { CairnError, codeOf } from '../base/errors.ts'
 import { addressKey, asMetadataServers, type MetadataServers } from '../discovery/metadata-servers.ts'
 import { type Address, formatAddress } from '../platform/network.ts'
 import { nodeClock } from '../platform/node/platform.ts'
+import { finalRefusals } from '../wire/codes.ts'
 import { chunkServerPortMethods } from '../wire/messages/chunk.ts'
 import type { Mutation, ServerAddress } from '../wire/messages/common.ts'
 import { type MetadataMethods, metadataMethods } from '../wire/messages/metadata.ts'
@@ -24,15 +25,6 @@ const RETRY_DELAY_MS = 250
 const VERIFY_TIMEOUT_MS = 120_000
 
 type VerifyResult = ResultOf<typeof chunkServerPortMethods, 'cs.verify'>
-
-/** Asking the same server again changes nothing. */
-const FINAL_CODES: readonly string[] = [
-  'WRONG_CLUSTER',
-  'WRONG_PROTOCOL',
-  'KEY_MISSING',
-  'KEY_RETIRED',
-  'WRONG_KEY',
-]
 
 export interface AdminConnection {
   /** For messages that only an administrator's commands know. */
@@ -81,7 +73,7 @@ export async function connectAdmin(
       } catch (error) {
         last = `${formatAddress(server)}: ${(error as Error).message}`
         const code = codeOf(error)
-        if (!FINAL_CODES.includes(code)) continue
+        if (!finalRefusals.includes(code)) continue
         if (!refused.has(addressKey(server)) && list.length > 1) onSkip(`${last}; it is skipped`)
         refused.set(addressKey(server), wrongServer(cluster, code, last, error))
       }

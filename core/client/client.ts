@@ -60,6 +60,10 @@ export class CairnClient implements Client {
         this.files.moved(inode, locations, servers)
         return {}
       },
+      'mds.members': ({ servers: members }) => {
+        this.#session.membersTold(members)
+        return {}
+      },
       'cache.invalidate': (invalidation) => {
         this.files.invalidated(invalidation.all, invalidation.inodes)
         this.#tell(invalidation)

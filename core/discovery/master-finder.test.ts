@@ -72,3 +72,22 @@ test('pauses come after a whole round, short while anybody answers, growing when
   const rounds = [0, 1, 2, 3].map(() => finder.failed() + finder.failed() + finder.failed())
   assert.deepEqual(rounds, [100, 200, 400, 400])
 })
+
+test('what the master told is asked first, what was given stays behind it', () => {
+  const { finder } = finderOf([a, b])
+  assert.equal(finder.next(), a)
+  finder.found()
+  finder.told([c, b])
+  assert.equal(finder.lost(a, false), 0)
+  const asked = [0, 1, 2].map(() => {
+    const address = finder.next()
+    assert.ok(address !== undefined)
+    finder.failed()
+    return address
+  })
+  assert.deepEqual(
+    asked.toSorted((x, y) => x.host.localeCompare(y.host)),
+    [a, b, c],
+  )
+  assert.equal(finder.hasOthers, true)
+})

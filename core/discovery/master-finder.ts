@@ -1,13 +1,14 @@
 /**
  * Which metadata server to dial next, and after what pause: until the master is found, and again when it is
- * lost. Servers that say who the master is are believed first; one that fell silent is passed over for a while,
+ * lost. Servers that say who the master is are believed first, then the register of metadata servers, which the
+ * master tells whoever it serves: so a cluster may move as a whole, one member after the other; one that fell silent is passed over for a while,
  * because the others may still take it for the master. As long as anybody answers the search goes on quickly:
  * an election is under way, and it is over in a second or two. When nobody does, pauses grow.
  */
 import type { Clock } from '../platform/clock.ts'
 import type { Address } from '../platform/network.ts'
 import type { Random } from '../platform/random.ts'
-import { addressKey, type MetadataServers } from './metadata-servers.ts'
+import { addressKey, type MetadataServers, SERVERS_MAX } from './metadata-servers.ts'
 
 /** Between two rounds while there is no master. */
 const ELECTION_PAUSE_MS = 100
@@ -25,6 +26,8 @@ export interface MasterFinderOptions {
 
 export class MasterFinder {
   readonly #options: MasterFinderOptions
+  /** The register, as the last master told it. */
+  #told: readonly Address[] = []
   #position = 0
   /** Tried since the last pause. */
   #triedCount = 0
@@ -43,7 +46,7 @@ export class MasterFinder {
   /** Base address; undefined while none is known. */
   next(): Address | undefined {
     if (this.#hint !== null) return this.#hint
-    const list = this.#options.servers.list()
+    const list = this.#list()
     for (let step = 0; step < list.length; step++) {
       const address = list[(this.#position + step) % list.length]
       if (address !== undefined && !this.#isAvoided(address)) {
@@ -52,6 +55,16 @@ export class MasterFinder {
       }
     }
     return list[this.#position % Math.max(1, list.length)]
+  }
+
+  /** By the master that serves: where the metadata servers are, or will be sought when it is gone. */
+  told(addresses: readonly Address[]): void {
+    this.#told = addresses.slice(0, SERVERS_MAX)
+  }
+
+  /** Is there anybody else to ask? */
+  get hasOthers(): boolean {
+    return this.#list().length > 1
   }
 
   /** It serves. */
@@ -97,7 +110,7 @@ export class MasterFinder {
     if (this.#hint === null) this.#position++
     this.#hint = null
     this.#triedCount++
-    if (this.#triedCount < servers.list().length) return 0
+    if (this.#triedCount < this.#list().length) return 0
     this.#triedCount = 0
     this.#hintCount = 0
     void servers.ask()
@@ -105,6 +118,13 @@ export class MasterFinder {
     if (!this.#isAnybodyThere) this.#pauseMs = Math.min(pauseMsMax, this.#pauseMs * 2)
     this.#isAnybodyThere = false
     return pauseMs * (0.5 + random.float())
+  }
+
+  #list(): readonly Address[] {
+    const list = this.#options.servers.list()
+    if (this.#told.length === 0) return list
+    const known = new Set(this.#told.map(addressKey))
+    return [...this.#told, ...list.filter((address) => !known.has(addressKey(address)))]
   }
 
   #isAvoided(address: Address): boolean {

@@ -297,6 +297,7 @@ export class SceneSession {
 
   #serve(peer: Peer): void {
     peer.serve(clientMethods, {
+      'mds.members': () => ({}),
       'lease.recall': (params) => {
         this.recalls.push(params)
         this.onRecall?.(params)

@@ -71,6 +71,15 @@ export const wireCodes = {
   FEATURE_LEVEL: { retryable: false, meaning: 'not all metadata servers understand this yet: update them' },
 } as const satisfies Record<string, CodeInfo>
 
+/** A server refuses for good: asking it again changes nothing. */
+export const finalRefusals: readonly string[] = [
+  'WRONG_CLUSTER',
+  'WRONG_PROTOCOL',
+  'KEY_MISSING',
+  'KEY_RETIRED',
+  'WRONG_KEY',
+]
+
 export type WireCode = keyof typeof wireCodes
 
 export function isWireCode(code: string): code is WireCode {

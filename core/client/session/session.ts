@@ -12,6 +12,7 @@ import { MasterFinder } from '../../discovery/master-finder.ts'
 import { addressKey, type MetadataServers } from '../../discovery/metadata-servers.ts'
 import type { Timer } from '../../platform/clock.ts'
 import type { Address } from '../../platform/network.ts'
+import { finalRefusals } from '../../wire/codes.ts'
 import { CallTable, type CallChoices, type MethodName, type Params, type Result } from './call-table.ts'
 import { asCairnError } from './errors.ts'
 import {
@@ -55,14 +56,6 @@ export interface SessionEvents {
   counters(): Record<string, number>
 }
 
-/** A server refuses for good: trying again changes nothing. */
-const FINAL_CODES: readonly string[] = [
-  'WRONG_CLUSTER',
-  'WRONG_PROTOCOL',
-  'KEY_MISSING',
-  'KEY_RETIRED',
-  'WRONG_KEY',
-]
 const NEXT_STEP = 'check the addresses in bs.list; authenticate this host with: cairn auth-node'
 
 export class Session {
@@ -152,6 +145,11 @@ export class Session {
     else this.#confirmationWaiters.push(callback)
   }
 
+  /** By the master: base addresses of the metadata servers. */
+  membersTold(members: readonly Address[]): void {
+    this.#finder.told(members)
+  }
+
   /** Resolves when the first session is open; rejects when a server refuses for good. */
   open(): Promise<void> {
     return new Promise((resolve, reject) => {
@@ -214,11 +212,12 @@ export class Session {
         onClosed: (reason, code, master) => {
           if (linkNumber !== this.#linkNumber) return
           this.#platform.logger.info('metadata server connection closed', { host: address.host, reason })
-          if (FINAL_CODES.includes(code)) this.#skip(base, new CairnError(code, reason, { next: NEXT_STEP }))
+          if (finalRefusals.includes(code))
+            this.#skip(base, new CairnError(code, reason, { next: NEXT_STEP }))
           this.#changeServer(reason, code === 'NOT_MASTER' ? { master } : null)
         },
       },
-      this.#options.servers.list().length > 1 ? CONNECT_TIMEOUT_MS_OF_MANY : CONNECT_TIMEOUT_MS,
+      this.#finder.hasOthers ? CONNECT_TIMEOUT_MS_OF_MANY : CONNECT_TIMEOUT_MS,
     )
   }
 

@@ -52,6 +52,23 @@ test('one that moves is found at its new address, counts there, and the log says
   }
 })
 
+test('all move, one after the other: clients and chunk servers follow, whose list has only old addresses', async () => {
+  const cluster = await startTestCluster({ seed: 25, metadataServers: 3 })
+  for (const node of cluster.metadataServers) {
+    const member = memberOf(node)
+    node.crash()
+    node.port = 7_777
+    node.restart()
+    await cluster.until(() => rowOf(cluster, member)?.port === 7_777, 20_000)
+    await cluster.until(() => node.role !== null && cluster.isHealthy(), 20_000)
+    // Who is connected hears it at once.
+    await cluster.advance(1_000)
+  }
+  masterOf(cluster).crash()
+  await cluster.run(cluster.client.fileSystem.makeNode(1, 'after', 'file', 0o600, 0, owner), 10_000)
+  await cluster.until(() => cluster.chunkServers.every((node) => node.role?.isRegistered === true), 10_000)
+})
+
 test('one that is removed while it is away hears it when it comes back, and ends', async () => {
   const cluster = await startTestCluster({ seed: 22, metadataServers: 3 })
   const master = masterOf(cluster)

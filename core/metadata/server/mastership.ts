@@ -26,6 +26,7 @@ import type { MemberPlace } from '../quorum/transport.ts'
 import { clientHandlers } from './client-handlers.ts'
 import { ControlPlane } from './control-plane.ts'
 import { guarded } from './guarded.ts'
+import { MemberNews } from './member-news.ts'
 
 export interface MetadataAuthentication {
   readonly keys: KeyStore
@@ -57,6 +58,7 @@ export class Mastership {
   readonly #parts: MastershipParts
   readonly #master: Master
   readonly #watch: MemberWatch
+  readonly #news: MemberNews
   readonly #chunkServerHandlers: Handlers<ChunkServerUpMethods>
   readonly #clientHandlers: Handlers<MetadataMethods>
   readonly #authentication: AuthenticationService | null
@@ -73,6 +75,7 @@ export class Mastership {
         this.control.events.record('MDS', severity, code, message, subject),
     })
     this.formation = formation
+    this.#news = new MemberNews(master)
     this.#watch = new MemberWatch({
       master,
       members: parts.members,
@@ -120,9 +123,11 @@ export class Mastership {
     }
     if (role === 'cs') {
       peer.serve(chunkServerUpMethods, this.#chunkServerHandlers)
+      this.#news.add(peer)
       return
     }
     peer.serve(metadataMethods, this.#clientHandlers)
+    if (role === 'client') this.#news.add(peer)
     if (role === 'admin' && authentication !== null)
       peer.serve(keyMethods, guarded(log, authentication.keyHandlers()))
   }

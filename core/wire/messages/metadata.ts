@@ -9,6 +9,7 @@ import {
   FileType,
   Mutation,
   PlacementAttributes,
+  registerMethods,
   ServerAddress,
 } from './common.ts'
 import { keyValueMethods } from './key-value.ts'
@@ -371,6 +372,7 @@ export type MetadataMethods = typeof metadataMethods
 
 /** What a metadata server asks or tells a client, on the same connection. */
 export const clientMethods = {
+  ...registerMethods,
   /** Drain, flush, surrender intents and release within `deadlineMs` (rule L9). */
   'lease.recall': method(Type.Object({ inode: UInt, lease: UInt, deadlineMs: UInt }), Nothing),
   /** The epoch of chunks under the client's intents changed: what is unanswered is sent again. */
