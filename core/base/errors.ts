@@ -9,6 +9,8 @@ export interface CairnErrorOptions {
   /** What a person should do next, one sentence. */
   readonly next?: string
   readonly cause?: unknown
+  /** It answers a question and reports no fault: no stack is taken, which costs more than many an answer. */
+  readonly isAnswer?: boolean
 }
 
 export class CairnError extends Error {
@@ -18,7 +20,10 @@ export class CairnError extends Error {
   readonly next: string | undefined
 
   constructor(code: string, message: string, options: CairnErrorOptions = {}) {
+    const { stackTraceLimit } = Error
+    if (options.isAnswer === true) Error.stackTraceLimit = 0
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    Error.stackTraceLimit = stackTraceLimit
     this.code = code
     this.retryable = options.retryable ?? false
     this.next = options.next

@@ -9,6 +9,7 @@ import { Counters } from './session/counters.ts'
 import { ByteBudget, type Engine, type Swept } from './session/engine.ts'
 import { invalid } from './session/errors.ts'
 import { ClientFileSystem } from './file-system.ts'
+import { LeaseReturns } from './session/lease-returns.ts'
 import { Files } from './file/files.ts'
 import { ClientKeyValue, type WatchNumbers } from './key-value.ts'
 import { CANCELLED_BYTES_MAX, IN_FLIGHT_BYTES_DEFAULT, SWEEP_INTERVAL_MS } from './session/limits.ts'
@@ -104,6 +105,7 @@ export class CairnClient implements Client {
       pool: this.#pool,
       budget: new ByteBudget(options.inFlightBytesMax ?? IN_FLIGHT_BYTES_DEFAULT),
       counters: this.#counters,
+      leaseReturns: new LeaseReturns(this.#session, platform.clock),
       holdTimeoutMs: options.holdTimeoutMs ?? 0,
       preferredServer: options.preferredServer ?? 0,
       swept: new Set<Swept>(),

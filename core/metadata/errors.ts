@@ -36,7 +36,7 @@ export function metadataError(code: MetadataErrorCode, detail: string, cause?: u
 /** A refusal as an exception, for request handlers that answer a session. */
 export function wireError(code: WireCode, message: string, next?: string): CairnError {
   const { retryable } = wireCodes[code]
-  return new CairnError(code, message, next === undefined ? { retryable } : { retryable, next })
+  return new CairnError(code, message, { retryable, isAnswer: true, ...(next === undefined ? {} : { next }) })
 }
 
 /** The member is not part of its cluster any more: starting it again changes nothing. */

@@ -98,7 +98,9 @@ function sendAppend(state: RaftState, member: MemberId, anyway: boolean): boolea
     : []
   const lastIndex = previousIndex + entries.length
   const commitReach = Math.min(state.commit, lastIndex)
-  const isNews = entries.length > 0 || commitReach > progress.commitSent || progress.nudge
+  // News of commits alone waits for entries that go the same way, or for the answer to those on their way.
+  const isCommitNews = commitReach > progress.commitSent && progress.inflightCount === 0
+  const isNews = entries.length > 0 || isCommitNews || progress.nudge
   if (!isNews && !anyway) return false
   progress.nudge = false
   progress.commitSent = Math.max(progress.commitSent, commitReach)

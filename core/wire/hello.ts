@@ -137,7 +137,11 @@ export function decodeError(borrowedMeta: Buffer): CairnError {
     if (fault !== null) return new CairnError('BAD_MESSAGE', `error answer ${fault}`)
     const { code, message, retryable, next } = failure as Static<typeof Failure>
     if (!isWireCode(code)) return new CairnError('INTERNAL', `${code}: ${message}`)
-    return new CairnError(code, message, next === undefined ? { retryable } : { retryable, next })
+    return new CairnError(code, message, {
+      retryable,
+      isAnswer: true,
+      ...(next === undefined ? {} : { next }),
+    })
   } catch (error) {
     return new CairnError('BAD_MESSAGE', 'error answer cannot be decoded', { cause: error })
   }

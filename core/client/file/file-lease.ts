@@ -178,7 +178,7 @@ export class FileLease {
     }
     await publishFile(file)
     if (this.#number !== number) return
-    await session.mutate('lease.release', { inode: file.inode, lease: number })
+    await file.engine.leaseReturns.give(file.inode, number)
     if (this.#number !== number) return
     this.#phase = 'none'
     this.#number = 0

@@ -5,6 +5,7 @@ import type { Random } from '../../platform/random.ts'
 import type { Counters } from './counters.ts'
 import type { ServerPool } from './server-pool.ts'
 import type { Session } from './session.ts'
+import type { LeaseReturns } from './lease-returns.ts'
 
 export interface BudgetWaiter {
   /** Bytes came back: try again. */
@@ -61,6 +62,7 @@ export interface Engine {
   readonly pool: ServerPool
   readonly budget: ByteBudget
   readonly counters: Counters
+  readonly leaseReturns: LeaseReturns
   /** 0: without limit. */
   readonly holdTimeoutMs: number
   /** 0: none. */

@@ -62,8 +62,10 @@ export const LEASE_IDLE_MS = 5000
  * wants it recalls it, and one that is deleted soon costs no flush.
  */
 export const LEASE_IDLE_CROWDED_MS = 1000
-/** Each costs syncs on all members and three commits; together they share the commits. */
-export const LEASE_RETURNS_IN_PARALLEL_MAX = 64
+/** Each costs syncs on all members when something was written; together they share the commits. */
+export const LEASE_RETURNS_IN_PARALLEL_MAX = 256
+/** In one message: as many as the schema of `lease.return` allows. */
+export const LEASES_PER_RETURN_MAX = 1024
 /** Leases held; above it idle ones are returned at once. */
 export const LEASES_MAX = 4096
 

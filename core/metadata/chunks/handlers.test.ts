@@ -100,6 +100,19 @@ test('J5: what a dead session wrote stays dirty whoever comes next, until it is 
   assert.ok(machine.row(chunk).members.every((member) => member.since === 2))
 })
 
+test('many leases go back in one step; those of others and those that ended stay out of it', () => {
+  const { machine, session, inode, lease } = scene()
+  const other = machine.openSession()
+  const leases = [
+    { inode, lease },
+    { inode: inode + 1_000, lease: lease + 1_000 },
+  ]
+  machine.done({ type: 'lease.return', session: other, mutation: machine.mutation(), leases })
+  assert.equal(machine.state.leaseByInode.get(inode), lease)
+  machine.done({ type: 'lease.return', session, mutation: machine.mutation(), leases: leases.toReversed() })
+  assert.equal(machine.state.leaseByInode.get(inode), undefined)
+})
+
 test('L7: only the lease that holds an intent clears it; grants need a living lease', () => {
   const { machine, inode, lease, chunk, session } = scene()
   machine.done({ type: 'intent.clear', lease: lease + 1, inode, chunks: [chunk] })

@@ -11,7 +11,7 @@ import { endLease, raiseGeneration } from './sessions.ts'
 /** Rule L8: the coldest intents are flushed and given back beyond this. */
 export const LEASE_INTENT_COUNT_MAX = 1024
 
-type LeaseCommandType = 'lease.acquire' | 'lease.update' | 'lease.release'
+type LeaseCommandType = 'lease.acquire' | 'lease.update' | 'lease.release' | 'lease.return'
 
 /** The inode of a living lease of this session, or why not. */
 export function heldFile(
@@ -72,14 +72,26 @@ export const leaseHandlers: ChunkHandlers<LeaseCommandType> = {
     if (isRefusal(file)) return file
     const refusal = applyUpdate(context, file, command)
     if (refusal !== null) return refusal
-    const dirty = endLease(context, command.lease)
-    // While something is dirty the size may still have to be recovered up to this bound (rule F8).
-    if (dirty.length === 0 && file.sizeLimit !== undefined && !hasDirtyChunk(state, file)) {
-      file.sizeLimit = undefined
-      state.inodes.touch(file.inode)
+    release(context, file, command.lease)
+    return { ok: {} }
+  },
+
+  'lease.return'(context, { session, leases }) {
+    for (const { inode, lease } of leases) {
+      const file = heldFile(context.state, session, lease, inode)
+      if (!isRefusal(file)) release(context, file, lease)
     }
     return { ok: {} }
   },
+}
+
+function release(context: ChunkContext, file: InodeRow, lease: number): void {
+  const { state } = context
+  const dirty = endLease(context, lease)
+  // While something is dirty the size may still have to be recovered up to this bound (rule F8).
+  if (dirty.length > 0 || file.sizeLimit === undefined || hasDirtyChunk(state, file)) return
+  file.sizeLimit = undefined
+  state.inodes.touch(file.inode)
 }
 
 interface FileUpdate {

@@ -63,6 +63,7 @@ export class Changes {
         this.#parts.onLeasesEnded()
         return
       case 'lease.release':
+      case 'lease.return':
         // What was not given back in order is dirty now; the census shows it to recovery.
         this.#parts.onLeasesEnded()
         return

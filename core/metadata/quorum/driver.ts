@@ -8,7 +8,8 @@
  *
  * While the disk writes, turns go on: their batches gather and become the next commit. An entry is applied
  * after it is durable here, so nobody ever reads what a crash could take back. The rows that it changes go
- * into a later commit; recovery lets Raft commit the entries behind the rows again. Nothing is written when
+ * into a later commit, together with those of many others; recovery lets Raft commit the entries behind the
+ * rows again. Nothing is written when
  * nothing must be. Any error of the disk is fatal: what reached it is unknown, only a restart can tell (rule F7).
  */
 import type { Clock, Timer } from '../../platform/clock.ts'
@@ -33,6 +34,12 @@ import { trimThrough, type WindowLimits } from './recovery.ts'
 export const TICK_MS = 50
 /** Batches that wait for the disk; beyond it the node keeps what comes. */
 const READIES_MAX = 1_024
+/**
+ * The rows may lag so far behind what is applied: what lies between is applied again after a start, and a row
+ * that changes often, or is made and deleted, is written once or never.
+ */
+export const ROWS_BEHIND_ENTRIES_MAX = 512
+const ROWS_BEHIND_BYTES_MAX = 256 * 1024
 /** Committed entries taken from the node at once: how long one turn applies. */
 const COMMITTED_BYTES_MAX = 512 * 1024
 
@@ -44,6 +51,8 @@ export interface DriverHost {
   send(message: Message): void
   /** Called in order, each once, after the entry is durable here. */
   apply(entry: Entry): void
+  /** Some rows must not lag: they go into the next commit, with all others. */
+  hasUrgentRows(): boolean
   /** The rows that the store lacks: exactly those of the state after `appliedIndex`. */
   takeRows(): { readonly rows: RowChange[]; readonly appliedIndex: number }
   /** Something has moved: role, lease, applied index. */
@@ -79,8 +88,12 @@ export class RaftDriver {
   #queuedCommittedBytes = 0
   /** The last that was given to be applied. */
   #appliedIndex: number
+  /** Applied since the rows were taken last. */
+  #rowsBehindEntries = 0
+  #rowsBehindBytes = 0
   #isScheduled = false
   #isWriting = false
+  #isSyncing = false
   #running: Promise<void> = Promise.resolve()
   #isStopped = false
   #windowFactor = 1
@@ -93,6 +106,11 @@ export class RaftDriver {
     this.#storedIndex = appliedIndex
     this.#appliedIndex = appliedIndex
     this.#tickedBootMs = parts.clock.bootMs()
+  }
+
+  /** The disk is making a batch durable: what is proposed meanwhile had better wait, and become the next. */
+  get isSyncing(): boolean {
+    return this.#isSyncing
   }
 
   start(): void {
@@ -211,7 +229,9 @@ export class RaftDriver {
         this.#readies = []
         this.#queuedCommittedBytes = 0
         const mustSync = readies.some((ready) => ready.mustSync)
+        this.#isSyncing = mustSync
         if (mustSync && !(await this.#persist(readies))) return
+        this.#isSyncing = false
         if (this.#isStopped) return
         this.#complete(readies)
         this.#parts.host.turned()
@@ -264,7 +284,7 @@ export class RaftDriver {
 
   /** Null when only term and vote were to be written. */
   #storeBatch(readies: readonly Ready[]): StoreBatch | null {
-    const { log, host, window } = this.#parts
+    const { log, window } = this.#parts
     const entries: Entry[] = []
     let truncateFrom = Number.POSITIVE_INFINITY
     for (const ready of readies) {
@@ -276,7 +296,7 @@ export class RaftDriver {
       truncateFrom = Math.min(truncateFrom, first.index)
     }
     if (entries.length === 0) return null
-    const { rows, appliedIndex } = host.takeRows()
+    const { rows, appliedIndex } = this.#maybeTakeRows()
     const { entriesMax, bytesMax, step } = window
     const factor = this.#windowFactor
     const limits = { entriesMax: entriesMax * factor, bytesMax: bytesMax * factor, step }
@@ -289,6 +309,20 @@ export class RaftDriver {
       // The entry before the window stays in the store: it tells the term there.
       ...(through > 1 ? { trimThrough: through - 1 } : {}),
     }
+  }
+
+  #maybeTakeRows(): { readonly rows: RowChange[]; readonly appliedIndex: number } {
+    const { host, log, window } = this.#parts
+    const isDue =
+      host.hasUrgentRows() ||
+      // the window is cut behind the rows only
+      log.count >= window.entriesMax + window.step ||
+      this.#rowsBehindEntries >= ROWS_BEHIND_ENTRIES_MAX ||
+      this.#rowsBehindBytes >= ROWS_BEHIND_BYTES_MAX
+    if (!isDue) return { rows: [], appliedIndex: this.#storedIndex }
+    this.#rowsBehindEntries = 0
+    this.#rowsBehindBytes = 0
+    return host.takeRows()
   }
 
   /** All of it is durable. */
@@ -305,6 +339,8 @@ export class RaftDriver {
   #applyOnce(entry: Entry): void {
     if (entry.index <= this.#appliedIndex) return
     this.#appliedIndex = entry.index
+    this.#rowsBehindEntries++
+    this.#rowsBehindBytes += entrySizeBytes(entry)
     this.#parts.host.apply(entry)
   }
 

@@ -11,6 +11,7 @@ import { NamespaceBench, type ShortCommand } from '../namespace/namespace-bench.
 import type { Command } from '../state/commands.ts'
 import { stateDigest } from '../state/state.ts'
 import { decodeLogEntry, encodeLogEntry } from '../log/codec.ts'
+import { ROWS_BEHIND_ENTRIES_MAX } from './driver.ts'
 import { PROPOSALS_QUEUED_MAX } from './proposals.ts'
 import { RaftLog } from './raft-log.ts'
 import { trimThrough, type WindowLimits } from './recovery.ts'
@@ -50,9 +51,12 @@ async function startMember(
   contents: SimulatedStoreContents,
   fateOf?: (number: number) => CommitFate,
   window?: WindowLimits,
+  commitTurns = 1,
 ): Promise<Member> {
+  const afterTurns = (count: number, callback: () => void): void =>
+    void setImmediate(() => (count > 1 ? afterTurns(count - 1, callback) : callback()))
   const store = new SimulatedStore(contents, {
-    schedule: (callback) => void setImmediate(callback),
+    schedule: (callback) => afterTurns(commitTurns, callback),
     // The first commit is that of the election.
     ...(fateOf === undefined ? {} : { fateOf: (number) => (number === 1 ? 'done' : fateOf(number - 1)) }),
   })
@@ -153,6 +157,38 @@ describe('batches and order', () => {
       Array.from({ length: 100 }, (_, count) => count + 2),
     )
     assert.equal(member.log.appliedIndex, 101)
+  })
+
+  test('what is proposed while the disk works goes into the log after it, together', async () => {
+    const member = await startMember(new SimulatedStoreContents(), undefined, undefined, 10)
+    await member.log.propose(openSession)
+    const { lastIndex } = member.log.status
+    const first = member.log.propose(create('first', 1))
+    await turn()
+    const others = [2, 3, 4].map((sequence) => member.log.propose(create(`f${sequence}`, sequence)))
+    await turn()
+    const { commitCount } = member.store
+    assert.equal(member.log.status.lastIndex, lastIndex + 1, 'nothing was put behind what was being written')
+    await first
+    await Promise.all(others)
+    assert.equal(member.store.commitCount, commitCount + 1)
+  })
+
+  test('rows lag the log by a bounded number of entries, and not at all after an end in order', async () => {
+    const contents = new SimulatedStoreContents()
+    const member = await startMember(contents)
+    await member.log.propose(openSession)
+    for (let sequence = 1; sequence < ROWS_BEHIND_ENTRIES_MAX - 10; sequence++)
+      await member.log.propose(create(`f${sequence}`, sequence, sequence))
+    assert.equal(contents.rows.get('entries')?.size ?? 0, 0)
+    const total = ROWS_BEHIND_ENTRIES_MAX + 10
+    for (let sequence = ROWS_BEHIND_ENTRIES_MAX - 10; sequence <= total; sequence++)
+      await member.log.propose(create(`f${sequence}`, sequence, sequence))
+    assert.ok((contents.rows.get('entries')?.size ?? 0) >= ROWS_BEHIND_ENTRIES_MAX - 10)
+    assert.ok((contents.rows.get('replies')?.size ?? 0) <= 2, 'acknowledged answers never become rows')
+    await member.log.close()
+    const again = await startMember(copyOf(contents))
+    assert.equal(stateDigest(again.bench.state), stateDigest(member.bench.state))
   })
 
   test('a caller hears only after its state can be read', async () => {

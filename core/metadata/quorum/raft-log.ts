@@ -1,7 +1,7 @@
 /**
  * The replicated log of one member: commands in, results out when a majority holds them durably and they are
- * applied here. One member alone is a group of one voter and goes the same way. Proposals of one event-loop
- * turn go into the log together; driver.ts makes them durable.
+ * applied here. One member alone is a group of one voter and goes the same way. Proposals that come while the
+ * disk works go into the log together (group commit); driver.ts makes them durable.
  *
  * It is *ready* while it leads, has applied an entry of its own term, and holds the leader's lease: then its
  * state has everything that was ever acknowledged, and only it acknowledges (rule L1). What it proposed as
@@ -137,6 +137,7 @@ export class RaftLog implements ReplicatedLog {
           gather: () => this.#gather(),
           send: (message) => events.send(message),
           apply: (entry) => this.#apply(entry),
+          hasUrgentRows: () => this.#extraRows.length > 0,
           takeRows: () => this.#takeRows(),
           turned: () => this.#turned(),
           sendSnapshot: (member) => events.sendSnapshot(member),
@@ -300,7 +301,7 @@ export class RaftLog implements ReplicatedLog {
   /** Puts what waits into the log. */
   #gather(): void {
     const node = this.#present
-    if (this.#proposals.queuedCount === 0) return
+    if (this.#proposals.queuedCount === 0 || this.#driver?.isSyncing === true) return
     // Then the loss of the place is told, and all is settled, in this very turn.
     if (!this.#isStillMaster()) return
     for (let count = 0; count < BATCH_ENTRIES_MAX; count++) {

@@ -34,6 +34,7 @@ export function clientHandlers(control: ControlPlane): Handlers<Methods> {
     'lease.acquire': living<'lease.acquire'>((session, params) => leases.acquire(session, params)),
     'lease.update': living<'lease.update'>((session, params) => leases.update(session, params)),
     'lease.release': living<'lease.release'>((session, params) => leases.release(session, params)),
+    'lease.return': living<'lease.return'>((session, params) => leases.return(session, params)),
     'lease.truncate': living<'lease.truncate'>((session, params) => leases.truncate(session, params)),
     'lease.zeroed': living<'lease.zeroed'>((session, params) => leases.zeroed(session, params)),
     'lease.unmap': living<'lease.unmap'>((session, params) => leases.unmap(session, params)),

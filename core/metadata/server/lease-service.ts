@@ -82,6 +82,10 @@ export class LeaseService implements LeasePublisher {
     return valueOf(await this.#parts.master.log.propose({ type: 'lease.release', session, ...params }))
   }
 
+  async return(session: number, params: Params<'lease.return'>): Promise<Result<'lease.return'>> {
+    return valueOf(await this.#parts.master.log.propose({ type: 'lease.return', session, ...params }))
+  }
+
   async truncate(session: number, params: Params<'lease.truncate'>): Promise<Result<'lease.truncate'>> {
     return valueOf(await this.#parts.master.log.propose({ type: 'lease.truncate', session, ...params }))
   }

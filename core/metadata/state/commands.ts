@@ -25,6 +25,7 @@ type LeaseCommandName =
   | 'lease.acquire'
   | 'lease.update'
   | 'lease.release'
+  | 'lease.return'
   | 'lease.truncate'
   | 'lease.zeroed'
   | 'lease.unmap'

@@ -43,6 +43,7 @@ export const commandLevels: Readonly<Record<Command['type'], number>> = {
   'lease.acquire': 1,
   'lease.update': 1,
   'lease.release': 1,
+  'lease.return': 2,
   'lease.truncate': 1,
   'lease.zeroed': 1,
   'lease.unmap': 1,

@@ -22,6 +22,8 @@ export class ReplyTable implements ChangeTracked {
   readonly name = 'replies'
   private readonly sessions = new Map<number, SessionReplies>()
   private readonly dirty = new Set<string>()
+  /** Keys of rows in the store: most answers are acknowledged before they ever get there. */
+  private readonly stored = new Set<string>()
 
   /** What must be answered without applying; undefined: the mutation is new. */
   earlier(session: number, mutation: Mutation): CommandResult | undefined {
@@ -82,6 +84,7 @@ export class ReplyTable implements ChangeTracked {
       const replies = this.sessionReplies(session as number)
       replies.acknowledgedBelow = Math.max(replies.acknowledgedBelow, acknowledgedBelow)
       replies.bySequence.set(sequence as number, result)
+      this.stored.add(key)
     } catch (error) {
       throw metadataError('ROW_CORRUPT', `${this.name}/${key}`, error)
     }
@@ -92,11 +95,10 @@ export class ReplyTable implements ChangeTracked {
       const [session = 0, sequence = 0] = key.split('/').map(Number)
       const replies = this.sessions.get(session)
       const result = replies?.bySequence.get(sequence)
-      const value =
-        replies === undefined || result === undefined
-          ? null
-          : JSON.stringify([replies.acknowledgedBelow, result])
-      into.push({ table: this.name, key, value })
+      if (replies !== undefined && result !== undefined) {
+        this.stored.add(key)
+        into.push({ table: this.name, key, value: JSON.stringify([replies.acknowledgedBelow, result]) })
+      } else if (this.stored.delete(key)) into.push({ table: this.name, key, value: null })
     }
     this.dirty.clear()
   }

@@ -32,7 +32,7 @@ const EARLY_RESTARTS_MAX = 3
 /** Young objects of the metadata server: 60 MB less resident with 100,000 files, at the same speed. */
 const METADATA_NODE_OPTIONS = '--max-semi-space-size=4'
 /** FUSE reads and disk syncs each occupy a thread of the pool while they wait. */
-const THREAD_POOL_SIZE: Readonly<Record<string, string>> = { mds: '4', cs: '8', mount: '24' }
+const THREAD_POOL_SIZE: Readonly<Record<string, string>> = { mds: '4', cs: '8' }
 
 export class Up {
   readonly #options: UpOptions

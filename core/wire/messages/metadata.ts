@@ -241,6 +241,14 @@ export const leaseMethods = {
     Type.Object({ mutation: Mutation, inode: UInt, lease: UInt, ...FileUpdate }),
     Nothing,
   ),
+  /** (mutation) As `lease.release` of many; leases that have ended are passed over. */
+  'lease.return': method(
+    Type.Object({
+      mutation: Mutation,
+      leases: Type.Array(Type.Object({ inode: UInt, lease: UInt }), { maxItems: 1024 }),
+    }),
+    Nothing,
+  ),
   /** (mutation) Sets the size under the lease: drops whole chunks, marks the tail (rule T1). */
   'lease.truncate': method(
     Type.Object({ mutation: Mutation, inode: UInt, lease: UInt, size: UInt }),

@@ -7,14 +7,11 @@ import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { Readable } from 'node:stream'
 import { CairnError } from '@cairn/core/plugin'
-import { READERS_DEFAULT } from '../protocol/device.ts'
 import { codeOf } from '../protocol/errno.ts'
 import { mountError } from './system-mount.ts'
 
 /** Set for the child: the descriptor it reports on. */
 export const READY_VARIABLE = 'CAIRN_MOUNT_READY_FD'
-/** Readers of /dev/fuse block one thread each; the rest is for everything else. */
-export const THREAD_POOL_SIZE = READERS_DEFAULT + 12
 const READY_DESCRIPTOR = 3
 const REPORT_BYTES_MAX = 65_536
 
@@ -42,7 +39,6 @@ export async function startInBackground(start: BackgroundStart): Promise<number>
     stdio: ['ignore', log, log, 'pipe'],
     env: {
       ...process.env,
-      UV_THREADPOOL_SIZE: String(THREAD_POOL_SIZE),
       [READY_VARIABLE]: String(READY_DESCRIPTOR),
     },
   })

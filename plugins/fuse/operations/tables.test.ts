@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { CairnError } from '@cairn/core/plugin'
-import { readerCount } from '../protocol/device.ts'
 import { InodeTable } from './inode-table.ts'
 import { OpenFiles } from './open-files.ts'
 import { parseMountOptions, parseSource } from '../options.ts'
@@ -122,11 +121,4 @@ test('mountinfo with blanks in directories', () => {
     },
     { device: '8:1', directory: '/', escapedDirectory: '/', type: 'ext4', source: '/dev/sda1' },
   ])
-})
-
-test('readers leave threads of the pool for others', () => {
-  assert.equal(readerCount(4, {}), 2)
-  assert.equal(readerCount(4, { UV_THREADPOOL_SIZE: '16' }), 4)
-  assert.equal(readerCount(4, { UV_THREADPOOL_SIZE: '1' }), 1)
-  assert.equal(readerCount(4, { UV_THREADPOOL_SIZE: 'many' }), 2)
 })

@@ -1,23 +1,23 @@
 /**
- * The /dev/fuse descriptor: a bounded set of request buffers being read into by pool threads, and
- * answers written synchronously. A buffer goes back to reading when its request is done with it, so a
- * slow cluster stops us from reading (back-pressure) instead of filling memory. Knows nothing of the
- * protocol but its framing.
- *
- * Each outstanding read blocks one thread of Node's pool: whoever starts the process sets
- * UV_THREADPOOL_SIZE to at least the number of readers plus four.
+ * The /dev/fuse descriptor: requests are read when the kernel has some, several at a time, into a bounded
+ * set of buffers, and answers are written synchronously. A buffer goes back to reading when its request is
+ * done with it, so a slow cluster stops us from reading (back-pressure) instead of filling memory. Knows
+ * nothing of the protocol but its framing.
  */
 import * as fs from 'node:fs'
 import { REQUEST_BYTES_MAX } from './constants.ts'
 import { codeOf } from './errno.ts'
+import { Readiness } from './readiness.ts'
 import { Request } from './request.ts'
 import type { MountLogger } from './types.ts'
 
-/** Requests read at the same time. More only costs thread switches: one process answers them all. */
-export const READERS_DEFAULT = 4
-/** Threads of the pool that stay free for everything else in the process. */
-const POOL_THREADS_RESERVED = 2
-const POOL_THREADS_DEFAULT = 4
+/** Requests taken in one turn of the event loop: then others get theirs. */
+const REQUESTS_PER_TURN_MAX = 64
+/**
+ * Looking for a further request costs an exception when there is none. After a look in vain the next turns
+ * take only the request that woke them: twice as many after each, up to this.
+ */
+const TURNS_WITHOUT_LOOK_MAX = 16
 /** Buffers of 1 MiB and a page, held by WRITEs that are not answered yet; touched pages only cost memory. */
 export const BUFFERS_MAX_DEFAULT = 64
 /** With fewer free buffers than this, small writes move to exact copies so that many can be held. */
@@ -32,101 +32,133 @@ export interface DeviceHandler {
    */
   onRequest(request: Request): boolean
   /**
-   * Exactly once, when no read is outstanding any more: the kernel ended the connection ('unmounted',
-   * 'aborted'), or reading failed for the reason given.
+   * Exactly once: the kernel ended the connection ('unmounted', 'aborted'), or reading failed for the
+   * reason given. Nothing is read any more.
    */
   onEnd(reason: string): void
 }
 
 export interface DeviceOptions {
-  readonly readers?: number
   readonly buffersMax?: number
-}
-
-/** Readers that a thread pool of the present size can carry. */
-export function readerCount(wanted: number, environment: NodeJS.ProcessEnv = process.env): number {
-  const configured = Number(environment['UV_THREADPOOL_SIZE'] ?? POOL_THREADS_DEFAULT)
-  const threads = Number.isInteger(configured) && configured > 0 ? configured : POOL_THREADS_DEFAULT
-  return Math.max(1, Math.min(wanted, threads - POOL_THREADS_RESERVED))
 }
 
 export class Device {
   readonly descriptor: number
   readonly #log: MountLogger
-  readonly #readers: number
   readonly #buffersMax: number
   readonly #free: Request[] = []
-  readonly #callbacks = new WeakMap<Request, (error: Error | null, byteCount: number) => void>()
   #handler: DeviceHandler | undefined
+  #readiness: Readiness | undefined
+  /** Read into when the kernel has something. */
+  #next: Request
   #created = 0
-  #reading = 0
   #readErrors = 0
   #ended = false
-  #endReason = ''
   #paused = false
+  #turnsWithoutLook = 0
+  #turnsToSkip = 0
 
   constructor(descriptor: number, log: MountLogger, options: DeviceOptions = {}) {
     this.descriptor = descriptor
     this.#log = log
-    this.#readers = readerCount(options.readers ?? READERS_DEFAULT)
-    this.#buffersMax = Math.max(options.buffersMax ?? BUFFERS_MAX_DEFAULT, this.#readers + BUFFERS_LOW)
+    this.#buffersMax = Math.max(options.buffersMax ?? BUFFERS_MAX_DEFAULT, BUFFERS_LOW + 1)
+    this.#next = this.#create()
   }
 
   get ended(): boolean {
     return this.#ended
   }
 
+  /** After mounting: before, the descriptor leads nowhere. */
   start(handler: DeviceHandler): void {
     this.#handler = handler
-    this.#fillReaders()
+    this.#readiness = new Readiness(this.descriptor, this.#next.buffer, () => this.#onReady())
+    this.#readiness.start()
   }
 
   /** Too many requests are in hand: read no more until `resume`. */
   pause(): void {
     this.#paused = true
+    this.#readiness?.stop()
   }
 
   resume(): void {
     if (!this.#paused) return
     this.#paused = false
-    this.#fillReaders()
+    this.#maybeRead()
   }
 
   /** Fewer free buffers than is comfortable: keep small payloads by copying them. */
   get isShortOfBuffers(): boolean {
-    return this.#buffersMax - this.#created + this.#free.length < BUFFERS_LOW
+    return this.#freeCount < BUFFERS_LOW
   }
 
-  #fillReaders(): void {
-    while (!this.#ended && !this.#paused && this.#reading < this.#readers) {
-      const request = this.#free.pop() ?? this.#create()
-      if (request === undefined) return
-      this.#read(request)
-    }
+  get #freeCount(): number {
+    return this.#buffersMax - this.#created + this.#free.length
   }
 
-  #create(): Request | undefined {
-    if (this.#created >= this.#buffersMax) return undefined
+  /** The last buffer is never given away: what the poll reads into must be ours. */
+  get #mayRead(): boolean {
+    return !this.#ended && !this.#paused && this.#freeCount > 0
+  }
+
+  #maybeRead(): void {
+    if (this.#mayRead) this.#readiness?.start()
+  }
+
+  #create(): Request {
     this.#created++
-    const request = new Request(Buffer.allocUnsafeSlow(REQUEST_BYTES_MAX))
-    this.#callbacks.set(request, (error, byteCount) => this.#onRead(request, error, byteCount))
-    return request
+    const buffer = Buffer.allocUnsafeSlow(REQUEST_BYTES_MAX)
+    buffer.writeUInt32LE(0, 0)
+    return new Request(buffer)
   }
 
-  #read(request: Request): void {
-    const callback = this.#callbacks.get(request)
-    if (callback === undefined) throw new Error('request without a callback')
-    this.#reading++
-    fs.read(this.descriptor, request.buffer, 0, REQUEST_BYTES_MAX, null, callback)
+  /** The poll has read into the next buffer. Returns the one after it. */
+  #onReady(): Buffer {
+    const byteCount = this.#next.buffer.readUInt32LE(0)
+    if (byteCount === 0) this.#onNothing()
+    else {
+      this.#take(byteCount)
+      this.#maybeTakeMore()
+    }
+    if (!this.#mayRead) this.#readiness?.stop()
+    return this.#next.buffer
   }
 
-  #onRead(request: Request, error: Error | null, byteCount: number): void {
-    this.#reading--
-    if (error !== null) {
-      this.#onReadError(request, error)
-      if (this.#ended && this.#reading === 0) this.#handler?.onEnd(this.#endReason)
+  #maybeTakeMore(): void {
+    if (this.#turnsToSkip > 0) {
+      this.#turnsToSkip--
       return
     }
+    for (let count = 1; count < REQUESTS_PER_TURN_MAX && this.#mayRead; count++) {
+      const byteCount = this.#read()
+      if (byteCount === 0) {
+        this.#turnsWithoutLook =
+          count > 1 ? 0 : Math.min(TURNS_WITHOUT_LOOK_MAX, Math.max(1, this.#turnsWithoutLook * 2))
+        this.#turnsToSkip = this.#turnsWithoutLook
+        return
+      }
+      this.#take(byteCount)
+    }
+  }
+
+  /** 0: there is none, or the poll will tell what is wrong. */
+  #read(): number {
+    // an exception that only says "nothing there" needs no stack
+    const { stackTraceLimit } = Error
+    Error.stackTraceLimit = 0
+    try {
+      return fs.readSync(this.descriptor, this.#next.buffer, 0, REQUEST_BYTES_MAX, null)
+    } catch {
+      return 0
+    } finally {
+      Error.stackTraceLimit = stackTraceLimit
+    }
+  }
+
+  /** A request lies in the next buffer. */
+  #take(byteCount: number): void {
+    const request = this.#next
     this.#readErrors = 0
     let kept = false
     if (request.parse(request.buffer, byteCount)) {
@@ -135,41 +167,46 @@ export class Device {
       // Nobody can be answered; the kernel of this machine never sends this.
       this.#log.error('a request without a usable header was dropped', { byteCount })
     }
-    if (!kept) this.#free.push(request)
-    this.#fillReaders()
+    if (kept) this.#next = this.#free.pop() ?? this.#create()
+    // how an error is told from a request
+    this.#next.buffer.writeUInt32LE(0, 0)
   }
 
-  #onReadError(request: Request, error: Error): void {
-    this.#free.push(request)
-    const code = codeOf(error)
-    // ENOENT: the program was killed before we took its request. Nothing is lost.
-    if (code === 'ENOENT' || code === 'EINTR' || code === 'EAGAIN') {
-      this.#fillReaders()
-      return
+  /** The poll found nothing, or stopped at an error: another read tells which. */
+  #onNothing(): void {
+    for (;;) {
+      let code = ''
+      try {
+        this.#take(fs.readSync(this.descriptor, this.#next.buffer, 0, REQUEST_BYTES_MAX, null))
+        return
+      } catch (error) {
+        code = codeOf(error)
+      }
+      if (code === 'EAGAIN' && this.#readiness?.isAlive === true) return
+      if (code === 'ENODEV' || code === 'ECONNABORTED') {
+        this.#end(code === 'ENODEV' ? 'unmounted' : 'aborted')
+        return
+      }
+      // ENOENT: the program was killed before we took its request. Nothing is lost.
+      if (code !== 'ENOENT' && code !== 'EINTR') this.#log.warn('reading a request failed', { code })
+      this.#readErrors++
+      if (this.#readErrors >= READ_ERRORS_MAX) {
+        this.#end(`reading /dev/fuse failed: ${code}`)
+        return
+      }
     }
-    if (code === 'ENODEV' || code === 'ECONNABORTED') {
-      this.#end(code === 'ENODEV' ? 'unmounted' : 'aborted')
-      return
-    }
-    this.#readErrors++
-    if (this.#readErrors >= READ_ERRORS_MAX) {
-      this.#end(`reading /dev/fuse failed: ${error.message}`)
-      return
-    }
-    this.#log.warn('reading a request failed', { code, message: error.message })
-    this.#fillReaders()
   }
 
   #end(reason: string): void {
     if (this.#ended) return
     this.#ended = true
-    this.#endReason = reason
+    setImmediate(() => this.#handler?.onEnd(reason))
   }
 
   /** Gives back a request that `onRequest` kept. */
   release(request: Request): void {
     this.#free.push(request)
-    this.#fillReaders()
+    this.#maybeRead()
   }
 
   /** Sends the first `byteCount` bytes, header included. */
@@ -203,6 +240,7 @@ export class Device {
   /** After `onEnd`, when nobody writes any more. */
   close(): void {
     this.#ended = true
-    fs.closeSync(this.descriptor)
+    if (this.#readiness === undefined) fs.closeSync(this.descriptor)
+    else this.#readiness.close()
   }
 }

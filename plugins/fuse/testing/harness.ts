@@ -32,7 +32,6 @@ export function ended(child: ChildProcess): Promise<number | string> {
 export async function mountMemory(directory = makeDirectory()): Promise<MountedProcess> {
   const child = spawn(process.execPath, [join(import.meta.dirname, 'mount-main.ts'), directory], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, UV_THREADPOOL_SIZE: '12' },
   })
   let log = ''
   child.stderr.on('data', (data: Buffer) => {
