@@ -3,6 +3,9 @@ import { raftError } from './errors.ts'
 import type { RaftState } from './state.ts'
 import type { AppendMessage, HeartbeatMessage, SnapshotMessage } from './types.ts'
 
+/** Leaders count their epochs from 1. */
+const noLeaseEpoch = 0
+
 export type LeaderMessage = AppendMessage | HeartbeatMessage | SnapshotMessage
 
 /** The sender is the leader of our term: follow it, and promise to vote for nobody else for a while. */
@@ -81,9 +84,9 @@ export function handleSnapshot(state: RaftState, message: SnapshotMessage): void
   answer(state, message, state.commit)
 }
 
-/** Nothing of it is taken; the answer carries our term, and that is all it says. */
+/** Nothing of it is taken; the answer carries our term, and that is all it says: above all it is no promise. */
 export function refuseOldLeader(state: RaftState, message: LeaderMessage): void {
-  answer(state, message, 0, { index: 0, term: 0 })
+  answer(state, { ...message, leaseEpoch: noLeaseEpoch }, 0, { index: 0, term: 0 })
 }
 
 function answer(

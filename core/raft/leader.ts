@@ -27,6 +27,7 @@ export function becomeLeader(state: RaftState): void {
   state.votes.clear()
   state.leaveLeadership()
   state.leaseEpoch = 1
+  state.leaderSinceTick = state.now
   state.uncommittedBytes = 0
   const { log } = state
   for (const entry of log.entries(state.commit + 1, log.lastIndex, Number.POSITIVE_INFINITY))
@@ -171,8 +172,10 @@ function noteAnswer(
   const progress = state.peers.get(message.from)
   if (progress === undefined) return undefined
   progress.contactTick = state.now
-  if (message.leaseEpoch === state.leaseEpoch)
-    progress.leaseTick = Math.max(progress.leaseTick, Math.min(message.tick, state.now))
+  // Whatever a leader of this term has sent bears a tick since it leads: others are of an earlier life of it.
+  const isOurs = message.tick >= state.leaderSinceTick && message.tick <= state.now
+  if (isOurs && message.leaseEpoch === state.leaseEpoch)
+    progress.leaseTick = Math.max(progress.leaseTick, message.tick)
   return progress
 }
 

@@ -265,9 +265,10 @@ export class RaftLog {
     }
     this.#storage.append(entries)
     const last = entries.at(-1)
-    // Replaced in the meantime: the replacement is in a later batch.
+    // Replaced in the meantime: the replacement is in a later batch. The very entry is compared, as the
+    // replacement may have been replaced by an equal one, which is durable only after both.
     if (last === undefined || this.#restored !== null || last.index < this.#offset) return
-    if (this.#unstable[last.index - this.#offset]?.term !== last.term) return
+    if (this.#unstable[last.index - this.#offset] !== last) return
     this.#unstable.splice(0, last.index + 1 - this.#offset)
     this.#offset = last.index + 1
   }

@@ -67,6 +67,7 @@ export class RaftNode {
   readonly #state: RaftState
   readonly #log: RaftLog
   #handedHardState: HardState
+  #handedCommit: number
   /** The last index that was given out to be applied. */
   #handedIndex: number
   #appliedIndex: number
@@ -85,6 +86,7 @@ export class RaftNode {
     this.#log = new RaftLog(parts.storage)
     this.#state = new RaftState(parts.id, this.#log, parts.configuration, parts.random, this.options, faults)
     this.#handedHardState = parts.hardState
+    this.#handedCommit = parts.appliedIndex
     this.#handedIndex = parts.appliedIndex
     this.#appliedIndex = parts.appliedIndex
     this.#load(parts.hardState, parts.appliedIndex, faults)
@@ -114,8 +116,6 @@ export class RaftNode {
       state.noteConfigurations(entries)
       from += entries.length
     }
-    // The hard state may be ahead of the log: it is written first.
-    state.commitTo(Math.min(hardState.commit, log.lastIndex))
     // Rule L3. A first start has promised nothing.
     if (state.term > 0) state.silentUntilTick = this.options.electionTicks
     state.resetTimeout()
@@ -134,6 +134,11 @@ export class RaftNode {
   /** Where to send clients; 0 when unknown. */
   get leader(): MemberId {
     return this.#state.leader
+  }
+
+  /** A received file was taken and is being installed: nothing may touch it. */
+  get isRestoring(): boolean {
+    return this.#log.isRestoring
   }
 
   get commitIndex(): number {
@@ -302,7 +307,7 @@ export class RaftNode {
     if (snapshot !== null) this.#handedIndex = snapshot.index
     const hasNews =
       !isSynced ||
-      commit !== handed.commit ||
+      commit !== this.#handedCommit ||
       snapshot !== null ||
       this.#log.hasUnhanded ||
       commit > this.#handedIndex ||
@@ -310,8 +315,9 @@ export class RaftNode {
       state.reads.hasOutcome ||
       this.#handedRole !== `${state.role} ${state.leader}`
     if (!hasNews) return null
-    const hardState = isSynced && commit === handed.commit ? null : { term, vote, commit }
+    const hardState = isSynced ? null : { term, vote }
     if (hardState !== null) this.#handedHardState = hardState
+    this.#handedCommit = commit
     const entries = this.#log.takeUnhanded()
     const committed = this.#log.entries(this.#handedIndex + 1, commit, this.options.committedBytesMax)
     this.#handedIndex += committed.length

@@ -54,6 +54,7 @@ export class RaftState {
   readonly peers = new Map<MemberId, Progress>()
   /** The first index of the leader's term: until it is committed the commit index may be old. */
   termStartIndex = 0
+  leaderSinceTick = 0
   heartbeatTick = 0
   /** Raised when a transfer is given up: answers to older epochs no longer count for the lease (rule L3). */
   leaseEpoch = 0

@@ -26,16 +26,16 @@ export interface Entry {
 
 /**
  * What a member must never forget. Term and vote live outside of the file that is shipped as a snapshot
- * and never go backward (rule L4). `commit` is only knowledge: it may be lost or old after a restart.
+ * and never go backward (rule L4). The commit index is no part of it: this is written before the entries, and a
+ * commit index beside a log that still holds what was to be replaced would commit the wrong entries.
  */
 export interface HardState {
   readonly term: number
   /** Whom this member voted for in `term`, or nobody. */
   readonly vote: MemberId
-  readonly commit: number
 }
 
-export const initialHardState: HardState = { term: 0, vote: nobody, commit: 0 }
+export const initialHardState: HardState = { term: 0, vote: nobody }
 
 /** What a shipped state holds: everything up to and including `index`, and the members at that index. */
 export interface Snapshot {

@@ -326,6 +326,17 @@ describe('what lies on disk is checked', () => {
   }
 })
 
+test('a master that closes answers nothing any more: nobody gives its lease the time that passes', async () => {
+  const contents = new SimulatedStoreContents()
+  const member = await startMember(contents)
+  await member.log.propose(openSession)
+  assert.equal(member.log.isReady, true)
+  const closing = member.log.close()
+  assert.equal(member.log.isReady, false)
+  await closing
+  assert.equal(member.log.isReady, false)
+})
+
 describe('term and vote (rule L4)', () => {
   test('a member that lost them does not come back, and a new store without them is nobody', async () => {
     const contents = new SimulatedStoreContents()

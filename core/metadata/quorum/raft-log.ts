@@ -121,7 +121,7 @@ export class RaftLog implements ReplicatedLog {
     const { log } = recovered
     const { appliedIndex } = this
     const { member: id, term, vote } = membership.hardState
-    const hardState = { term, vote, commit: 0 }
+    const hardState = { term, vote }
     this.#setConfiguration(membership.configuration)
     const { configuration } = membership
     const node = new RaftNode({
@@ -161,7 +161,8 @@ export class RaftLog implements ReplicatedLog {
   }
 
   get isReady(): boolean {
-    if (this.#masterTerm === 0 || this.#node === null) return false
+    // A driver that closes gives the node no time any more: its lease would never end.
+    if (this.#masterTerm === 0 || this.#node === null || this.#phase !== 'running') return false
     this.#driver?.catchUp()
     return this.#isStillMaster() && this.#node.leaseReadIndex() !== null
   }
@@ -243,6 +244,10 @@ export class RaftLog implements ReplicatedLog {
 
   snapshotMessage(to: MemberId, snapshot: Snapshot): Message | null {
     return this.#present.snapshotMessage(to, snapshot)
+  }
+
+  get isInstalling(): boolean {
+    return this.#node?.isRestoring === true
   }
 
   holdWindow(isHeld: boolean): void {

@@ -1,7 +1,8 @@
 /**
  * Takes in the copy of a store that the leader sends: pieces in order into a file beside the store, checked as a
  * whole, cut to what is committed, and then announced to consensus, which says whether it is installed. One at
- * a time: a new one takes the place of one that was broken off.
+ * a time: a new one takes the place of one that was broken off, but never of one that is being installed, or a
+ * part of it would become the store.
  */
 import { crc32c } from '@node-rs/crc32'
 import { CairnError } from '../../base/errors.ts'
@@ -15,19 +16,23 @@ import { describeCopy } from './snapshot-sender.ts'
 
 export class SnapshotReceiver {
   readonly #files: SnapshotFiles
+  readonly #isInstalling: () => boolean
   #peer: Peer | null = null
   #sizeBytes = 0
   #checksum = 0
   #isBusy = false
 
-  constructor(files: SnapshotFiles) {
+  constructor(files: SnapshotFiles, isInstalling: () => boolean) {
     this.#files = files
+    this.#isInstalling = isInstalling
   }
 
   /** Throws REFUSED when it does not continue what came before on this connection. */
   async piece({ offset, bytes }: ParamsOf<MemberMethods, 'snapshot.piece'>, peer: Peer): Promise<void> {
-    if (this.#isBusy)
-      throw new CairnError('OVERLOADED', 'another piece is being written', { retryable: true })
+    if (this.#isBusy || this.#isInstalling())
+      throw new CairnError('OVERLOADED', 'another piece is being written, or a copy is being installed', {
+        retryable: true,
+      })
     if (offset === 0) {
       this.#peer = peer
       this.#sizeBytes = 0

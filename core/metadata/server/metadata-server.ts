@@ -62,7 +62,9 @@ export class MetadataServer {
     const { moved = new Map<MemberId, Address>(), onMovesSettled = () => {} } = options
     this.#addresses = new MemberAddresses(moved, onMovesSettled)
     this.#store = new MeasuredStore(options.store, clock)
-    this.#receiver = options.snapshots === undefined ? null : new SnapshotReceiver(options.snapshots)
+    const isInstalling = (): boolean => this.#repository?.log.isInstalling === true
+    this.#receiver =
+      options.snapshots === undefined ? null : new SnapshotReceiver(options.snapshots, isInstalling)
     const identity = (): Identity => ({
       role: 'mds',
       ...this.#clusterIdentity(),

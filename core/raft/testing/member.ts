@@ -111,8 +111,7 @@ export class Member {
   crash(survivingCount = 0, hardStateSurvives = false): void {
     for (const { ready, machine } of this.#writes.splice(0, survivingCount)) this.#write(ready, machine)
     const torn = this.#writes[0]?.ready
-    if (hardStateSurvives && torn?.mustSync === true && torn.hardState !== null)
-      this.#diskHardState = torn.hardState
+    if (hardStateSurvives) this.#diskHardState = torn?.hardState ?? this.#diskHardState
     this.#writes = []
     this.#files = []
     this.node = null
@@ -193,7 +192,7 @@ export class Member {
   /** The hard state first: it may be ahead of the log, never behind. */
   #write(ready: Ready, machine: Machine): void {
     const { hardState, snapshot, entries } = ready
-    if (hardState !== null && ready.mustSync) this.#diskHardState = hardState
+    if (hardState !== null) this.#diskHardState = hardState
     if (snapshot !== null) this.#diskLog.reset(snapshot.index, snapshot.term)
     this.#diskLog.append(entries)
     this.#diskMachine = machine

@@ -65,7 +65,9 @@ export class Nemesis {
     this.#simulation.heap.plan(1 + this.#simulation.random.below(this.#pace), () => {
       if (this.#isStopped) return
       const harm = this.#taste[this.#simulation.random.below(this.#taste.length)]
-      if (harm !== undefined) this.#do(harm)
+      // A plot that needs its time is not disturbed.
+      const isQuiet = this.#simulation.heap.now < this.#simulation.quietUntil
+      if (harm !== undefined && !isQuiet) this.#do(harm)
       this.start()
     })
   }
@@ -162,7 +164,11 @@ export class Nemesis {
   }
 
   #later(delayMax: number, action: () => void): void {
-    this.#simulation.heap.plan(this.#simulation.random.below(delayMax), () => {
+    this.#laterBy(this.#simulation.random.below(delayMax), action)
+  }
+
+  #laterBy(delay: number, action: () => void): void {
+    this.#simulation.heap.plan(delay, () => {
       if (!this.#isStopped) action()
     })
   }
@@ -172,8 +178,9 @@ export class Nemesis {
   }
 
   /**
-   * One member has not heard the leader for long and asks for votes again and again. Then the leader is alone,
-   * and those who had just answered it restart: do they remember?
+   * One member has not heard the leader for long; nobody writes, so that its log is as good as any, and only
+   * promises keep it from being elected. Then the leader is alone, those who had just answered it restart, and
+   * it asks again at once: do they remember (rule L3)?
    */
   #shadow(): void {
     const simulation = this.#simulation
@@ -181,9 +188,10 @@ export class Nemesis {
     const leader = simulation.leaderProcess
     const shadow = processes[random.below(processes.length)]
     if (leader === undefined || shadow === undefined || shadow === leader) return
-    simulation.cut(leader.member.id, shadow.member.id)
-    simulation.heap.plan((12 + random.below(20)) * tickUnits, () => {
-      if (this.#isStopped) return
+    const silentFor = (12 + random.below(20)) * tickUnits
+    simulation.quietUntil = simulation.heap.now + silentFor + 8 * tickUnits
+    this.#laterBy(2 * tickUnits, () => simulation.cut(leader.member.id, shadow.member.id))
+    this.#laterBy(silentFor, () => {
       for (const process of processes) {
         if (process === leader) continue
         simulation.cut(leader.member.id, process.member.id)
@@ -191,6 +199,7 @@ export class Nemesis {
         if (process !== shadow) simulation.crash(process, 1 + random.below(200))
       }
     })
+    this.#laterBy(silentFor + 300, () => simulation.touch(shadow, () => shadow.member.node?.campaign()))
   }
 
   #transfer(): void {

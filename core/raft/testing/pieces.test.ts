@@ -139,6 +139,31 @@ test('what becomes durable after it was replaced does not hide its replacement',
   deepEqual([storage.lastIndex(), storage.term(2), log.stableIndex], [2, 2, 2])
 })
 
+test('an entry that came, went and came again is durable when its last coming is', () => {
+  const storage = new TrailingLog()
+  const log = new RaftLog(storage)
+  log.append([make(1, 1), make(2, 3)])
+  const first = log.takeUnhanded()
+  log.append([make(2, 4)])
+  const second = log.takeUnhanded()
+  log.append([make(2, 3), make(3, 5)])
+  log.stabilise(null, first)
+  const third = log.takeUnhanded()
+  deepEqual(
+    third.map(({ index, term }) => [index, term]),
+    [
+      [2, 3],
+      [3, 5],
+    ],
+    'the disk will hold the second batch in between',
+  )
+  log.stabilise(null, second)
+  deepEqual([storage.term(2), log.term(2), log.stableIndex < 2], [4, 3, true])
+  equal(log.entries(2, 2, 0)[0]?.term, 3, 'what is applied is what the log holds')
+  log.stabilise(null, third)
+  deepEqual([storage.term(2), storage.term(3), log.stableIndex], [3, 5, 3])
+})
+
 test('the log reads across the border of durable and unstable entries, within the bytes', () => {
   const storage = new TrailingLog()
   storage.append([make(1, 1, 68), make(2, 1, 68)])

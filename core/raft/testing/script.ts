@@ -7,6 +7,7 @@
  *   node 4                                        an empty process that is no member yet
  *   start 1 2 | crash 1 | lose-log 1 (keeps the hard state) | campaign 1 | tick 1 10 | hold 1 | release 1
  *   drop 1 2 (that direction) | isolate 1 | heal | deliver [1 2] | lose (what waits) | later 1 2 (to the end)
+ *   overtake 1 2                                  the last message of the link arrives first
  *   propose 1 x y | configure 1 remove 3 | transfer 1 2 | read 1 7 | trim 1 2 | unreachable 1 2
  *   stream 1 4 | stream-fails 1 4                 the driver's part of a snapshot
  *   expect 1 role=leader term=2 commit=3 ...      any fact of `factsOf`
@@ -136,6 +137,11 @@ export class Script {
       case 'later':
         this.#waiting.sort((a, b) => Number(isLink(a, from, to)) - Number(isLink(b, from, to)))
         break
+      case 'overtake': {
+        const last = this.#waiting.findLastIndex((message) => isLink(message, from, to))
+        if (last >= 0) this.#waiting.unshift(...this.#waiting.splice(last, 1))
+        break
+      }
       case 'lose':
         this.#waiting = []
         break
@@ -265,7 +271,6 @@ export class Script {
     const hardState = {
       term,
       vote: Number(parameters['vote'] ?? 0),
-      commit: Number(parameters['commit'] ?? 0),
     }
     this.#member(id).preload(hardState, entries)
   }

@@ -93,6 +93,11 @@ const planted: Readonly<Record<string, Planted>> = {
     seedCountMax: 300,
     properties: ['lease read'],
   },
+  'votes at once after a restart (rule L3)': {
+    faults: { voteAfterRestart: true },
+    seedCountMax: 100,
+    properties: ['lease read'],
+  },
   'acknowledges entries before they are durable': {
     faults: { acknowledgeEarly: true },
     seedCountMax: 50,

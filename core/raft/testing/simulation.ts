@@ -77,6 +77,8 @@ export class Simulation {
   #clientPace: number
   dropPercent = 0
   longDelayPercent = 0
+  /** Clients ask for nothing until then. */
+  quietUntil = 0
   #isHealed = false
   #commandCount = 0
   #readCount = 0
@@ -307,7 +309,8 @@ export class Simulation {
     this.heap.plan(50 + this.random.below(this.#clientPace), () => {
       const process = this.processes[this.random.below(memberCount)]
       const target = this.random.below(4) === 0 ? process : this.leaderProcess
-      if (target !== undefined) this.touch(target, () => this.#callAsClient(target.member))
+      const isQuiet = this.heap.now < this.quietUntil
+      if (target !== undefined && !isQuiet) this.touch(target, () => this.#callAsClient(target.member))
       this.#planClient()
     })
   }
