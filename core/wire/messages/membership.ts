@@ -1,6 +1,6 @@
-/** Metadata servers come and go: what an administrator asks the master for. */
+/** Metadata servers come and go: what an administrator asks the master for, up to the end of all of them. */
 import { Type } from '@sinclair/typebox'
-import { method, UInt } from './method.ts'
+import { method, Nothing, UInt } from './method.ts'
 
 export const membershipMethods = {
   /** Takes in a further metadata server: the base address where it will be. Its id is never used again. */
@@ -16,4 +16,5 @@ export const membershipMethods = {
   ),
   /** Takes one out; ask again until it is gone. TRY_AGAIN: it is the master, and another takes over first. */
   'mds.remove': method(Type.Object({ member: UInt }), Type.Object({ gone: Type.Boolean() })),
+  'admin.shutdown': method(Nothing, Nothing),
 } as const

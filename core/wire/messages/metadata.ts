@@ -365,7 +365,6 @@ export const adminMethods = {
     }),
     Nothing,
   ),
-  'admin.shutdown': method(Nothing, Nothing),
   ...membershipMethods,
 } as const
 
