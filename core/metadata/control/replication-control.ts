@@ -33,6 +33,8 @@ import { Troubles } from './troubles.ts'
  * there within about a second.
  */
 const AWAIT_SERVERS_MS = 5_000
+/** How often it is asked afterwards whether those that report are still there. */
+const AWAIT_REPORT_MS = 500
 
 /** What the requests' side wants to know, and answers. */
 export interface ReplicationEvents {
@@ -138,9 +140,15 @@ export class ReplicationControl {
   start(): void {
     this.#changes.takeOver()
     this.census.start()
-    this.master.after(AWAIT_SERVERS_MS, () => {
-      for (const server of this.view.awaited()) this.giveUpAwaited(server)
-    })
+    this.master.after(AWAIT_SERVERS_MS, () => this.#giveUpSilent())
+  }
+
+  /** Who is connected is at work on its report, which is long when it has many replicas. */
+  #giveUpSilent(): void {
+    for (const server of this.view.awaited()) {
+      if (!this.connections.has(server)) this.giveUpAwaited(server)
+    }
+    if (this.view.awaited().length > 0) this.master.after(AWAIT_REPORT_MS, () => this.#giveUpSilent())
   }
 
   /** A server that this new master has not heard of is silent in earnest: chunks go on without it. */

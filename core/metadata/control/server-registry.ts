@@ -129,7 +129,7 @@ export class ServerRegistry {
   /** Rule A1: does the server answer the master itself? */
   async answers(server: number): Promise<boolean> {
     const connection = this.#parts.connections.get(server)
-    if (connection === undefined || !connection.isReported) return false
+    if (connection === undefined) return false
     try {
       const { incarnation } = await connection.orders.call('cs.ping', {}, { timeoutMs: PING_TIMEOUT_MS })
       return incarnation === connection.incarnation

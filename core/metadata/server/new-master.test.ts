@@ -99,6 +99,26 @@ test('members that do not register within the grace leave, long before they coun
   assert.deepEqual(stage.inSync(chunk), [first.server])
 })
 
+test('a server that is still at its report is awaited for longer', async () => {
+  const { stage, session, first, late, changeMaster, heal, chunk } = await scene()
+  await changeMaster()
+  await session.resume()
+  const [gone, slow] = late
+  assert.ok(gone !== undefined && slow !== undefined)
+  stage.network.heal(slow.name, 'mds')
+  await stage.until(() => stage.mds.control.replication.connections.has(slow.server))
+  stage.network.blockOneWay(slow.name, 'mds')
+  await stage.clock.advance(8000)
+  assert.equal(slow.isRegistered, false)
+  assert.equal(stage.inSync(chunk).length, 3)
+  await heal([slow])
+  await stage.until(() => stage.inSync(chunk).length === 2 && stage.chunk(chunk).pending === null)
+  assert.deepEqual(
+    stage.inSync(chunk),
+    [first.server, slow.server].toSorted((a, b) => a - b),
+  )
+})
+
 test('a client that cannot reach a server either ends the wait for it, and for no other', async () => {
   const { stage, session, late, changeMaster, heal, chunk, version, inode, grant } = await scene()
   await changeMaster()
@@ -120,6 +140,29 @@ test('a client that cannot reach a server either ends the wait for it, and for n
   await session.insist(() => grant())
   assert.ok(!stage.inSync(chunk).includes(gone.server))
   assert.ok(stage.inSync(chunk).includes(slow.server))
+})
+
+test('a server that is still at its report is asked before a client is believed (rule A1)', async () => {
+  const { stage, session, late, changeMaster, chunk, version, inode } = await scene(3)
+  const [slow] = late
+  assert.ok(slow !== undefined)
+  await changeMaster([slow])
+  await session.resume()
+  stage.network.setDelay(slow.name, 'mds', 800)
+  stage.network.heal(slow.name, 'mds')
+  await stage.until(() => stage.mds.control.replication.connections.has(slow.server))
+  const report = {
+    chunk,
+    inode,
+    version,
+    server: slow.server,
+    reason: 'DISCONNECTED',
+    kind: 'failed',
+  } as const
+  await assert.rejects(session.call('chunk.report', report), { code: 'TRY_AGAIN' })
+  await stage.until(() => slow.isRegistered)
+  assert.equal(stage.chunk(chunk).version, version)
+  assert.equal(stage.inSync(chunk).length, 3)
 })
 
 test('a pending epoch does not lose members that a new master has yet to hear of (rule E1)', async () => {
