@@ -1,6 +1,8 @@
 /**
  * A short campaign (test/campaign) on three metadata servers: kill -9, SIGSTOP, a power cut and isolation, each
  * twice on the master. The long ones are run by hand: `npm run campaign`.
+ *
+ * Runs alone: it measures how long clients wait.
  */
 import assert from 'node:assert/strict'
 import path from 'node:path'
