@@ -1,6 +1,6 @@
 /**
- * A program that trusts nobody: writes random ranges of a file, fsyncs, reads back and compares with what it
- * knows, until its standard input ends. Exit status 1 on any error or difference. Prints how many rounds it has done after each.
+ * A program that trusts nobody: writes random ranges of a file, fsyncs (unless told not to), reads back and
+ * compares with what it knows, until its standard input ends. Exit status 1 on any error or difference. Prints how many rounds it has done after each.
  */
 import { randomBytes, randomInt } from 'node:crypto'
 import fs from 'node:fs'
@@ -9,8 +9,12 @@ const SIZE = 24 * 1024 * 1024
 const LENGTH_MAX = 200_000
 const WRITES_A_ROUND = 12
 
+/** Without fsync nothing slows it down. */
+const UNSYNCED_PAUSE_MS = 50
+
 const file = process.argv[2]
-if (file === undefined) throw new Error('usage: verifying-writer.ts FILE')
+const isUnsynced = process.argv[3] === 'unsynced'
+if (file === undefined) throw new Error('usage: verifying-writer.ts FILE [unsynced]')
 const descriptor = fs.openSync(file, 'w+')
 const known = Buffer.alloc(SIZE)
 fs.ftruncateSync(descriptor, SIZE)
@@ -28,7 +32,7 @@ function round(): void {
     if (written !== data.length) throw new Error(`short write: ${written} of ${data.length}`)
     data.copy(known, offset)
   }
-  fs.fsyncSync(descriptor)
+  if (!isUnsynced) fs.fsyncSync(descriptor)
   for (let read = 0; read < WRITES_A_ROUND; read++) {
     const length = randomInt(1, LENGTH_MAX)
     const offset = randomInt(0, SIZE - length)
@@ -52,6 +56,7 @@ function next(): void {
   round()
   rounds += 1
   process.stdout.write(`rounds ${rounds}\n`)
-  setImmediate(next)
+  if (isUnsynced) setTimeout(next, UNSYNCED_PAUSE_MS)
+  else setImmediate(next)
 }
 next()

@@ -15,8 +15,9 @@ export interface Writer {
   kill(): void
 }
 
-export function startWriter(file: string): Writer {
-  const child = spawn(process.execPath, [PROGRAM, file], { stdio: ['pipe', 'pipe', 'inherit'] })
+/** `unsynced`: writes and reads only, which under a lease ask no metadata server. */
+export function startWriter(file: string, ...mode: 'unsynced'[]): Writer {
+  const child = spawn(process.execPath, [PROGRAM, file, ...mode], { stdio: ['pipe', 'pipe', 'inherit'] })
   const ended = new Promise<number | null>((resolve) => child.once('exit', (status) => resolve(status)))
   let output = ''
   child.stdout.on('data', (data) => {
