@@ -7,6 +7,7 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { connect } from '../../core/client/connect.ts'
 import { until } from './support/programs.ts'
 import { Members } from './support/members.ts'
 
@@ -33,12 +34,61 @@ describe('changing a quorum', { timeout: 180_000 }, () => {
       const { status, stderr } = await members.run('a', 'stat')
       return status === 0 || stderr
     })
-    await members.join('b', at(2), at(1))
-    await members.join('c', at(3), at(1))
+    await Promise.all(['b', 'c'].map((host) => members.authenticate(host, at(1))))
+    // One after the other: the first is MDS#2.
+    await members.join('b', at(2))
+    await members.join('c', at(3))
     await members.allActive('a', 3)
   })
   after(async () => {
     for (const end of ends.reverse()) await end()
+  })
+
+  it('a master that stops in order hands over in well under a second', async () => {
+    const keyFile = members.etc('a').keyFile('shop')
+    const client = await connect(
+      { cluster: 'shop', metadataServers: [at(1), at(2), at(3)], kind: 'test', name: 'pause' },
+      { keyFile },
+    )
+    const master = await masterOf('b')
+    const host = 'abc'[master - 1] as string
+    let longestMs = 0
+    let madeCount = 0
+    let isOver = false
+    const making = (async () => {
+      while (!isOver) {
+        const sinceMs = performance.now()
+        await client.fileSystem.makeNode(1, `f${madeCount}`, 'file', 0o600, 0, { uid: 0, gid: 0 })
+        longestMs = Math.max(longestMs, performance.now() - sinceMs)
+        madeCount++
+      }
+    })()
+    await until('names are made', () => madeCount > 50)
+    longestMs = 0
+    const stopping = members.stop(host)
+    await until('another serves', async () => (await masterOf('b')) !== master)
+    const before = madeCount
+    await until('names are made again', () => madeCount > before + 50)
+    isOver = true
+    await Promise.all([making, stopping])
+    await client.close()
+    process.stderr.write(`hand-over: a pause of ${Math.round(longestMs)} ms\n`)
+    assert.ok(longestMs < 1_000, `${longestMs} ms`)
+    members.start(host)
+    await members.allActive('b', 3)
+  })
+
+  it('a second cluster of the name, and directories that are taken, are refused', async () => {
+    const repository = members.repository('a')
+    const [second, taken] = await Promise.all([
+      members.tryFound('x', at(9), members.repository('x'), '-b', at(2)),
+      members.run('b', 'make-mds', '-a', at(9), '-r', repository),
+    ])
+    assert.equal(second.status, 4, second.stderr)
+    assert.match(second.stderr, /there is a cluster 'shop' already: .* answers at 127\.0\.71\.2:4110/)
+    assert.ok(!fs.existsSync(members.repository('x')))
+    assert.equal(taken.status, 4, taken.stderr)
+    assert.match(taken.stderr, /holds a metadata server already/)
   })
 
   it('one member moves while the others serve', async () => {
@@ -56,21 +106,16 @@ describe('changing a quorum', { timeout: 180_000 }, () => {
   })
 
   it('all of a stopped cluster move at once, two of them to the place of the other', async () => {
-    for (const host of ['a', 'b', 'c']) await members.stop(host)
+    await Promise.all(['a', 'b', 'c'].map((host) => members.stop(host)))
     const moves = ['-n', `1@${at(3)}`, '-n', `2@${at(22)}`, '-n', `3@${at(1)}`]
-    for (const host of ['a', 'b', 'c']) {
-      const unknown = await members.run(
-        host,
-        'configure-mds',
-        '-r',
-        members.repository(host),
-        '-n',
-        `7@${at(9)}`,
-      )
-      assert.equal(unknown.status, 3, unknown.stderr)
-      await members.cairn(host, 'configure-mds', '-r', members.repository(host), ...moves)
-      members.start(host)
-    }
+    const unknown = await members.run('a', 'configure-mds', '-r', members.repository('a'), '-n', `7@${at(9)}`)
+    assert.equal(unknown.status, 3, unknown.stderr)
+    await Promise.all(
+      ['a', 'b', 'c'].map(async (host) => {
+        await members.cairn(host, 'configure-mds', '-r', members.repository(host), ...moves)
+        members.start(host)
+      }),
+    )
     await members.allActive('a', 3)
     await until('the register says the same', async () => {
       const seen = await addressesOf('b')

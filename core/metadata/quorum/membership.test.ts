@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { BufferPool } from '../../base/buffer-pool.ts'
+import type { CairnError } from '../../base/errors.ts'
 import { silentLogger } from '../../platform/logger.ts'
 import type { Address } from '../../platform/network.ts'
 import { SeededRandom } from '../../testing/seeded-random.ts'
@@ -12,6 +13,9 @@ import { SimulatedClock } from '../../testing/simulated-clock.ts'
 import type { MetadataServerNode } from '../../testing/simulated-cluster.ts'
 import { SimulatedNetwork } from '../../testing/simulated-network.ts'
 import { startTestCluster, type TestCluster } from '../../testing/test-cluster.ts'
+import { Dialer } from '../../wire/dialer.ts'
+import { NotMasterError } from '../../wire/not-master.ts'
+import type { Identity } from '../../wire/types.ts'
 import type { MemberRow } from '../state/rows.ts'
 import { MemberAddresses } from './member-addresses.ts'
 import { MemberTransport } from './transport.ts'
@@ -115,6 +119,60 @@ test('who stopped a moment ago does not count: what would lose the majority is r
   }
   await cluster.run(control.admin.removeMember({ member: names[0] }))
   await cluster.until(() => gone.isRemoved, 3_000)
+})
+
+/** What a stranger is told on a port of a metadata server; null: let in. */
+async function refusalOf(cluster: TestCluster, node: MetadataServerNode, offset: number, identity: Identity) {
+  const dialer = new Dialer({
+    ...{ clock: cluster.clock, network: cluster.network.host('stranger'), random: new SeededRandom(1) },
+    ...{ logger: silentLogger, pool: new BufferPool() },
+    address: { host: node.host, port: node.port + offset },
+    identity: () => identity,
+  })
+  const seen = cluster.run(
+    dialer
+      .start()
+      .ready(500)
+      .then(
+        () => null,
+        (error: unknown) => error as CairnError,
+      ),
+  )
+  const refusal = await seen
+  dialer.close('seen')
+  return refusal
+}
+
+test('whoever names another cluster is refused, in every role, on both ports', async () => {
+  const cluster = await startTestCluster({ seed: 26, metadataServers: 3 })
+  const { clusterName, clusterUuid } = masterOf(cluster).role?.server ?? assert.fail()
+  const self = { session: 0, name: 'stranger' }
+  for (const role of ['client', 'cs', 'admin', 'auth', 'mds'])
+    for (const foreign of [
+      { clusterName, clusterUuid: 'f'.repeat(clusterUuid.length) },
+      { clusterName: 'another', clusterUuid: '' },
+    ])
+      for (const node of cluster.metadataServers)
+        for (const offset of [0, 1]) {
+          const refusal = await refusalOf(cluster, node, offset, { role, ...foreign, ...self })
+          assert.equal(refusal?.code, 'WRONG_CLUSTER', `${role} at ${node.name} + ${offset}`)
+        }
+})
+
+test('a follower serves nobody, passwords and keys included, and names the master', async () => {
+  const cluster = await startTestCluster({ seed: 27, metadataServers: 3 })
+  const master = masterOf(cluster)
+  const { clusterName, clusterUuid } = master.role?.server ?? assert.fail()
+  for (const node of cluster.metadataServers)
+    for (const role of ['client', 'cs', 'admin', 'auth']) {
+      const identity = { role, clusterName, clusterUuid, session: 0, name: 'somebody' }
+      const refusal = await refusalOf(cluster, node, 1, identity)
+      if (node === master) assert.equal(refusal, null, role)
+      else {
+        assert.ok(refusal instanceof NotMasterError, `${role}: ${refusal?.code}`)
+        assert.deepEqual(refusal.master, master.address)
+      }
+    }
 })
 
 /** Members of a network of their own; each says on its connections who it is. */

@@ -50,8 +50,14 @@ export async function joinMetadataServer(options: JoinMetadataServer): Promise<J
   }
 }
 
+/** Throws REFUSED, also when a metadata server of this or another cluster lies there. */
 export function checkEmpty(repository: string): void {
-  if (!fs.existsSync(repository) || fs.readdirSync(repository).every((name) => name === 'lost+found')) return
+  const names = fs.existsSync(repository) ? fs.readdirSync(repository) : []
+  if (names.every((name) => name === 'lost+found')) return
+  if (names.includes(METADATA_DATABASE) || names.includes(HARD_STATE_FILE))
+    throw new CairnError('REFUSED', `${repository} holds a metadata server already`, {
+      next: `name another directory; whose it is tells, when it is stopped: cairn mds check -r ${repository}`,
+    })
   throw new CairnError('REFUSED', `${repository} is not empty`, {
     next: 'name a directory that does not exist yet, or an empty one',
   })

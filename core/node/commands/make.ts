@@ -9,7 +9,7 @@ import { warnOfQuorum } from '../../cli/quorum.ts'
 import { type Address, formatAddress } from '../../platform/network.ts'
 import { joinMetadataServer } from './join-mds.ts'
 import { makeChunkServer } from './make-cs.ts'
-import { makeMetadataServer } from './make-mds.ts'
+import { makeMetadataServer, refuseSecondCluster } from './make-mds.ts'
 import { rebuildMetadataServer } from './rebuild-mds.ts'
 
 const TIER_MAX = 3
@@ -69,6 +69,7 @@ export function registerMakeCommands(program: Command, contextOf: () => CommandC
           next: 'add -p, or --password-file FILE',
         })
       }
+      await refuseSecondCluster(cluster, context.metadataServers())
       const password = await readPassword({
         file: options.passwordFile,
         prompt: `Password of the new cluster '${cluster}'`,

@@ -66,10 +66,15 @@ export class Members {
     this.start(host)
   }
 
-  tryFound(host: string, address: string, repository = this.repository(host)): Promise<Finished> {
+  tryFound(
+    host: string,
+    address: string,
+    repository = this.repository(host),
+    ...further: string[]
+  ): Promise<Finished> {
     fs.mkdirSync(this.path(host), { recursive: true })
     const password = ['--password-file', this.#password]
-    return this.run(host, 'make-mds', '-I', '-a', address, '-r', repository, ...password)
+    return this.run(host, 'make-mds', '-I', '-a', address, '-r', repository, ...password, ...further)
   }
 
   /** What an administrator tells a host that joins; it proves the password. */
@@ -78,9 +83,8 @@ export class Members {
     await this.cairn(host, 'auth-node', '--password-file', this.#password)
   }
 
-  /** `auth-node`, `make-mds`, start. */
-  async join(host: string, address: string, ...known: string[]): Promise<Finished> {
-    await this.authenticate(host, ...known)
+  /** `make-mds`, start; on a host that is authenticated. */
+  async join(host: string, address: string): Promise<Finished> {
     const made = await this.cairn(host, 'make-mds', '-a', address, '-r', this.repository(host))
     this.start(host)
     return made
