@@ -3,7 +3,7 @@
  * moves or leaves. It is what they follow when the whole cluster moves, one member after the other. Of the master
  * only; best effort: who misses it asks discovery.
  */
-import { type RegisterMethods, registerMethods } from '../../wire/messages/common.ts'
+import { type RegisterMethods, registerMethods } from '../../wire/messages/membership.ts'
 import type { ParamsOf } from '../../wire/messages/method.ts'
 import type { Peer } from '../../wire/types.ts'
 import type { Master } from '../control/master.ts'

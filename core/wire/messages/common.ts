@@ -1,6 +1,6 @@
 /** Shapes that several messages share. Sizes in bytes; inode and chunk ids are integers that are never reused. */
 import { type Static, Type } from '@sinclair/typebox'
-import { method, Nothing, UInt } from './method.ts'
+import { UInt } from './method.ts'
 
 export const NAME_BYTES_MAX = 255
 export const PATH_BYTES_MAX = 4095
@@ -96,23 +96,3 @@ export const PlacementAttributes = Type.Object({
   tier: Type.Optional(Type.Integer({ minimum: 0, maximum: 3 })),
 })
 export type PlacementAttributes = Static<typeof PlacementAttributes>
-
-const MEMBERS_MAX = 64
-
-/** What the master tells clients and chunk servers on their connection. */
-export const registerMethods = {
-  /** (one-way) Base addresses of all metadata servers, at the beginning and whenever one comes, moves or leaves. */
-  'mds.members': method(
-    Type.Object({
-      servers: Type.Array(
-        Type.Object({
-          host: Type.String({ minLength: 1, maxLength: 255 }),
-          port: Type.Integer({ minimum: 1, maximum: 65_534 }),
-        }),
-        { maxItems: MEMBERS_MAX },
-      ),
-    }),
-    Nothing,
-  ),
-} as const
-export type RegisterMethods = typeof registerMethods

@@ -1,4 +1,7 @@
-/** Metadata servers come and go: what an administrator asks the master for, up to the end of all of them. */
+/**
+ * Metadata servers come, move and go: what an administrator asks the master for, up to the end of all of them,
+ * and what the master tells whoever it serves.
+ */
 import { Type } from '@sinclair/typebox'
 import { method, Nothing, UInt } from './method.ts'
 
@@ -18,3 +21,23 @@ export const membershipMethods = {
   'mds.remove': method(Type.Object({ member: UInt }), Type.Object({ gone: Type.Boolean() })),
   'admin.shutdown': method(Nothing, Nothing),
 } as const
+
+const MEMBERS_MAX = 64
+
+/** What the master tells clients and chunk servers on their connection. */
+export const registerMethods = {
+  /** (one-way) Base addresses of all metadata servers, at the beginning and whenever one comes, moves or leaves. */
+  'mds.members': method(
+    Type.Object({
+      servers: Type.Array(
+        Type.Object({
+          host: Type.String({ minLength: 1, maxLength: 255 }),
+          port: Type.Integer({ minimum: 1, maximum: 65_534 }),
+        }),
+        { maxItems: MEMBERS_MAX },
+      ),
+    }),
+    Nothing,
+  ),
+} as const
+export type RegisterMethods = typeof registerMethods

@@ -9,11 +9,10 @@ import {
   FileType,
   Mutation,
   PlacementAttributes,
-  registerMethods,
   ServerAddress,
 } from './common.ts'
 import { keyValueMethods } from './key-value.ts'
-import { membershipMethods } from './membership.ts'
+import { membershipMethods, registerMethods } from './membership.ts'
 import { method, Nothing, UInt } from './method.ts'
 
 /** Longer than any legal name, so that the state machine can answer ENAMETOOLONG itself. */
