@@ -66,8 +66,18 @@ export function quorumCount(configuration: Configuration): number {
  * negative infinity.
  */
 export function quorumValue(configuration: Configuration, valueOf: (member: MemberId) => number): number {
-  const values = configuration.voters.map(valueOf).sort((a, b) => b - a)
-  return values[quorumCount(configuration) - 1] ?? Number.NEGATIVE_INFINITY
+  const { voters } = configuration
+  const needed = quorumCount(configuration)
+  // Asked for every request (the lease), and groups are small: counting beats sorting a new list.
+  let best = Number.NEGATIVE_INFINITY
+  for (const candidate of voters) {
+    const value = valueOf(candidate)
+    if (value <= best) continue
+    let count = 0
+    for (const voter of voters) if (valueOf(voter) >= value) count++
+    if (count >= needed) best = value
+  }
+  return best
 }
 
 /** The data of a configuration entry: the whole configuration, so that a reader needs no history. */

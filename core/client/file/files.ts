@@ -3,6 +3,7 @@
  * master what was closed, and passes on what the master says (recall, moved chunks, invalidation).
  */
 import { mark } from '../../base/coverage.ts'
+import type { Timer } from '../../platform/clock.ts'
 import type { Attributes, ChunkLocation, ServerAddress } from '../../wire/messages/common.ts'
 import type { Engine } from '../session/engine.ts'
 import { heldTooLong } from '../session/errors.ts'
@@ -17,14 +18,17 @@ import {
 
 const UNTOLD_ERRORS_MAX = 1024
 const CLOSES_PER_CALL_MAX = 1024
+/** Closes wait so long for others: the quorum only needs them to let go of unlinked files. */
+const CLOSES_DELAY_MS = 50
 
 export class Files {
   readonly #engine: Engine
   readonly #files = new Map<number, FileState>()
   /** Without a handle, and with an error that nobody was told. */
   readonly #untold = new Set<FileState>()
+  /** Closed, and the master does not know. */
   #closing: number[] = []
-  #closeScheduled = false
+  #closeTimer: Timer | null = null
   #returnsRunning = 0
   /** Leases that are due to be given back, longest idle first. */
   #dueReturns: FileState[] = []
@@ -84,29 +88,42 @@ export class Files {
   }
 
   #closed(file: FileState): void {
+    file.openCount--
     this.#closing.push(file.inode)
     this.#maybeForget(file)
-    if (this.#closeScheduled) return
-    this.#closeScheduled = true
-    this.#engine.clock.defer(() => {
-      this.#closeScheduled = false
-      this.#sendCloses()
+    if (this.#closing.length === CLOSES_PER_CALL_MAX) this.#maybeSendCloses()
+    else this.#armCloses()
+  }
+
+  #armCloses(): void {
+    this.#closeTimer ??= this.#engine.clock.setTimer(CLOSES_DELAY_MS, () => {
+      this.#closeTimer = null
+      this.#maybeSendCloses()
     })
   }
 
+  /** Without a session on a connection they wait: its resumption says what is open. */
+  #maybeSendCloses(): void {
+    if (this.#engine.session.connected) this.#sendCloses()
+    else this.#armCloses()
+  }
+
   #sendCloses(): void {
-    const all = this.#closing
-    this.#closing = []
+    const all = this.#takeClosing()
     for (let at = 0; at < all.length; at += CLOSES_PER_CALL_MAX) {
       const inodes = all.slice(at, at + CLOSES_PER_CALL_MAX)
-      for (const inode of inodes) {
-        const file = this.#files.get(inode)
-        if (file !== undefined) file.openCount--
-      }
       this.#engine.session
         .call('fs.close', { inodes })
         .catch((error: unknown) => this.#engine.logger.debug('close not answered', { error: String(error) }))
     }
+  }
+
+  #takeClosing(): readonly number[] {
+    const all = this.#closing
+    this.#closing = []
+    this.#closeTimer?.cancel()
+    this.#closeTimer = null
+    return all
   }
 
   #maybeForget(file: FileState): void {
@@ -125,8 +142,9 @@ export class Files {
     return true
   }
 
-  /** For `session.resume`: one entry for each open. */
+  /** For `session.resume`: one entry for each open. Closes that were not told yet are told by this. */
   openInodes(): number[] {
+    this.#takeClosing()
     const inodes: number[] = []
     for (const file of this.#files.values()) for (let i = 0; i < file.openCount; i++) inodes.push(file.inode)
     return inodes
@@ -173,6 +191,7 @@ export class Files {
 
   /** Rule E3. Open files are declared to the new session, so that unlinked ones stay. */
   sessionExpired(): void {
+    this.#takeClosing()
     for (const file of [...this.#files.values()]) {
       file.leaseEnded('session expired')
       file.locations.clear()

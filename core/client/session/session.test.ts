@@ -161,6 +161,54 @@ test('a lease nobody uses is given back: flushed, its size published, intents cl
   assert.equal((await clock.wait(readOf(file, 0, 4))).toString(), 'aaaa')
 })
 
+/** Written and closed. */
+async function closedFiles(count: number) {
+  const cluster = new FakeCluster(3)
+  const client = await cluster.connect()
+  const files = []
+  for (let number = 0; number < count; number++) files.push(await cluster.create(client, `f${number}`))
+  for (const file of files) await cluster.clock.wait(writeOf(file, 0, Buffer.from('a')))
+  for (const file of files) file.close()
+  const callsOf = (method: string): number => cluster.master.log.filter((one) => one === method).length
+  return { cluster, client, callsOf }
+}
+
+test('files closed at about the same time are one message', async () => {
+  const { cluster, callsOf } = await closedFiles(20)
+  await cluster.clock.advance(1_000)
+  assert.equal(callsOf('fs.close'), 1)
+})
+
+test('closes that wait are not sent after the session was resumed: that said what is open', async () => {
+  const { cluster, client, callsOf } = await closedFiles(3)
+  cluster.cutMaster()
+  await cluster.clock.until(() => callsOf('session.resume') > 0, 10_000)
+  await cluster.clock.advance(1_000)
+  assert.equal(callsOf('fs.close'), 0)
+  await cluster.clock.wait(client.close())
+})
+
+test('leases that go back in one turn are one message, or one each when that is not understood', async () => {
+  const { cluster, client, callsOf } = await closedFiles(3)
+  const leases = [...cluster.master.inodes.values()].map(({ attributes, lease }) => ({
+    inode: attributes.inode,
+    lease,
+  }))
+  const give = () =>
+    Promise.all(leases.map(({ inode, lease }) => client.engine.leaseReturns.give(inode, lease)))
+  cluster.master.intercept = (method) => {
+    if (method === 'lease.return') throw new CairnError('FEATURE_LEVEL', 'not yet')
+    if (method === 'lease.release') return {}
+    return undefined
+  }
+  await cluster.clock.wait(give())
+  assert.deepEqual([callsOf('lease.return'), callsOf('lease.release')], [1, leases.length])
+  cluster.master.intercept = () => undefined
+  await cluster.clock.wait(give())
+  assert.deepEqual([callsOf('lease.return'), callsOf('lease.release')], [2, leases.length])
+  assert.ok([...cluster.master.inodes.values()].every(({ lease }) => lease === 0))
+})
+
 test('recall: drain, flush, release; a write that comes meanwhile takes the lease again (L9)', async () => {
   const { cluster, file, clock } = await withFile()
   await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))

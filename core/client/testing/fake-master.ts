@@ -129,6 +129,13 @@ export class FakeMaster {
       node.lease = 0
       return {}
     },
+    'lease.return': ({ leases }: { leases: { inode: number; lease: number }[] }) => {
+      for (const { inode, lease } of leases) {
+        const node = this.#node(inode)
+        if (node.lease === lease) node.lease = 0
+      }
+      return {}
+    },
     'lease.truncate': (params: { inode: number; lease: number; size: number }) => this.#truncate(params),
     'lease.zeroed': (params: { inode: number; lease: number; zeroFrom: number }) => {
       const node = this.#held(params)
