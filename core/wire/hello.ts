@@ -15,11 +15,14 @@ export const PROTOCOL_FEATURES = 0
 /** Feature bit: this side takes part in the authentication (docs/formats/authentication.md). */
 export const FEATURE_AUTHENTICATION = 1
 
+const METADATA_ROLE = 'mds'
+
 const Side = {
   features: Type.Integer({ minimum: 0, maximum: 0x7fff_ffff }),
   role: Type.String({ maxLength: 32 }),
   clusterName: Type.String({ maxLength: 255 }),
   clusterUuid: Type.String({ maxLength: 64 }),
+  generation: Type.Optional(UInt),
   session: UInt,
   name: Type.String({ maxLength: 512 }),
   level: Type.Optional(UInt),
@@ -67,6 +70,7 @@ export function acceptHello(borrowedMeta: Buffer, local: LocalSide): RemoteIdent
     throw new CairnError('WRONG_PROTOCOL', message, { next: 'Update the older side.' })
   }
   checkCluster(identity, local.identity)
+  if (local.identity.role === METADATA_ROLE) checkGeneration(local.identity, identity)
   return { ...plain(identity), protocolVersion: version, features: features & local.features }
 }
 
@@ -82,6 +86,7 @@ export function acceptWelcome(borrowedMeta: Buffer, local: LocalSide): RemoteIde
       `the peer picked protocol version ${version}, which was not offered`,
     )
   checkCluster(identity, local.identity)
+  if (identity.role === METADATA_ROLE) checkGeneration(identity, local.identity)
   return { ...plain(identity), protocolVersion: version, features: features & local.features }
 }
 
@@ -109,14 +114,30 @@ function checkCluster(remote: Identity, local: Identity): void {
     )
 }
 
+/**
+ * Metadata servers of a quorum that was replaced serve nobody who has met the newer one. Among metadata servers
+ * this is decided after the authentication: whoever is older must be sure of it (quorum/transport.ts).
+ */
+function checkGeneration(metadataServer: Identity, other: Identity): void {
+  const { generation = 0 } = other
+  if (other.role === METADATA_ROLE || metadataServer.generation === undefined) return
+  if (metadataServer.generation >= generation) return
+  throw new CairnError(
+    'WRONG_CLUSTER',
+    `this metadata server belongs to a quorum of ${metadataServer.clusterName} that was replaced by another`,
+    { next: 'stop it; on its host: cairn make-mds --rebuild -f -r DIR' },
+  )
+}
+
 function differ(one: string, other: string): boolean {
   return one !== '' && other !== '' && one !== other
 }
 
 function plain(identity: Identity): Identity {
-  const { role, clusterName, clusterUuid, session, name, level, member } = identity
+  const { role, clusterName, clusterUuid, generation, session, name, level, member } = identity
   return {
     ...{ role, clusterName, clusterUuid, session, name },
+    ...(generation === undefined ? {} : { generation }),
     ...(level === undefined ? {} : { level }),
     ...(member === undefined ? {} : { member }),
   }

@@ -14,6 +14,8 @@ export interface Identity {
   /** Empty: not known yet (joins whatever it finds). Two non-empty names that differ are refused. */
   readonly clusterName: string
   readonly clusterUuid: string
+  /** How often the metadata of the cluster have begun anew, as a number that rises; absent: not known. */
+  readonly generation?: number
   /** Session that requests on this connection belong to; 0 = none. */
   readonly session: number
   /** For people: host and process. */

@@ -30,6 +30,8 @@ export class WireTransport implements Transport {
   readonly #pool = new BufferPool()
   /** Of the first metadata server that let us in: discovery may name another cluster of the same name later. */
   #clusterUuid = ''
+  /** The highest met: a quorum that was replaced by another is not followed back. */
+  #generation = 0
 
   constructor(options: ConnectOptions, platform: ClientPlatform) {
     this.#options = options
@@ -44,6 +46,7 @@ export class WireTransport implements Transport {
   ): LinkAttempt {
     const onPeer = (peer: Peer): void => {
       if (this.#clusterUuid === '') this.#clusterUuid = peer.remoteIdentity?.clusterUuid ?? ''
+      this.#generation = Math.max(this.#generation, peer.remoteIdentity?.generation ?? 0)
       peer.serve(clientMethods, served)
       events.onReady({
         caller: peer.caller(metadataMethods),
@@ -96,6 +99,7 @@ export class WireTransport implements Transport {
         role: 'client',
         clusterName: this.#options.cluster,
         clusterUuid: this.#clusterUuid,
+        generation: this.#generation,
         session,
         name: name.slice(0, 255),
       }),

@@ -3,7 +3,7 @@ import { ROOT_INODE } from '../../wire/messages/common.ts'
 import { defaultPlacement, withMinimum } from '../namespace/placement.ts'
 import { internPlacement } from '../state/inode-codec.ts'
 import { refused } from '../state/result.ts'
-import type { ChunkHandlers } from './handlers.ts'
+import type { ChunkHandlers, ChunkState } from './handlers.ts'
 import { isParameter, parseParameter } from './parameters.ts'
 
 /** Kept beside the parameters; no parameter has such a name. */
@@ -12,6 +12,34 @@ export const CLUSTER_UUID_KEY = 'cluster.uuid'
 /** Verifier and keys, sealed (docs/formats/authentication.md), and how often they were changed. */
 export const AUTHENTICATION_KEY = 'cluster.authentication'
 export const AUTHENTICATION_REVISION_KEY = 'cluster.authentication.revision'
+
+/** Rises whenever the metadata begin anew (chunks/renewal.ts): members, clients and servers refuse an older one. */
+export const GENERATION_KEY = 'cluster.generation'
+/** While it is there the metadata may be behind the chunk servers: nothing is served or decided (rule G1). */
+export const RECOVERY_KEY = 'cluster.recovery'
+/** Replicas of unknown chunks with lower ids are kept (rule G1). */
+export const UNKNOWN_KEPT_KEY = 'cluster.unknownKept'
+/** No epoch begins with a lower version. */
+export const VERSION_FLOOR_KEY = 'cluster.versionFloor'
+
+/** 0: no cluster yet, or one that never began anew. */
+export function generationOf(state: Pick<ChunkState, 'config'>): number {
+  return Number(state.config.get(GENERATION_KEY) ?? 0)
+}
+
+export function isInRecovery(state: Pick<ChunkState, 'config'>): boolean {
+  return state.config.has(RECOVERY_KEY)
+}
+
+/** Rule G1: is it a replica that somebody we do not remember may have made? */
+export function isKeptUnknown(state: Pick<ChunkState, 'config'>, chunk: number): boolean {
+  return chunk < Number(state.config.get(UNKNOWN_KEPT_KEY) ?? 0)
+}
+
+/** The version of the next epoch: above what anybody may hold from before a renewal. */
+export function nextVersion(state: Pick<ChunkState, 'config'>, committed: number): number {
+  return Math.max(committed + 1, Number(state.config.get(VERSION_FLOOR_KEY) ?? 0))
+}
 
 /** Rule L11: one tick never advances log time further, whatever the master's clock did. */
 export const TICK_MS_MAX = 10_000

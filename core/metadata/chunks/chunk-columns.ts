@@ -74,6 +74,16 @@ export class ChunkColumns {
     return slot === NO_SLOT ? -1 : slot
   }
 
+  /** The lowest id above `chunk`, or 0. Looks at every slot. */
+  idAfter(chunk: number): number {
+    let found = 0
+    for (let slot = 0; slot < this.slotLimit; slot++) {
+      const id = this.#chunk.get(slot)
+      if (id > chunk && (found === 0 || id < found)) found = id
+    }
+    return found
+  }
+
   /** 0 in a free slot. */
   chunkAt(slot: number): number {
     return this.#chunk.get(slot)

@@ -39,6 +39,11 @@ export class ChunkTable implements ChunkTracked {
     return this.#columns.find(chunk) >= 0
   }
 
+  /** The lowest id above `chunk`, or 0. Looks at every chunk. */
+  idAfter(chunk: number): number {
+    return this.#columns.idAfter(chunk)
+  }
+
   /** A copy; change it and `put` it back. */
   get(chunk: number): ChunkRow | undefined {
     const slot = this.#columns.find(chunk)

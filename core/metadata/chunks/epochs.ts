@@ -11,6 +11,7 @@ import { CHUNK_MEMBER_COUNT_MAX, FORMER_COUNT_MAX } from './chunk-table.ts'
 import type { EpochProposal } from '../state/commands.ts'
 import type { ChunkMember, ChunkRow } from '../state/rows.ts'
 import type { ChunkContext, ChunkHandlers, ChunkState } from './handlers.ts'
+import { nextVersion } from './administration.ts'
 import { raiseGeneration } from './sessions.ts'
 
 type EpochCommandType = 'epoch.propose' | 'epoch.activate' | 'join.complete'
@@ -64,7 +65,7 @@ function propose(state: ChunkState, epoch: EpochProposal): number {
   if (epoch.from !== committed) return 0
   // Rule J5: nothing but reconciliation may follow a dead writer.
   if (row.dirtyDead && !epoch.reconcile) return 0
-  const version = committed + 1
+  const version = nextVersion(state, committed)
   const members = checkedMembers(state, row, epoch, version)
   if (members === null) return 0
   const former = formerAfter(row, epoch, members, committed)

@@ -10,6 +10,7 @@ import { epochHandlers } from './epochs.ts'
 import { intentHandlers } from './intents.ts'
 import { leaseHandlers } from './leases.ts'
 import { memberHandlers } from './members.ts'
+import { renewalHandlers } from './renewal.ts'
 import { replicaHandlers } from './replicas.ts'
 import { serverHandlers } from './servers.ts'
 import { sessionHandlers } from './sessions.ts'
@@ -30,4 +31,5 @@ export const chunkHandlers = {
   ...serverHandlers,
   ...memberHandlers,
   ...administrationHandlers,
+  ...renewalHandlers,
 }

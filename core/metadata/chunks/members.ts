@@ -9,7 +9,7 @@ import type { ChunkHandlers, ChunkState } from './handlers.ts'
 /** Ids given out in the life of a cluster. */
 const MEMBER_ID_MAX = 10_000
 
-const orderOfStates: readonly MemberState[] = ['member', 'leaving', 'removed']
+const orderOfStates: readonly MemberState[] = ['member', 'leaving', 'replaced', 'removed']
 
 export const memberHandlers: ChunkHandlers<'mds.add' | 'mds.member' | 'mds.state'> = {
   'mds.add'({ state }, { host, port, name }) {
@@ -50,6 +50,7 @@ export const memberHandlers: ChunkHandlers<'mds.add' | 'mds.member' | 'mds.state
 
 function memberAt(state: ChunkState, host: string, port: number): number | undefined {
   for (const row of state.members.values())
-    if (row.state !== 'removed' && row.host === host && row.port === port) return row.member
+    if (row.state !== 'removed' && row.state !== 'replaced' && row.host === host && row.port === port)
+      return row.member
   return undefined
 }

@@ -8,6 +8,7 @@ import { effectivePlacement } from '../namespace/placement.ts'
 import type { ChunkRow, CondemnedRow } from '../state/rows.ts'
 import { condemnedKey } from '../state/state.ts'
 import { FORMER_COUNT_MAX } from './chunk-table.ts'
+import { isKeptUnknown } from './administration.ts'
 import type { ChunkContext, ChunkHandlers, ChunkState } from './handlers.ts'
 
 type ReplicaCommandType = 'replica.condemn' | 'replica.deleted' | 'replica.former'
@@ -61,7 +62,8 @@ export function isMember(row: ChunkRow, server: number): boolean {
 function mayCondemn(state: ChunkState, replica: CondemnedRow & { damaged?: boolean }): boolean {
   const row = state.chunks.get(replica.chunk)
   // Rule G1: an id we never gave out means that we lost state.
-  if (row === undefined) return replica.chunk < state.counters.get('nextChunk')
+  if (row === undefined)
+    return replica.chunk < state.counters.get('nextChunk') && !isKeptUnknown(state, replica.chunk)
   if (isMember(row, replica.server) || row.pending !== null) return false
   // Rule G1: a version above the committed one is never touched.
   if (replica.versionMax > row.version) return false

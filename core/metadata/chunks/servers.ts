@@ -1,4 +1,5 @@
 /** The registry of chunk servers: identity, registration numbers (rule B3), committed states. */
+import { generationOf, isInRecovery } from './administration.ts'
 import { refused } from '../state/result.ts'
 import type { ServerRow } from '../state/rows.ts'
 import type { ChunkHandlers, ChunkState } from './handlers.ts'
@@ -13,18 +14,21 @@ export const serverHandlers: ChunkHandlers<'server.register' | 'server.state'> =
     const existing =
       command.server === 0 ? findStore(state, command.storeUuid) : state.servers.get(command.server)
     if (existing === undefined) {
-      if (command.server !== 0)
+      const isForgotten = command.server !== 0 && isInRecovery(state)
+      if (command.server !== 0 && !isForgotten)
         return refused('NOT_FOUND', `CS#${command.server} is not known in this cluster`)
       if (state.servers.size >= SERVER_COUNT_MAX) return refused('OVERLOADED', 'too many chunk servers')
-      const server = takeServerId(state)
+      // It came after the copy that the metadata were made of: its id stays.
+      const server = isForgotten ? rememberServerId(state, command.server) : takeServerId(state)
+      const registration = isForgotten ? Math.max(command.registration, generationOf(state)) + 1 : 1
       state.servers.set(server, {
         ...facts,
         server,
-        registration: 1,
+        registration,
         registrationConfirmed: 0,
         state: 'inactive',
       })
-      return { ok: { server, registration: 1 } }
+      return { ok: { server, registration } }
     }
     if (existing.storeUuid !== command.storeUuid) {
       return refused(
@@ -36,15 +40,16 @@ export const serverHandlers: ChunkHandlers<'server.register' | 'server.state'> =
     // Rule B3: an older number than one it had confirmed is a copy, or a disk that went back in time.
     if (
       command.registration < existing.registrationConfirmed ||
-      command.registration > existing.registration
+      (command.registration > existing.registration && !isInRecovery(state))
     ) {
       return refused(
         'REFUSED',
         `CS#${existing.server} presents registration ${command.registration}, but confirmed ` +
-          `${existing.registrationConfirmed}: its store is a copy or was restored from an old one`,
+          `${existing.registrationConfirmed} of ${existing.registration}: its store is a copy or was restored ` +
+          'from an old one, or these metadata servers were replaced by others',
       )
     }
-    const registration = existing.registration + 1
+    const registration = Math.max(existing.registration, command.registration) + 1
     state.servers.set(existing.server, { ...existing, ...facts, server: existing.server, registration })
     return { ok: { server: existing.server, registration } }
   },
@@ -66,6 +71,11 @@ function findStore(state: ChunkState, storeUuid: string): ServerRow | undefined 
     if (row.storeUuid === storeUuid && row.state !== 'dropped') return row
   }
   return undefined
+}
+
+function rememberServerId(state: ChunkState, server: number): number {
+  if (state.counters.get('nextServer') <= server) state.counters.raiseTo('nextServer', server + 1)
+  return server
 }
 
 function takeServerId(state: ChunkState): number {

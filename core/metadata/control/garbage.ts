@@ -63,7 +63,7 @@ export class Garbage {
   }
 
   #tick(): void {
-    if (this.#isStopped || !this.#parts.isInformed()) return
+    if (this.#isStopped || this.#parts.master.isInRecovery || !this.#parts.isInformed()) return
     this.#deleteDue()
     this.#condemnStale()
   }

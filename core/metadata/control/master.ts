@@ -5,6 +5,7 @@
 import type { Clock, Timer } from '../../platform/clock.ts'
 import type { Logger } from '../../platform/logger.ts'
 import type { Random } from '../../platform/random.ts'
+import { isInRecovery } from '../chunks/administration.ts'
 import { type ParameterName, parameterOf } from '../chunks/parameters.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
 import type { AppliedListener, ReplicatedLog } from '../log/replicated-log.ts'
@@ -39,6 +40,11 @@ export class Master {
 
   get isStopped(): boolean {
     return this.#isStopped
+  }
+
+  /** The metadata may be behind the chunk servers: nothing is served, repaired or deleted (rule G1). */
+  get isInRecovery(): boolean {
+    return isInRecovery(this.state)
   }
 
   /** No timer of a part runs after this, and no listener. */

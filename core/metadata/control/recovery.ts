@@ -161,6 +161,7 @@ export class Recovery {
   }
 
   #turn(): void {
+    if (this.#parts.master.isInRecovery) return
     const proposals: EpochProposal[] = []
     let left = CHUNKS_PER_TURN_MAX
     for (const urgency of ['first', 'urgent', 'later'] as const) {

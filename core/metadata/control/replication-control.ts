@@ -21,6 +21,7 @@ import { Promotions } from './promotions.ts'
 import { Reconciler } from './reconciler.ts'
 import { Recovery } from './recovery.ts'
 import { ReportProcessing } from './report-processing.ts'
+import { ReturnedReplicas } from './returned-replicas.ts'
 import type { ServerConnection } from './server-connection.ts'
 import { ServerOrders } from './server-orders.ts'
 import { ServerRegistry } from './server-registry.ts'
@@ -62,6 +63,8 @@ export class ReplicationControl {
   readonly registry: ServerRegistry
   readonly connectionOf = (server: number): ServerConnection | undefined => this.connections.get(server)
   readonly missingPages: MissingPages
+  /** While the cluster is recovered. */
+  readonly returned: ReturnedReplicas | null
   readonly #driver: EpochDriver
   readonly #promotions: Promotions
   readonly #changes: Changes
@@ -106,6 +109,7 @@ export class ReplicationControl {
     )
     const isCreating = (chunk: number) => outside.isCreating(chunk)
     const reports = new ReportProcessing({ master, recovery, troubles, damaged, garbage, events, isCreating })
+    this.returned = master.isInRecovery ? new ReturnedReplicas(master, this.connections) : null
     this.census = new ChunkCensus({
       master,
       view,
@@ -117,7 +121,7 @@ export class ReplicationControl {
     this.registry = new ServerRegistry({
       master,
       connections: this.connections,
-      reports,
+      reports: this.returned ?? reports,
       troubles,
       health: this.health,
       events,
@@ -138,7 +142,7 @@ export class ReplicationControl {
 
   /** This member became master. */
   start(): void {
-    this.#changes.takeOver()
+    if (!this.master.isInRecovery) this.#changes.takeOver()
     this.census.start()
     this.master.after(AWAIT_SERVERS_MS, () => this.#giveUpSilent())
   }
@@ -184,6 +188,7 @@ export class ReplicationControl {
   }
 
   #serverReady(connection: ServerConnection): void {
+    if (this.master.isInRecovery) return
     const { server } = connection
     this.view.awaitNoMore(server)
     for (const { chunk, version } of connection.unpromoted.splice(0)) {

@@ -3,6 +3,7 @@
  * nothing: they lead to proposals and condemnations that `apply` checks again (rules E6, E8, G1, B1).
  */
 import type { ReplicaReport } from '../../wire/messages/chunk.ts'
+import { isKeptUnknown } from '../chunks/administration.ts'
 import { committedVersion, isMember } from '../chunks/replicas.ts'
 import type { ChunkRow, CondemnedRow } from '../state/rows.ts'
 import { condemnedKey } from '../state/state.ts'
@@ -104,7 +105,8 @@ export class ReportProcessing {
     const { master, garbage, isCreating } = this.#parts
     const { chunk, version } = replica
     if (chunk >= master.state.counters.get('nextChunk')) return garbage.alarm(server, chunk, version)
-    if (isCreating(chunk)) return
+    // Rule G1: somebody we do not remember may have made it.
+    if (isCreating(chunk) || isKeptUnknown(master.state, chunk)) return
     const known = master.state.condemned.get(condemnedKey(chunk, server))
     if (known === undefined || known.versionMax < version)
       unknown.push({ chunk, server, versionMax: version })

@@ -25,7 +25,7 @@ type Up = ChunkServerUpMethods
 export interface RegistryParts {
   readonly master: Master
   readonly connections: Map<number, ServerConnection>
-  readonly reports: ReportProcessing
+  readonly reports: Pick<ReportProcessing, 'page' | 'end'>
   readonly troubles: Troubles
   readonly health: ClusterHealth
   readonly events: EventRecorder

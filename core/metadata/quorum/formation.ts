@@ -76,6 +76,10 @@ export class Formation {
     const row = master.state.members.get(member)
     if (row === undefined || row.state === 'removed')
       throw wireError('NOT_FOUND', `there is no MDS#${member}`)
+    if (row.state === 'replaced') {
+      valueOf(await log.propose({ type: 'mds.state', member, state: 'removed' }))
+      return
+    }
     await this.#refuseLossOfMajority(member)
     if (member === log.member) {
       const { members, configuration } = log.status

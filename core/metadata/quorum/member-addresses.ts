@@ -19,18 +19,31 @@ export class MemberAddresses {
     this.#onSettled = onSettled
   }
 
-  /** Of all that are members or on their way out, but `own`. */
+  /** Of all that are members or on their way out, but `own`; and of those that were replaced. */
   others(rows: Iterable<MemberRow>, own: MemberId): Map<MemberId, readonly Address[]> {
     const addresses = new Map<MemberId, readonly Address[]>()
-    for (const { member, host, port, state } of rows) {
-      const known = { host, port }
-      const hint = this.#hints.get(member)
-      const isSettled = hint !== undefined && (state === 'removed' || addressKey(hint) === addressKey(known))
-      if (isSettled) this.#settle(member)
-      if (member === own || state === 'removed') continue
-      addresses.set(member, hint === undefined || isSettled ? [known] : [hint, known])
+    const replaced: MemberRow[] = []
+    const taken = new Set<string>()
+    for (const row of rows) {
+      if (row.state === 'replaced') replaced.push(row)
+      else if (row.state !== 'removed') taken.add(addressKey(row))
+      this.#add(addresses, row, own)
     }
+    // They are told so, if they are still there.
+    for (const { member, host, port } of replaced)
+      if (!taken.has(addressKey({ host, port }))) addresses.set(member, [{ host, port }])
     return addresses
+  }
+
+  #add(addresses: Map<MemberId, readonly Address[]>, row: MemberRow, own: MemberId): void {
+    const { member, host, port, state } = row
+    const known = { host, port }
+    const hint = this.#hints.get(member)
+    const isGone = state === 'removed' || state === 'replaced'
+    const isSettled = hint !== undefined && (isGone || addressKey(hint) === addressKey(known))
+    if (isSettled) this.#settle(member)
+    if (member === own || isGone) return
+    addresses.set(member, hint === undefined || isSettled ? [known] : [hint, known])
   }
 
   #settle(member: MemberId): void {

@@ -192,7 +192,7 @@ function transports() {
       onReport: (from) => heard.push(from),
       isRemoved: () => false,
       onRemoved: () => {},
-      onTooOld: () => {},
+      onMustEnd: () => {},
       onUnreachable: () => {},
       onShutdown: () => {},
       onSnapshotPiece: () => ({}),

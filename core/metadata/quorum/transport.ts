@@ -52,8 +52,8 @@ export interface TransportOptions {
   /** Others say that `member` is not one of them any more. */
   readonly onRemoved: (member: MemberId) => void
   readonly onUnreachable: (member: MemberId) => void
-  /** Another sends what this version does not understand. */
-  readonly onTooOld: (error: Error) => void
+  /** Another sends what this version does not understand, or is of a newer quorum that replaced ours. */
+  readonly onMustEnd: (error: Error) => void
   readonly onShutdown: () => void
   readonly onSnapshotPiece: Handlers<MemberMethods>['snapshot.piece']
   readonly onSnapshotEnd: Handlers<MemberMethods>['snapshot.end']
@@ -197,8 +197,9 @@ export class MemberTransport {
     dialer.start()
   }
 
-  /** False: it was removed, and is told so. */
+  /** False: it was removed, and is told so; or it is of another quorum. */
   #take(peer: Peer): boolean {
+    if (this.#isOfAnotherGeneration(peer)) return false
     const member = peer.remoteIdentity?.member
     if (member !== undefined && this.#options.isRemoved(member)) {
       this.#leave(member, peer, (reason) => peer.close(reason))
@@ -222,6 +223,17 @@ export class MemberTransport {
       .then(end, end)
   }
 
+  /** Both have proved who they are. Members of two generations never take part in the same decisions. */
+  #isOfAnotherGeneration(peer: Peer): boolean {
+    const { identity, onMustEnd } = this.#options
+    const ours = identity().generation
+    const theirs = peer.remoteIdentity?.generation
+    if (ours === undefined || theirs === undefined || ours === theirs) return false
+    // The older one ends: the connection stays until it has understood.
+    if (theirs > ours) onMustEnd(replaced(peer.remote))
+    return true
+  }
+
   #onStep(params: Parameters<Handlers<MemberMethods>['raft.step']>[0], peer: Peer): Record<string, never> {
     if (this.#isClosed) return {}
     try {
@@ -235,7 +247,7 @@ export class MemberTransport {
       this.#options.onMessage(message)
     } catch (error) {
       if (codeOf(error) === 'VERSION_TOO_OLD') {
-        this.#options.onTooOld(error as Error)
+        this.#options.onMustEnd(error as Error)
         return {}
       }
       this.#options.logger.warn('message refused', { remote: peer.remote, code: codeOf(error) })
@@ -259,4 +271,14 @@ export class MemberTransport {
 function isFrom(member: MemberId, peer: Peer): boolean {
   const said = peer.remoteIdentity?.member
   return said === undefined || said === member
+}
+
+function replaced(remote: string): CairnError {
+  return new CairnError(
+    'REPLACED',
+    `a newer quorum of this cluster, met at ${remote}, has replaced this one`,
+    {
+      next: 'what is only here is not taken over; to join the new quorum: cairn make-mds --rebuild -f -r DIR',
+    },
+  )
 }

@@ -17,6 +17,8 @@ type Result<N extends keyof AdminMethods> = ResultOf<AdminMethods, N>
 
 /** Ids looked at for one page at most: gaps are wide where files were deleted. */
 const IDS_PER_PAGE_MAX = 200_000
+/** Wider gaps are stepped over; those of metadata that began anew have no end (chunks/renewal.ts). */
+const GAP_IDS_MAX = 10_000
 const SHUTDOWN_DELAY_MS = 100
 
 export interface AdminParts {
@@ -75,12 +77,17 @@ export class AdminService {
     const nextId = master.state.counters.get('nextChunk')
     const rows: ChunkRow[] = []
     let id = after
-    const lastId = after + IDS_PER_PAGE_MAX
-    while (rows.length < limit && ++id < nextId) {
+    let gapCount = 0
+    for (let lookedAt = 1; rows.length < limit && ++id < nextId; lookedAt++) {
       const row = master.state.chunks.get(id)
       // A page is never empty before the end: the next one starts behind its last chunk.
+      if (lookedAt >= IDS_PER_PAGE_MAX && rows.length > 0) break
+      gapCount = row === undefined ? gapCount + 1 : 0
       if (row !== undefined) rows.push(row)
-      if (id >= lastId && rows.length > 0) break
+      if (gapCount < GAP_IDS_MAX) continue
+      const next = master.state.chunks.idAfter(id)
+      id = next === 0 ? nextId : next - 1
+      gapCount = 0
     }
     return {
       chunks: rows.map((row) => ({

@@ -14,7 +14,7 @@ type WithSession<N extends keyof Methods> = (
 ) => ResultOf<Methods, N> | Promise<ResultOf<Methods, N>>
 
 export function clientHandlers(control: ControlPlane): Handlers<Methods> {
-  const { sessions, leases, intents, memberReports, admin, fileSystem, keyValue } = control
+  const { sessions, leases, intents, memberReports, admin, recovery, backup, fileSystem, keyValue } = control
   const living =
     <N extends keyof Methods>(handler: WithSession<N>) =>
     (params: ParamsOf<Methods, N>, peer: Peer) =>
@@ -52,5 +52,11 @@ export function clientHandlers(control: ControlPlane): Handlers<Methods> {
     'admin.shutdown': () => admin.shutdown(),
     'mds.add': (params) => admin.addMember(params),
     'mds.remove': (params) => admin.removeMember(params),
+    'mds.backup': () => backup.begin(),
+    'mds.backupPiece': (params) => backup.piece(params),
+    'mds.backupEnd': (params) => backup.end(params),
+    'mds.recovery': () => recovery.status(),
+    'mds.recover': (params) => recovery.end(params),
+    'mds.discardUnknown': () => recovery.discardUnknown(),
   }
 }

@@ -3,7 +3,9 @@
  * writes the first command of a new cluster; `openRepository` loads what is there.
  */
 import type { PlacementAttributes } from '../../wire/messages/common.ts'
-import { CLUSTER_NAME_KEY, CLUSTER_UUID_KEY } from '../chunks/administration.ts'
+import { CLUSTER_NAME_KEY, CLUSTER_UUID_KEY, generationOf } from '../chunks/administration.ts'
+import { formatAddress } from '../../platform/network.ts'
+import { NotMasterError } from '../../wire/not-master.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
 import { wireError } from '../errors.ts'
 import { RaftLog, type RaftLogEvents, type RaftLogOptions } from '../quorum/raft-log.ts'
@@ -27,6 +29,8 @@ export interface Repository {
 export interface ClusterIdentity {
   readonly name: string
   readonly uuid: string
+  /** How often the metadata have begun anew, as a number that rises; absent: not known. */
+  readonly generation?: number
 }
 
 /** Loads. Rejects with ROW_CORRUPT, LOG_CORRUPT, STATE_FORMAT, VERSION_TOO_OLD or HARD_STATE_DAMAGED; then nothing may be served. */
@@ -43,7 +47,24 @@ export function clusterIdentityOf(state: ChunkState): ClusterIdentity | undefine
   const uuid = state.config.get(CLUSTER_UUID_KEY)
   return uuid === undefined
     ? undefined
-    : { name: String(state.config.get(CLUSTER_NAME_KEY)), uuid: String(uuid) }
+    : {
+        name: String(state.config.get(CLUSTER_NAME_KEY)),
+        uuid: String(uuid),
+        generation: generationOf(state),
+      }
+}
+
+/** How a member says that somebody else has to be asked. */
+export function notMasterOf(repository: Repository | null): NotMasterError {
+  const leader = repository?.log.leader ?? 0
+  const row = repository?.state.members.get(leader)
+  if (row === undefined || leader === repository?.log.member)
+    return new NotMasterError(
+      'this metadata server is not the master, and knows of none: a majority has to agree on one',
+      null,
+    )
+  const { host, port } = row
+  return new NotMasterError(`the master is MDS#${leader} at ${formatAddress(row)}`, { host, port })
 }
 
 /** Before it takes part: a repository of another cluster than that of the key of this host. Throws WRONG_CLUSTER. */

@@ -9,6 +9,7 @@ import { ReplicationControl } from '../control/replication-control.ts'
 import type { Formation } from '../quorum/formation.ts'
 import type { MembersView } from '../quorum/members-view.ts'
 import { AdminService } from './admin-service.ts'
+import { BackupService, type BackupSource } from './backup-service.ts'
 import { CacheInvalidator } from './cache-invalidator.ts'
 import { ChunkCreator } from './chunk-creator.ts'
 import { Statistics } from './cluster-statistics.ts'
@@ -18,6 +19,7 @@ import { KeyValueWatchers } from './key-value-watchers.ts'
 import { IntentService } from './intent-service.ts'
 import { LeaseService } from './lease-service.ts'
 import { Locations } from './locations.ts'
+import { RecoveryService } from './recovery-service.ts'
 import { MemberReports } from './member-reports.ts'
 import { OpenFiles } from './open-files.ts'
 import { OrphanCollector } from './orphan-collector.ts'
@@ -30,6 +32,7 @@ export interface ControlPlaneOptions {
   readonly members: MembersView
   readonly formation: Formation
   readonly onShutdown: () => void
+  readonly backups: BackupSource | null
 }
 
 const ORPHAN_INTERVAL_MS = 250
@@ -42,6 +45,9 @@ export class ControlPlane {
   readonly intents: IntentService
   readonly memberReports: MemberReports
   readonly admin: AdminService
+  /** Of metadata that have begun anew. */
+  readonly recovery: RecoveryService
+  readonly backup: BackupService
   readonly fileSystem: FileSystemHandlers
   readonly keyValue: KeyValueHandlers
   readonly statistics: Statistics
@@ -115,6 +121,8 @@ export class ControlPlane {
     const { onShutdown, formation } = options
     const { memberReports: reports } = this
     this.admin = new AdminService({ master, statistics, locations, reports, formation, onShutdown })
+    this.backup = new BackupService(master, options.backups)
+    this.recovery = new RecoveryService({ master, events, returned: replication.returned })
     this.fileSystem = fileSystemHandlers({ state, log, openFiles, leases, space: statistics })
     this.keyValue = keyValueHandlers({ state, log, watchers })
     master.onApplied((entry, result, index) => {
@@ -139,6 +147,7 @@ export class ControlPlane {
     this.intents.takeOver()
     this.#files.start()
     this.#master.every(ORPHAN_INTERVAL_MS, () => {
+      if (this.#master.isInRecovery) return
       orphans.run().catch((error: unknown) => {
         this.#master.logger.error('orphans not collected', { error: String(error) })
       })

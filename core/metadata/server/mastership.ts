@@ -23,6 +23,7 @@ import { MemberWatch } from '../quorum/member-watch.ts'
 import type { MembersView } from '../quorum/members-view.ts'
 import type { RaftLog } from '../quorum/raft-log.ts'
 import type { MemberPlace } from '../quorum/transport.ts'
+import type { BackupSource } from './backup-service.ts'
 import { clientHandlers } from './client-handlers.ts'
 import { ControlPlane } from './control-plane.ts'
 import { guarded } from './guarded.ts'
@@ -48,6 +49,7 @@ export interface MastershipParts {
   readonly authentication?: MetadataAuthentication
   /** The feature level that a member announced; null when there is no connection to it. */
   readonly levelOf: (member: number) => number | null
+  readonly backups: BackupSource | null
 }
 
 const TICK_MS = 10_000

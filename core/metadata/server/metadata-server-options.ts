@@ -20,6 +20,8 @@ export interface MetadataServerOptions {
   readonly hardState: HardStateFile
   /** Without it a member that lacks more than the log holds stays behind. */
   readonly snapshots?: SnapshotFiles
+  /** A place for copies that an administrator fetches. */
+  readonly backups?: SnapshotFiles
   readonly clock: Clock
   readonly network: Network
   readonly random: Random

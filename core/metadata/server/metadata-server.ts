@@ -5,12 +5,12 @@
  */
 import { CairnError, codeOf } from '../../base/errors.ts'
 import type { Timer } from '../../platform/clock.ts'
-import { type Address, formatAddress } from '../../platform/network.ts'
+import type { Address } from '../../platform/network.ts'
 import type { MemberId, Message, Snapshot } from '../../raft/index.ts'
 import { OBSERVER_ROLE, observerMethods } from '../../wire/messages/quorum.ts'
-import { NotMasterError } from '../../wire/not-master.ts'
 import { WireServer } from '../../wire/server.ts'
 import type { Identity, Peer } from '../../wire/types.ts'
+import { RECOVERY_KEY, UNKNOWN_KEPT_KEY } from '../chunks/administration.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
 import { memberRemoved } from '../errors.ts'
 import { MeasuredStore } from '../log/measured-store.ts'
@@ -22,6 +22,7 @@ import { type MemberPlace, MemberTransport } from '../quorum/transport.ts'
 import { HIGHEST_LEVEL } from '../state/feature-levels.ts'
 import {
   clusterIdentityOf,
+  notMasterOf,
   openRepository,
   refuseForeignRepository,
   type Repository,
@@ -81,7 +82,7 @@ export class MetadataServer {
       isRemoved: (member) => this.#repository?.state.members.get(member)?.state === 'removed',
       onRemoved: (member) => this.#removed(member),
       onUnreachable: (member) => this.#repository?.log.reportUnreachable(member),
-      onTooOld: (error) => this.#failed(error),
+      onMustEnd: (error) => this.#failed(error),
       onShutdown: () => options.onShutdown?.(),
       onSnapshotPiece: async (params, peer) => {
         await this.#snapshotReceiver.piece(params, peer)
@@ -97,7 +98,7 @@ export class MetadataServer {
       connectionCountMax: CONNECTION_COUNT_MAX,
       ...(options.limits === undefined ? {} : { limits: options.limits }),
       admit: ({ role }) => {
-        if (this.#mastership === null && role !== OBSERVER_ROLE) throw this.#notMaster()
+        if (this.#mastership === null && role !== OBSERVER_ROLE) throw notMasterOf(this.#repository)
       },
       onPeer: (peer) => this.#serve(peer),
     })
@@ -165,6 +166,7 @@ export class MetadataServer {
       onSet: () => this.#addressesChanged(),
       onDelete: () => this.#addressesChanged(),
     })
+    state.config.observe({ onSet: () => {}, onDelete: (key) => this.#configDeleted(key) })
     const peerOf = (member: MemberId): Peer | null => this.#transport.peerOf(member)
     this.#sender =
       snapshots === undefined
@@ -228,7 +230,7 @@ export class MetadataServer {
 
   /** Of the master. */
   get control(): ControlPlane {
-    if (this.#mastership === null) throw this.#notMaster()
+    if (this.#mastership === null) throw notMasterOf(this.#repository)
     return this.#mastership.control
   }
 
@@ -268,10 +270,10 @@ export class MetadataServer {
     return this.#repository
   }
 
-  #clusterIdentity(): { clusterName: string; clusterUuid: string } {
-    const { name, uuid } = (this.#repository && clusterIdentityOf(this.#repository.state)) ??
-      this.#options.cluster ?? { name: '', uuid: '' }
-    return { clusterName: name, clusterUuid: uuid }
+  #clusterIdentity(): Pick<Identity, 'clusterName' | 'clusterUuid' | 'generation'> {
+    const known = this.#repository && clusterIdentityOf(this.#repository.state)
+    const { name, uuid, ...rest } = known ?? this.#options.cluster ?? { name: '', uuid: '' }
+    return { clusterName: name, clusterUuid: uuid, ...rest }
   }
 
   #serve(peer: Peer): void {
@@ -282,23 +284,11 @@ export class MetadataServer {
     else this.#mastership.serve(peer)
   }
 
-  #notMaster(): NotMasterError {
-    const leader = this.#repository?.log.leader ?? 0
-    const row = this.#repository?.state.members.get(leader)
-    if (row === undefined || leader === this.#repository?.log.member)
-      return new NotMasterError(
-        'this metadata server is not the master, and knows of none: a majority has to agree on one',
-        null,
-      )
-    const { host, port } = row
-    return new NotMasterError(`the master is MDS#${leader} at ${formatAddress(row)}`, { host, port })
-  }
-
   // --- roles ---
 
   #becameMaster(): void {
     const { state, log } = this.#open
-    const { clock, random, logger } = this.#options
+    const { clock, random, logger, backups } = this.#options
     const onShutdown = (): void => {
       this.#transport.shutDownOthers()
       this.#options.onShutdown?.()
@@ -310,6 +300,7 @@ export class MetadataServer {
       ...{ state, log, clock, random, logger, members, onShutdown },
       place: this.#place,
       ...this.#clusterIdentity(),
+      backups: backups === undefined ? null : { store: this.#store, files: backups },
       ...(this.#options.authentication === undefined ? {} : { authentication: this.#options.authentication }),
       levelOf: (member) => this.#transport.levelOf(member),
     })
@@ -326,6 +317,16 @@ export class MetadataServer {
     this.#options.logger.info('this member is not the master any more', { member: this.#open.log.member })
     this.#clients.closePeers('NOT_MASTER: this metadata server is not the master any more')
     this.#wakeRoleWaiters()
+  }
+
+  /** The recovery is over, or what is unknown may go: the master begins once more, with all reports. */
+  #configDeleted(key: string): void {
+    if (key !== RECOVERY_KEY && key !== UNKNOWN_KEPT_KEY) return
+    this.#options.clock.defer(() => {
+      if (this.#mastership === null || this.#isClosed) return
+      this.#lostMastership()
+      this.#becameMaster()
+    })
   }
 
   #roleChange(): Promise<void> {
@@ -366,8 +367,7 @@ export class MetadataServer {
   }
 
   get #place(): MemberPlace {
-    const { address, hostName } = this.#options
-    return { address, name: hostName }
+    return { address: this.#options.address, name: this.#options.hostName }
   }
 
   #ownReport(): MemberReport {

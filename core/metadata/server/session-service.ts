@@ -67,6 +67,8 @@ export class SessionService implements SessionNotifier {
 
   async open(params: Params<'session.open'>, peer: Peer): Promise<Result<'session.open'>> {
     if (this.#byPeer.has(peer)) throw wireError('REFUSED', 'this connection has a session already')
+    if (this.#master.isInRecovery && params.kind !== 'admin')
+      throw wireError('STARTING', 'the metadata began anew and wait for an administrator: cairn mds recover')
     const secret = this.#master.random.hex(SECRET_BYTES)
     const { session } = valueOf(await this.#master.log.propose({ type: 'session.open', ...params, secret }))
     this.#attach(session, peer)

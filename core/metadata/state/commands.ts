@@ -130,6 +130,12 @@ export type ControlCommand =
   | { type: 'mds.member'; member: number; host: string; port: number; name: string; listens?: true }
   /** First `leaving`, then, once it is out of consensus' configuration, `removed`. */
   | { type: 'mds.state'; member: number; state: 'leaving' | 'removed' }
+  /** While the cluster is recovered: the replicas that the chunk servers reported (chunks/renewal.ts). */
+  | { type: 'chunk.adopt'; chunks: { chunk: number; version: number; servers: number[] }[] }
+  /** An administrator has looked. `versionMax`: the highest that any chunk server reported. */
+  | { type: 'recovery.end'; versionMax: number }
+  /** Replicas of chunks that nobody knows may be deleted from now on. */
+  | { type: 'recovery.discard' }
   | {
       type: 'event.record'
       system: 'MDS' | 'CS' | 'JRN' | 'CLI'

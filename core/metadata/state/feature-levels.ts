@@ -73,6 +73,9 @@ export const commandLevels: Readonly<Record<Command['type'], number>> = {
   'event.record': 1,
   tick: 1,
   'level.raise': 2,
+  'chunk.adopt': 2,
+  'recovery.end': 2,
+  'recovery.discard': 2,
 }
 
 type FieldLevels = { readonly [T in Command['type']]?: Readonly<Record<string, number>> }

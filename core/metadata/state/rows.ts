@@ -111,8 +111,11 @@ export interface ServerRow {
   state: ServerState
 }
 
-/** `leaving`: it is being taken out. `removed` for ever: its id is never used again, and it must not come back. */
-export type MemberState = 'member' | 'leaving' | 'removed'
+/**
+ * `leaving`: it is being taken out. `replaced`: of a quorum that another one replaced; it is told so when it is
+ * met. `removed` for ever: its id is never used again, and it must not come back.
+ */
+export type MemberState = 'member' | 'leaving' | 'replaced' | 'removed'
 
 /** A metadata server: where it is. Who has a vote is in consensus' own configuration. */
 export interface MemberRow {

@@ -16,6 +16,7 @@ import { NodeHardStateFile } from '../../platform/node/hard-state-file.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
 import type { ClusterStatistics, MetadataServerStatistics } from '../../wire/messages/statistics.ts'
 import { writeListenSetting } from '../listen-setting.ts'
+import { emptyDraft } from '../renewed-repository.ts'
 import { syncDirectory } from '../set-aside.ts'
 import { HARD_STATE_FILE, METADATA_DATABASE } from '../roles/metadata-server.ts'
 
@@ -78,9 +79,7 @@ async function idFor(admin: AdminConnection, { host, port }: Address): Promise<n
 
 /** Beside its place first: a crash leaves no half-made repository. */
 async function writeRepository(repository: string, address: Address, member: number): Promise<void> {
-  const draft = `${repository}.new`
-  fs.rmSync(draft, { recursive: true, force: true })
-  fs.mkdirSync(draft, { recursive: true, mode: 0o700 })
+  const draft = emptyDraft(repository)
   const store = await SqliteStore.open(path.join(draft, METADATA_DATABASE))
   await store.close()
   await new NodeHardStateFile(path.join(draft, HARD_STATE_FILE)).save({ member, term: 0, vote: 0 })

@@ -19,6 +19,7 @@ import { NodeHardStateFile } from '../../platform/node/hard-state-file.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
 import { PASSWORD_ROLE } from '../../wire/authentication/key-authenticator.ts'
 import { writeListenSetting } from '../listen-setting.ts'
+import { emptyDraft } from '../renewed-repository.ts'
 import { checkEmpty, putInPlace } from './join-mds.ts'
 import { HARD_STATE_FILE, METADATA_DATABASE } from '../roles/metadata-server.ts'
 
@@ -51,9 +52,7 @@ export async function makeMetadataServer(options: MakeMetadataServer): Promise<v
   const exchange = await loadPasswordExchange()
   const key = nodeRandom.bytes(CLUSTER_KEY_BYTES)
   // A cluster is created beside its place and renamed there: a crash leaves no half-made repository.
-  const draft = `${repository}.new`
-  fs.rmSync(draft, { recursive: true, force: true })
-  fs.mkdirSync(draft, { recursive: true, mode: 0o700 })
+  const draft = emptyDraft(repository)
   const fatal: { error: Error | null } = { error: null }
   const { uuid } = await createCluster(
     {

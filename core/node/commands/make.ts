@@ -7,6 +7,7 @@ import { parseAddress } from '../../cli/etc.ts'
 import { readPassword } from '../../cli/password.ts'
 import { warnOfQuorum } from '../../cli/quorum.ts'
 import { type Address, formatAddress } from '../../platform/network.ts'
+import { forceNewQuorum } from './force-quorum.ts'
 import { joinMetadataServer } from './join-mds.ts'
 import { makeChunkServer } from './make-cs.ts'
 import { makeMetadataServer, refuseSecondCluster } from './make-mds.ts'
@@ -23,11 +24,18 @@ interface MakeMetadataServerOptions {
   readonly replicas: string
   readonly failureDomain: string
   readonly rebuild?: boolean
+  readonly forceNewQuorum?: boolean
+  readonly yesLoseData?: string
   readonly f?: boolean
   readonly dryRun?: boolean
 }
 
 export function registerMakeCommands(program: Command, contextOf: () => CommandContext): void {
+  registerMakeMetadataServer(program, contextOf)
+  registerMakeChunkServer(program, contextOf)
+}
+
+function registerMakeMetadataServer(program: Command, contextOf: () => CommandContext): void {
   program
     .command('make-mds')
     .description(
@@ -40,8 +48,16 @@ export function registerMakeCommands(program: Command, contextOf: () => CommandC
       'repository: a directory that does not exist yet, or an empty one; with --rebuild the damaged one',
     )
     .option('--rebuild', 'build a damaged metadata server again from the others, under a new id')
+    .option(
+      '--force-new-quorum',
+      'last resort when a majority is lost for good: this survivor becomes the only metadata server',
+    )
+    .option(
+      '--yes-lose-data <name>',
+      'with --force-new-quorum: the name of the cluster, instead of typing it',
+    )
     .option('-f', 'with --rebuild: although nothing is wrong with it')
-    .option('--dry-run', 'with --rebuild: say what would be done')
+    .option('--dry-run', 'with --rebuild and --force-new-quorum: say what would be done')
     .option('-p', 'set the password of the cluster (typed, or the first line of standard input)')
     .option('--password-file <file>', 'the same, the first line of a file')
     .option('--replicas <N[:M]>', 'replicas of new files, normal and minimum', '1')
@@ -54,8 +70,10 @@ export function registerMakeCommands(program: Command, contextOf: () => CommandC
     )
     .action(async (options: MakeMetadataServerOptions) => {
       const context = contextOf()
-      if (options.rebuild === true) {
-        await rebuild(context, options)
+      if (options.rebuild === true || options.forceNewQuorum === true) {
+        checkAlone(options)
+        if (options.rebuild === true) await rebuild(context, options)
+        else await force(context, options)
         return
       }
       if (options.I !== true) {
@@ -90,7 +108,9 @@ export function registerMakeCommands(program: Command, contextOf: () => CommandC
         `Cluster '${cluster}' is created. Start its metadata server with: cairn -c ${cluster} mds -r ${options.r}`,
       )
     })
+}
 
+function registerMakeChunkServer(program: Command, contextOf: () => CommandContext): void {
   program
     .command('make-cs')
     .description('create a chunk server')
@@ -133,11 +153,24 @@ function addressOf({ a }: MakeMetadataServerOptions): Address {
   })
 }
 
+function checkAlone({ I, p, rebuild: isRebuild, forceNewQuorum: isForce }: MakeMetadataServerOptions): void {
+  const given = [I, p, isRebuild, isForce].filter((option) => option === true).length
+  if (given === 1) return
+  throw new CairnError('USAGE', 'only one of -I, --rebuild and --force-new-quorum can be meant', {
+    next: 'see: cairn make-mds --help',
+  })
+}
+
+function force(context: CommandContext, options: MakeMetadataServerOptions): Promise<void> {
+  return forceNewQuorum(context, {
+    repository: path.resolve(options.r),
+    address: options.a === undefined ? null : parseAddress(options.a),
+    confirmed: options.yesLoseData,
+    isDryRun: options.dryRun === true,
+  })
+}
+
 async function rebuild(context: CommandContext, options: MakeMetadataServerOptions): Promise<void> {
-  if (options.I === true || options.p === true)
-    throw new CairnError('USAGE', '--rebuild goes with neither -I nor -p', {
-      next: 'leave them out: the cluster is there',
-    })
   const cluster = context.cluster()
   const repository = path.resolve(options.r)
   const done = await rebuildMetadataServer(context, {

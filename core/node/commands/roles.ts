@@ -4,6 +4,8 @@ import type { Command } from 'commander'
 import { CairnError } from '../../base/errors.ts'
 import type { CommandContext } from '../../cli/context.ts'
 import { createNodeLogger } from '../../platform/node/logger.ts'
+import { registerBackup } from './mds-backup.ts'
+import { registerRecover } from './mds-recover.ts'
 import { registerCheck } from './mds-check.ts'
 import { type RunningRole, runRole } from '../role-process.ts'
 import type { Logger } from '../../platform/logger.ts'
@@ -26,6 +28,8 @@ export function registerRoleCommands(program: Command, contextOf: () => CommandC
     },
   )
   registerCheck(mds, contextOf)
+  registerBackup(mds, contextOf)
+  registerRecover(mds, contextOf)
   addRole(
     program,
     contextOf,

@@ -70,6 +70,7 @@ export async function startMetadataServer(role: MetadataServerRole): Promise<Run
       throw told(error)
     }),
     snapshots: new NodeSnapshotFiles(database),
+    backups: new NodeSnapshotFiles(`${database}.backup`),
     hardState: new NodeHardStateFile(path.join(role.repository, HARD_STATE_FILE)),
     clock: nodeClock,
     network: nodeNetwork,

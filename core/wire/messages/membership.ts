@@ -4,6 +4,7 @@
  */
 import { Type } from '@sinclair/typebox'
 import { method, Nothing, UInt } from './method.ts'
+import { recoveryMethods } from './recovery.ts'
 
 export const membershipMethods = {
   /** Takes in a further metadata server: the base address where it will be. Its id is never used again. */
@@ -20,6 +21,7 @@ export const membershipMethods = {
   /** Takes one out; ask again until it is gone. TRY_AGAIN: it is the master, and another takes over first. */
   'mds.remove': method(Type.Object({ member: UInt }), Type.Object({ gone: Type.Boolean() })),
   'admin.shutdown': method(Nothing, Nothing),
+  ...recoveryMethods,
 } as const
 
 const MEMBERS_MAX = 64
