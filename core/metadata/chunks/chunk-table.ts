@@ -124,11 +124,17 @@ export class ChunkTable implements ChunkTracked {
     return end >= this.#columns.slotLimit ? -1 : end
   }
 
-  forEachMapped(visit: (chunk: number, inode: number, index: number) => void): void {
-    for (let slot = 0; slot < this.#columns.slotLimit; slot++) {
+  scanMapped(
+    fromSlot: number,
+    slotCount: number,
+    visit: (chunk: number, inode: number, index: number) => void,
+  ): number {
+    const end = Math.min(this.#columns.slotLimit, fromSlot + slotCount)
+    for (let slot = fromSlot; slot < end; slot++) {
       const { chunk, inode, index } = this.#columns.readScalars(slot)
       if (chunk !== 0) visit(chunk, inode, index)
     }
+    return end >= this.#columns.slotLimit ? -1 : end
   }
 
   /** All ids; for paging by id (`admin.chunks`) and tests. */

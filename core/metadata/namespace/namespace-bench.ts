@@ -28,8 +28,13 @@ class PlainChunks implements ChunkTracked {
   *rows(): Iterable<readonly [string, string]> {
     for (const [chunk, place] of this.mapped) yield [String(chunk), JSON.stringify(place)]
   }
-  forEachMapped(visit: (chunk: number, inode: number, index: number) => void): void {
+  scanMapped(
+    _from: number,
+    _count: number,
+    visit: (chunk: number, inode: number, index: number) => void,
+  ): number {
     for (const [chunk, [inode, index]] of this.mapped) visit(chunk, inode, index)
+    return -1
   }
 }
 

@@ -116,7 +116,8 @@ export class RaftLog implements ReplicatedLog {
   async start(): Promise<Recovered> {
     this.#phase = 'starting'
     const { store, hardState: file, clock, random, logger, window = windowLimits, raft } = this.#options
-    const recovered = await recover(store, this.#machine)
+    const turn = (): Promise<void> => new Promise((resolve) => clock.defer(resolve))
+    const recovered = await recover(store, this.#machine, turn)
     const membership = await recoverMembership(recovered, file, this.#options.isFounder === true)
     const { log } = recovered
     const { appliedIndex } = this

@@ -29,7 +29,12 @@ export interface Recovered {
   readonly isNew: boolean
 }
 
-export async function recover(store: Store, machine: AppliedMachine): Promise<Recovered> {
+/** `turn`: others get theirs in between; a large state takes many seconds. */
+export async function recover(
+  store: Store,
+  machine: AppliedMachine,
+  turn: () => Promise<void> = () => Promise.resolve(),
+): Promise<Recovered> {
   // Of rows that this version does not understand nothing is looked at.
   const { rows: meta } = await store.glance(META_TABLE)
   const format = meta.get(FORMAT_KEY)
@@ -67,7 +72,10 @@ export async function recover(store: Store, machine: AppliedMachine): Promise<Re
       'LOG_CORRUPT',
       `the rows end at ${appliedIndex}, the log holds ${found.firstIndex() - 1} to ${lastIndex}`,
     )
-  machine.state.finishLoad()
+  for (let slot = 0; slot >= 0; ) {
+    slot = machine.state.finishLoadFrom(slot)
+    await turn()
+  }
   machine.startFrom(appliedIndex)
   const configuration = meta.get(CONFIGURATION_KEY)
   return {

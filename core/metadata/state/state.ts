@@ -26,6 +26,8 @@ import { type ChangeTracked, fieldsCodec, numberKey, stringKey, Table } from './
 
 /** Files, directories and everything else; V8 maps end at 2^24 entries. */
 export const INODE_COUNT_MAX = 16_000_000
+/** Chunks that are put into the lists of their files in one step of loading. */
+const FINISHED_SLOTS_MAX = 4_096
 /** The event log keeps this many. */
 export const EVENT_COUNT_MAX = 10_000
 
@@ -35,7 +37,12 @@ export const EVENT_COUNT_MAX = 10_000
  */
 export interface ChunkTracked extends ChangeTracked {
   readonly size: number
-  forEachMapped(visit: (chunk: number, inode: number, index: number) => void): void
+  /** Visits up to `slotCount` places from `fromSlot` on, and returns where to go on, or -1 at the end. */
+  scanMapped(
+    fromSlot: number,
+    slotCount: number,
+    visit: (chunk: number, inode: number, index: number) => void,
+  ): number
 }
 
 export type ConfigValue = string | number
@@ -166,9 +173,14 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
     found.loadRow(key, value)
   }
 
-  /** After the last row. */
+  /** After the last row, all at once. */
   finishLoad(): void {
-    this.chunks.forEachMapped((chunk, inode, index) => {
+    for (let slot = 0; slot >= 0; ) slot = this.finishLoadFrom(slot)
+  }
+
+  /** A step of it, short enough for one turn: begins at 0, returns where to go on, or -1 when nothing is left. */
+  finishLoadFrom(slot: number): number {
+    return this.chunks.scanMapped(slot, FINISHED_SLOTS_MAX, (chunk, inode, index) => {
       const row = this.inodes.get(inode)
       if (row === undefined) throw metadataError('ROW_CORRUPT', `chunk ${chunk} names lost inode ${inode}`)
       row.chunks.set(index, chunk)

@@ -12,7 +12,8 @@ import { CairnError } from '../../base/errors.ts'
 import type { RowChange, Store, StoreBatch, StoredLogEntry, StoreGlance, StoreLoadHandler } from '../store.ts'
 
 const FORMAT_VERSION = 1
-const ROWS_PER_PAGE = 4096
+/** Taken in at once: a few milliseconds, also when the machine is busy. */
+const ROWS_PER_PAGE = 1024
 const ENTRIES_PER_PAGE = 256
 const BUSY_TIMEOUT_MS = 10_000
 /** How every SQLite file begins. */
@@ -105,19 +106,15 @@ export class SqliteStore implements Store {
   }
 
   async load(handler: StoreLoadHandler): Promise<{ readonly appliedIndex: number }> {
-    let tab = ''
-    let key = ''
-    for (;;) {
-      const page = await all<RowRecord>(
-        this.#database,
-        `SELECT tab, key, value FROM row WHERE (tab, key) > (?, ?) ORDER BY tab, key LIMIT ${ROWS_PER_PAGE}`,
-        [tab, key],
-      )
-      for (const row of page) handler.onRow(row.tab, row.key, row.value)
+    let reading: Promise<RowRecord[]> | null = this.#rowsAfter('', '')
+    while (reading !== null) {
+      const page: RowRecord[] = await reading
       const last = page.at(-1)
-      if (last === undefined || page.length < ROWS_PER_PAGE) break
-      tab = last.tab
-      key = last.key
+      // A thread reads on while this one takes in what came.
+      reading = last === undefined ? null : this.#rowsAfter(last.tab, last.key)
+      // What fails here ends the load; the page that is being read then tells nobody anything.
+      reading?.catch(() => {})
+      for (const row of page) handler.onRow(row.tab, row.key, row.value)
     }
     let after = -1
     for (;;) {
@@ -132,6 +129,14 @@ export class SqliteStore implements Store {
       after = last.idx
     }
     return { appliedIndex: this.#appliedIndex }
+  }
+
+  #rowsAfter(tab: string, key: string): Promise<RowRecord[]> {
+    return all<RowRecord>(
+      this.#database,
+      `SELECT tab, key, value FROM row WHERE (tab, key) > (?, ?) ORDER BY tab, key LIMIT ${ROWS_PER_PAGE}`,
+      [tab, key],
+    )
   }
 
   async commit(batch: StoreBatch): Promise<void> {
