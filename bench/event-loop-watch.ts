@@ -1,25 +1,31 @@
 /**
- * Loaded into a server with `--import`: writes the longest stall of its event loop into the file that
- * CAIRN_STALLS names, one line for each 100 ms in which there was one above 20 ms: milliseconds since the start
- * of the process, and of the stall.
+ * Loaded into a server with `--import`: notes stalls of its event loop in the file that CAIRN_STALLS names, one
+ * line each: milliseconds since the start of the process, milliseconds from one turn of the timers to the next,
+ * and how many of them this thread had a processor. On a busy machine only the last says something of the server.
  */
 import fs from 'node:fs'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 
-const INTERVAL_MS = 100
-const RESOLUTION_MS = 5
+const INTERVAL_MS = 5
 const NOTED_MS = 20
-const NANOSECONDS_PER_MS = 1e6
+const MICROSECONDS_PER_MS = 1000
 
 const file = process.env['CAIRN_STALLS']
 if (file !== undefined) {
-  const histogram = monitorEventLoopDelay({ resolution: RESOLUTION_MS })
-  histogram.enable()
+  const busyMs = (): number => {
+    const { user, system } = process.threadCpuUsage()
+    return (user + system) / MICROSECONDS_PER_MS
+  }
+  let lastMs = performance.now()
+  let lastBusyMs = busyMs()
   const timer = setInterval(() => {
-    const stallMs = histogram.max / NANOSECONDS_PER_MS - RESOLUTION_MS
-    histogram.reset()
-    if (stallMs > NOTED_MS)
-      fs.appendFileSync(file, `${Math.round(process.uptime() * 1000)} ${Math.round(stallMs)}\n`)
+    const nowMs = performance.now()
+    const nowBusyMs = busyMs()
+    if (nowMs - lastMs - INTERVAL_MS > NOTED_MS) {
+      const stall = [process.uptime() * 1000, nowMs - lastMs - INTERVAL_MS, nowBusyMs - lastBusyMs]
+      fs.appendFileSync(file, `${stall.map(Math.round).join(' ')}\n`)
+    }
+    lastMs = nowMs
+    lastBusyMs = nowBusyMs
   }, INTERVAL_MS)
   timer.unref()
 }

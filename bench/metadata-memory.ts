@@ -28,18 +28,22 @@ const { values } = parseArgs({
 const MAIN = path.join(import.meta.dirname, '..', 'core', 'node', 'main.ts')
 const WATCH = path.join(import.meta.dirname, 'event-loop-watch.ts')
 const START_DEADLINE_MS = 300_000
-/** Loading the program's code takes this long, and stalls are of that. */
-const CODE_LOADED_MS = 1_500
+const CLOCK_TICK_MS = 10
 const KIB = 1024
 
 interface Measured {
   readonly startMs: number
+  /** Processor time of all threads until then. */
+  readonly startBusyMs: number
   readonly residentBytes: number
   readonly peakBytes: number
   readonly stallMs: number
+  /** Of what the thread had a processor for. */
+  readonly busyStallMs: number
 }
 
-async function measure(directory: string, label: string): Promise<Measured> {
+/** Stalls before `loadedMs` are of loading the program. */
+async function measure(directory: string, label: string, loadedMs: number): Promise<Measured> {
   const stalls = path.join(directory, `stalls-${label}`)
   fs.writeFileSync(stalls, '')
   const startedMs = performance.now()
@@ -53,23 +57,37 @@ async function measure(directory: string, label: string): Promise<Measured> {
   )
   try {
     while (!(await listens(Number(values.port) + 1))) {
-      if (performance.now() - startedMs > START_DEADLINE_MS) throw new Error('the metadata server did not start')
+      if (performance.now() - startedMs > START_DEADLINE_MS)
+        throw new Error('the metadata server did not start')
       await pause(20)
     }
     const startMs = performance.now() - startedMs
+    const startBusyMs = processorMs(child.pid ?? 0)
     await pause(Number(values.settle) * 1000)
     const status = fs.readFileSync(`/proc/${child.pid}/status`, 'utf8')
-    const field = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) * KIB
-    const stallMs = fs
+    const field = (name: string): number =>
+      Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) * KIB
+    const noted = fs
       .readFileSync(stalls, 'utf8')
       .split('\n')
       .map((line) => line.split(' ').map(Number))
-      .filter(([atMs = 0]) => atMs > CODE_LOADED_MS)
-      .reduce((longest, [, stall = 0]) => Math.max(longest, stall), 0)
-    return { startMs, residentBytes: field('VmRSS'), peakBytes: field('VmHWM'), stallMs }
+      .filter(([atMs = 0]) => atMs > loadedMs)
+    const [stallMs, busyStallMs] = [1, 2].map((at) => Math.max(0, ...noted.map((stall) => stall[at] ?? 0)))
+    const residentBytes = field('VmRSS')
+    return {
+      ...{ startMs, startBusyMs, residentBytes, peakBytes: field('VmHWM') },
+      stallMs,
+      busyStallMs,
+    } as Measured
   } finally {
     await stopDaemon(child)
   }
+}
+
+/** User and system time of a process. */
+function processorMs(pid: number): number {
+  const fields = fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
+  return (Number(fields[11]) + Number(fields[12])) * CLOCK_TICK_MS
 }
 
 function listens(port: number): Promise<boolean> {
@@ -93,19 +111,20 @@ async function measureState(label: string, size: StateSize, per: string, count: 
       repository: path.join(directory, 'mds'),
       etc: new EtcDirectory(path.join(directory, 'etc')),
     })
-    const empty = await measure(directory, 'empty')
+    const empty = await measure(directory, 'empty', Number.POSITIVE_INFINITY)
     // In a process of its own: making a state takes more memory than having it.
     const database = path.join(directory, 'mds', METADATA_DATABASE)
     const parameters = [import.meta.filename, 'make', database, JSON.stringify(size)]
     await run(process.execPath, parameters)
-    const full = await measure(directory, 'full')
+    const full = await measure(directory, 'full', empty.startMs)
     const difference = full.residentBytes - empty.residentBytes
     const mib = (bytes: number): string => `${(bytes / KIB / KIB).toFixed(0)} MiB`
     process.stdout.write(
       `${label}: ${(difference / count).toFixed(0)} bytes per ${per} ` +
         `(${mib(full.residentBytes)} resident, at most ${mib(full.peakBytes)}, empty ${mib(empty.residentBytes)}); ` +
-        `start ${(full.startMs / 1000).toFixed(1)} s (empty ${(empty.startMs / 1000).toFixed(1)} s), ` +
-        `longest stall ${full.stallMs} ms, database ${mib(fs.statSync(database).size)}\n`,
+        `start ${(full.startMs / 1000).toFixed(1)} s, of which processor time ${(full.startBusyMs / 1000).toFixed(1)} s ` +
+        `(empty ${(empty.startMs / 1000).toFixed(1)} s and ${(empty.startBusyMs / 1000).toFixed(1)} s), ` +
+        `longest stall ${full.busyStallMs} ms busy, ${full.stallMs} ms in all, database ${mib(fs.statSync(database).size)}\n`,
     )
   } finally {
     fs.rmSync(directory, { recursive: true, force: true })

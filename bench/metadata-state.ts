@@ -43,12 +43,19 @@ export class StateMaker {
   }
 
   async #make({ files, chunksPerFile }: StateSize): Promise<void> {
-    const opened = this.#apply({ type: 'session.open', name: 'bench', host: 'bench', kind: 'bench', secret: 's' })
+    const opened = this.#apply({
+      type: 'session.open',
+      name: 'bench',
+      host: 'bench',
+      kind: 'bench',
+      secret: 's',
+    })
     this.#session = (opened as { session: number }).session
     for (const server of SERVERS) this.#apply(registration(server))
     let parent = 0
     for (let file = 0; file < files; file++) {
-      if (file % FILES_PER_DIRECTORY === 0) parent = this.#directory(`directory-${file / FILES_PER_DIRECTORY}`)
+      if (file % FILES_PER_DIRECTORY === 0)
+        parent = this.#directory(`directory-${file / FILES_PER_DIRECTORY}`)
       this.#file(parent, `file-${file % FILES_PER_DIRECTORY}.dat`, chunksPerFile)
       this.#rowsWaiting += chunksPerFile + 4
       if (this.#rowsWaiting > ROWS_PER_COMMIT) await this.#commit()
@@ -65,7 +72,14 @@ export class StateMaker {
 
   #file(parent: number, name: string, chunkCount: number): void {
     const owner = { mode: 0o644, uid: 1000, gid: 1000 }
-    const made = this.#request({ type: 'fs.create', parent, name, ...owner, exclusive: true, lease: true }) as {
+    const made = this.#request({
+      type: 'fs.create',
+      parent,
+      name,
+      ...owner,
+      exclusive: true,
+      lease: true,
+    }) as {
       attributes: { inode: number }
       lease: number
     }
@@ -97,7 +111,10 @@ export class StateMaker {
 
   #apply(command: Command): unknown {
     const index = this.#machine.appliedIndex + 1
-    const result = this.#machine.apply({ command, wallSeconds: 1_800_000_000 + index, wallNanoseconds: 0 }, index)
+    const result = this.#machine.apply(
+      { command, wallSeconds: 1_800_000_000 + index, wallNanoseconds: 0 },
+      index,
+    )
     if ('error' in result) throw new Error(`${command.type}: ${result.error} ${result.message}`)
     return result.ok
   }
@@ -121,7 +138,14 @@ export class StateMaker {
 function registration(server: number): Command {
   return {
     ...{ type: 'server.register', server: 0, storeUuid: String(server).repeat(32), registration: 0 },
-    ...{ incarnation: 1, crashes: 0, hostId: `h${server}`, hostName: `host-${server}`, location: '', tier: 0 },
+    ...{
+      incarnation: 1,
+      crashes: 0,
+      hostId: `h${server}`,
+      hostName: `host-${server}`,
+      location: '',
+      tier: 0,
+    },
     ...{ host: '127.0.0.1', port: 9, totalBytes: 2 ** 50, checksums: true },
   }
 }

@@ -63,14 +63,39 @@ export function collectFiles(
 ): CommandResult<OutcomeOf<'file.collect'>> {
   const { state } = context
   const collected: number[] = []
-  for (const inode of command.inodes) {
+  const orphan = (inode: number): InodeRow | undefined => {
     const row = state.inodes.get(inode)
-    if (row === undefined || row.links > 0 || state.leaseByInode.has(inode)) continue
+    return row === undefined || row.links > 0 || state.leaseByInode.has(inode) ? undefined : row
+  }
+  if (command.partly !== undefined) {
+    const row = orphan(command.partly.inode)
+    if (row !== undefined) dropChunksAt(context, row, command.partly.indexes, chunkActions)
+  }
+  for (const inode of command.inodes) {
+    const row = orphan(inode)
+    if (row === undefined) continue
     dropAllChunks(context, row, chunkActions)
     state.inodes.delete(inode)
     collected.push(inode)
   }
   return { ok: { collected } }
+}
+
+/** They are gone for every member alike: the master named them, a list has no order of its own. */
+function dropChunksAt(
+  context: ApplyContext,
+  row: InodeRow,
+  indexes: readonly number[],
+  chunkActions: ChunkActions,
+): void {
+  const dropped: number[] = []
+  for (const index of indexes) {
+    const chunk = row.chunks.get(index)
+    if (chunk === undefined) continue
+    dropped.push(chunk)
+    row.chunks.delete(index)
+  }
+  chunkActions.dropChunks(context, dropped)
 }
 
 function dropAllChunks(context: ApplyContext, row: InodeRow, chunkActions: ChunkActions): void {

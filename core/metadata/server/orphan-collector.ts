@@ -8,6 +8,10 @@ import type { MetadataState } from '../state/state.ts'
 import type { OpenFiles } from './open-files.ts'
 
 export const COLLECT_INODES_MAX = 256
+/** Each condemns its replicas: this is some milliseconds. A file with more goes in parts. */
+export const COLLECT_CHUNKS_MAX = 1_024
+/** From here on files go in parts (state/feature-levels.ts). */
+const PARTS_LEVEL = 2
 /** Many files deleted in a row must not wait longer than their deletion took. */
 const BATCHES_PER_RUN_MAX = 16
 
@@ -30,9 +34,9 @@ export class OrphanCollector {
     try {
       let count = 0
       for (let batch = 0; batch < BATCHES_PER_RUN_MAX; batch++) {
-        const collected = await this.collect()
+        const { collected, isMore } = await this.collect()
         count += collected
-        if (collected < COLLECT_INODES_MAX) break
+        if (!isMore) break
       }
       return count
     } finally {
@@ -40,16 +44,35 @@ export class OrphanCollector {
     }
   }
 
-  private async collect(): Promise<number> {
-    if (this.state.orphans.size === 0 || !this.log.isReady || !this.isInformed()) return 0
+  private async collect(): Promise<{ readonly collected: number; readonly isMore: boolean }> {
+    const nothing = { collected: 0, isMore: false }
+    const { state, log } = this
+    if (state.orphans.size === 0 || !log.isReady || !this.isInformed()) return nothing
     const inodes: number[] = []
-    for (const inode of this.state.orphans) {
-      if (inodes.length === COLLECT_INODES_MAX) break
-      if (!this.openFiles.isOpen(inode) && !this.state.leaseByInode.has(inode)) inodes.push(inode)
+    let partly: { inode: number; indexes: number[] } | undefined
+    let chunkCount = 0
+    let isMore = false
+    for (const inode of state.orphans) {
+      if (this.openFiles.isOpen(inode) || state.leaseByInode.has(inode)) continue
+      const chunks = state.inodes.get(inode)?.chunks
+      const size = chunks?.size ?? 0
+      isMore = inodes.length === COLLECT_INODES_MAX || chunkCount + size > COLLECT_CHUNKS_MAX
+      if (isMore) {
+        const isFirst = inodes.length === 0 && chunks !== undefined
+        if (isFirst && state.level.inForce >= PARTS_LEVEL)
+          partly = { inode, indexes: chunks.indexes(COLLECT_CHUNKS_MAX) }
+        else if (isFirst) inodes.push(inode)
+        break
+      }
+      inodes.push(inode)
+      chunkCount += size
     }
-    if (inodes.length === 0) return 0
-    const result = await this.log.propose({ type: 'file.collect', inodes })
-    return 'ok' in result ? result.ok.collected.length : 0
+    if (inodes.length === 0 && partly === undefined) return nothing
+    const command = { type: 'file.collect', inodes, ...(partly === undefined ? {} : { partly }) } as const
+    const result = await log.propose(command)
+    if (!('ok' in result)) return nothing
+    const collected = result.ok.collected.length
+    return { collected, isMore: isMore && (collected > 0 || partly !== undefined) }
   }
 
   private isInformed(): boolean {

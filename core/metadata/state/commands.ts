@@ -91,7 +91,12 @@ export type ControlCommand =
    */
   | { type: 'file.recoverSize'; inode: number; size: number; chunk?: number; version?: number }
   /** Inodes without links that no session holds open any more. */
-  | { type: 'file.collect'; inodes: number[] }
+  | {
+      type: 'file.collect'
+      inodes: number[]
+      /** Of one that has too many chunks to end at once: these go first. */
+      partly?: { inode: number; indexes: number[] }
+    }
   /** Deletion is decided here, carried out later, confirmed by replica.deleted (rule G1). */
   | {
       type: 'replica.condemn'

@@ -84,6 +84,7 @@ type FieldLevels = { readonly [T in Command['type']]?: Readonly<Record<string, n
 export const fieldLevels = {
   'cluster.create': { level: 2 },
   'mds.member': { listens: 2 },
+  'file.collect': { partly: 2 },
 } as const satisfies FieldLevels
 
 function fieldsOf(type: Command['type']): Readonly<Record<string, number>> | undefined {

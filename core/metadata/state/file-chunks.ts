@@ -14,8 +14,8 @@ export interface FileChunks {
   set(index: number, chunk: number): void
   delete(index: number): void
   clear(): void
-  /** Copies. */
-  indexes(): number[]
+  /** Copies; at most `limit`. */
+  indexes(limit?: number): number[]
   ids(): number[]
 }
 
@@ -90,17 +90,18 @@ export class FileChunkLists {
     while (first.get(owner) !== 0) this.#remove(owner, first.get(owner) - 1)
   }
 
-  indexes(owner: number): number[] {
-    return this.#listed(owner, this.#index)
+  indexes(owner: number, limit = Number.POSITIVE_INFINITY): number[] {
+    return this.#listed(owner, this.#index, limit)
   }
 
   ids(owner: number): number[] {
-    return this.#listed(owner, this.#chunk)
+    return this.#listed(owner, this.#chunk, Number.POSITIVE_INFINITY)
   }
 
-  #listed(owner: number, column: Column): number[] {
+  #listed(owner: number, column: Column, limit: number): number[] {
     const values: number[] = []
-    for (let link = this.#heads.first.get(owner); link !== 0; link = this.#next.get(link - 1))
+    let link = this.#heads.first.get(owner)
+    for (; link !== 0 && values.length < limit; link = this.#next.get(link - 1))
       values.push(column.get(link - 1))
     return values
   }
