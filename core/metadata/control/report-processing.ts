@@ -92,9 +92,15 @@ export class ReportProcessing {
       if (entry !== undefined) former.push({ chunk, server, version: entry.version, exists: false })
     }
     this.#submitFormer(former)
-    const gone = [...state.condemned.values()].filter(
-      (row) => row.server === server && !reported.has(row.chunk),
-    )
+    const gone: CondemnedRow[] = []
+    let seenCount = 0
+    for (const row of state.condemned.values()) {
+      if (row.server === server && !reported.has(row.chunk)) gone.push(row)
+      seenCount += 1
+      // After a mass deletion there are millions.
+      if (seenCount % SLOTS_PER_STEP === 0)
+        await new Promise<void>((resolve) => this.#parts.master.defer(resolve))
+    }
     for (let at = 0; at < gone.length; at += COMMAND_ITEMS_MAX) {
       const replicas = gone.slice(at, at + COMMAND_ITEMS_MAX).map(({ chunk }) => ({ chunk, server }))
       this.#parts.master.submit({ type: 'replica.deleted', replicas })

@@ -13,7 +13,7 @@ import { NamespaceBench } from '../namespace/namespace-bench.ts'
 import { CacheInvalidator, type InvalidateParams, STALE_ITEMS_MAX } from './cache-invalidator.ts'
 import { fileSystemHandlers } from './file-system-service.ts'
 import { OpenFiles } from './open-files.ts'
-import { OrphanCollector } from './orphan-collector.ts'
+import { COLLECT_CHUNKS_MAX, OrphanCollector } from './orphan-collector.ts'
 
 const turn = () => new Promise<void>((resolve) => void setImmediate(resolve))
 
@@ -181,6 +181,30 @@ describe('open files', () => {
     assert.equal(await room.collector.run(), 0)
     room.openFiles.declare(1, [])
     assert.equal(await room.collector.run(), 1)
+  })
+
+  test('many chunks are collected by many commands, none of which holds the event loop for long', async () => {
+    const room = await Room.start()
+    room.bench.state.level.raiseTo(2)
+    const counts = [3 * COLLECT_CHUNKS_MAX + 5, 400, 400, 400, 1]
+    for (const [number, count] of counts.entries()) {
+      const { inode } = (await room.create(1, `f${number}`)).attributes
+      const indexes = Array.from({ length: count }, (_, index) => index)
+      room.bench.mapChunks(inode, indexes)
+      await room.handlers['fs.close'](1, { inodes: [inode] })
+      await room.handlers['fs.unlink'](1, { mutation: room.mutation(), parent: 1, name: `f${number}` })
+    }
+    const before = room.bench.dropped.length
+    const drops: number[] = []
+    room.log.onApplied(() => void drops.push(room.bench.dropped.length))
+    assert.equal(await room.collector.run(), counts.length)
+    const steps = drops.map((dropped, number) => dropped - (drops[number - 1] ?? before))
+    assert.ok(Math.max(...steps) <= COLLECT_CHUNKS_MAX, steps.join(' '))
+    assert.equal(
+      room.bench.dropped.length - before,
+      counts.reduce((sum, count) => sum + count, 0),
+    )
+    assert.equal(room.bench.state.inodes.size, 1)
   })
 
   test('a repeated create opens once', async () => {
