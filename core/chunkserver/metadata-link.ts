@@ -19,6 +19,13 @@ import type { Authenticator, Caller, Identity, Peer } from '../wire/types.ts'
 import type { ReplicaReport } from '../wire/messages/chunk.ts'
 
 const READY_TIMEOUT_MS = 4000
+/**
+ * The first time where there are others to ask: a server that is cut off or stopped must not hold up the search.
+ * Twice as long after each that was too slow: on a machine or link that is slow, all are.
+ */
+const READY_TIMEOUT_MS_MIN = 1000
+/** For the registration there: a master that stops in its middle. */
+const REGISTER_TIMEOUT_MS_OF_MANY = 5000
 const RETRY_MIN_MS = 200
 const RETRY_MAX_MS = 3000
 const REPORT_COUNT = 2048
@@ -27,8 +34,7 @@ const EVENT_COUNT_MAX = 4096
 const EVENT_TIMEOUT_MS = 10_000
 const EVENTS_AT_ONCE = 16
 /** Where there are several metadata servers: a heartbeat without an answer for so long, and another is asked. */
-const SILENT_MS = 2000
-const CONNECT_TIMEOUT_MS_OF_MANY = 700
+const SILENT_MS = 1000
 
 export type UpEvent = {
   [N in 'cs.joined' | 'cs.joinFailed' | 'cs.badPages' | 'cs.badReplica']: {
@@ -75,6 +81,7 @@ export class MetadataLink {
   #closed = false
   #wake: (() => void) | null = null
   #detail = 'not connected yet'
+  #readyTimeoutMs = READY_TIMEOUT_MS_MIN
   /** The connection was given up because nothing came back. */
   #isSilent = false
 
@@ -158,7 +165,10 @@ export class MetadataLink {
     this.#heartbeatTimer?.cancel()
     this.#dialer?.close('trying again')
     if (hasServed) return finder.lost(address, this.#isSilent)
-    return failure?.code === 'NOT_MASTER' ? finder.notMaster(address, masterHint(failure)) : finder.failed()
+    if (failure?.code === 'NOT_MASTER') return finder.notMaster(address, masterHint(failure))
+    if (failure?.code !== 'TIMED_OUT') return finder.failed()
+    this.#readyTimeoutMs = Math.min(READY_TIMEOUT_MS, this.#readyTimeoutMs * 2)
+    return finder.silent(address)
   }
 
   #pause(delayMs: number): Promise<void> {
@@ -178,10 +188,12 @@ export class MetadataLink {
     const ended = new Promise<string>((resolve) => peer.onClosed(resolve))
     const caller = peer.caller(chunkServerUpMethods)
     const sentBootMs = clock.bootMs()
-    const answer = await caller.call('cs.register', this.#handlers.registration())
+    const options = this.#finder.hasOthers ? { timeoutMs: REGISTER_TIMEOUT_MS_OF_MANY } : {}
+    const answer = await caller.call('cs.register', this.#handlers.registration(), options)
     await this.#handlers.onRegistered(answer, peer)
     await this.#report(caller)
     this.#lastContactBootMs = sentBootMs
+    this.#readyTimeoutMs = READY_TIMEOUT_MS_MIN
     this.#caller = caller
     this.#detail = ''
     this.#handlers.onReported()
@@ -198,7 +210,6 @@ export class MetadataLink {
       const dialer = new Dialer({
         ...this.#options,
         address: { host: address.host, port: address.port + 1 },
-        ...(this.#finder.hasOthers ? { connectTimeoutMs: CONNECT_TIMEOUT_MS_OF_MANY } : {}),
         onPeer: (peer) => this.#serve(peer),
         onState: (state, detail) => {
           if (state === 'waiting')
@@ -206,7 +217,10 @@ export class MetadataLink {
         },
       })
       this.#dialer = dialer
-      dialer.start().ready(READY_TIMEOUT_MS).then(resolve, reject)
+      dialer
+        .start()
+        .ready(this.#finder.hasOthers ? this.#readyTimeoutMs : READY_TIMEOUT_MS)
+        .then(resolve, reject)
     })
   }
 

@@ -60,6 +60,23 @@ test('who fell silent is passed over for a while, whatever the others say', () =
   assert.equal(finder.next(), a)
 })
 
+test('all that do not answer are passed over, not only the last one', () => {
+  const { finder, time } = finderOf([a, b, c])
+  finder.found()
+  finder.lost(a, true)
+  assert.equal(finder.next(), b)
+  finder.silent(b)
+  const seen = [1, 2, 3].map(() => {
+    const address = finder.next() as Address
+    finder.notMaster(address, a)
+    return address
+  })
+  assert.deepEqual(seen, [c, c, c])
+  time.ms = 1_600
+  assert.equal(finder.notMaster(c, a), 0)
+  assert.equal(finder.next(), a, 'who is named after that long has been heard since')
+})
+
 test('a server that is alone is never passed over', () => {
   const { finder } = finderOf([a])
   finder.lost(a, true)

@@ -12,7 +12,11 @@ import { addressKey, type MetadataServers, SERVERS_MAX } from './metadata-server
 
 /** Between two rounds while there is no master. */
 const ELECTION_PAUSE_MS = 100
-const AVOID_MS = 3_000
+/**
+ * A second and more after the silence began it is found: by then the others have noticed too, and who still
+ * names that server has heard it since.
+ */
+const AVOID_MS = 1_500
 /** Two servers may name each other. */
 const HINTS_IN_ROW_MAX = 3
 
@@ -34,8 +38,8 @@ export class MasterFinder {
   #isAnybodyThere = false
   #hint: Address | null = null
   #hintCount = 0
-  #avoided = ''
-  #avoidUntilMs = 0
+  /** Address key to the time until which it is passed over; at most as many as there are servers. */
+  readonly #avoidedUntilMs = new Map<string, number>()
   #pauseMs: number
 
   constructor(options: MasterFinderOptions) {
@@ -91,12 +95,15 @@ export class MasterFinder {
   lost(address: Address, wasSilent: boolean): number {
     this.found()
     this.#hint = null
-    if (wasSilent) {
-      this.#avoided = addressKey(address)
-      this.#avoidUntilMs = this.#options.clock.nowMs() + AVOID_MS
-    }
+    if (wasSilent) this.#avoid(address)
     this.#position++
     return 0
+  }
+
+  /** It did not answer at all. */
+  silent(address: Address): number {
+    this.#avoid(address)
+    return this.#goOn()
   }
 
   /** No connection, or it was refused for another reason. */
@@ -127,7 +134,13 @@ export class MasterFinder {
     return [...this.#told, ...list.filter((address) => !known.has(addressKey(address)))]
   }
 
+  #avoid(address: Address): void {
+    const nowMs = this.#options.clock.nowMs()
+    for (const [key, untilMs] of this.#avoidedUntilMs) if (untilMs <= nowMs) this.#avoidedUntilMs.delete(key)
+    this.#avoidedUntilMs.set(addressKey(address), nowMs + AVOID_MS)
+  }
+
   #isAvoided(address: Address): boolean {
-    return addressKey(address) === this.#avoided && this.#options.clock.nowMs() < this.#avoidUntilMs
+    return this.#options.clock.nowMs() < (this.#avoidedUntilMs.get(addressKey(address)) ?? 0)
   }
 }

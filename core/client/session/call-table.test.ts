@@ -27,6 +27,8 @@ test('a call over a closed connection is sent again over the next one, not over 
     link: () => link,
     linkNumber: () => linkNumber,
     epoch: () => 0,
+    sent: () => {},
+    heard: () => {},
     unusable: () => assert.fail('the connection itself says that it is closed'),
   })
   const read = calls.enter('fs.getattr', { inode: 1 }, false, {})

@@ -34,6 +34,9 @@ export interface CallHost {
   /** Rises with every connection: answers of earlier ones cannot be mistaken. */
   linkNumber(): number
   epoch(): number
+  /** A request left that the server should answer; it answered one. */
+  sent(): void
+  heard(): void
   /** This server cannot serve us: another, please. */
   unusable(code: string): void
 }
@@ -57,6 +60,9 @@ interface PendingCall {
 
 /** Answers after which the same request is sent again, perhaps to another server. */
 const repeatable = new Set(['DISCONNECTED', 'TIMED_OUT', 'NOT_MASTER', 'STARTING', 'OVERLOADED'])
+
+/** Said by this side. */
+const unanswered = new Set(['DISCONNECTED', 'TIMED_OUT', 'OVERLOADED'])
 
 export class CallTable {
   readonly #clock: Clock
@@ -189,6 +195,7 @@ export class CallTable {
       this.#readsInFlight++
     }
     const linkNumber = this.#host.linkNumber()
+    this.#host.sent()
     link.caller.call(call.method, params as never, { timeoutMs: CALL_TIMEOUT_MS }).then(
       (result) => this.#answered(call, result as never, null, linkNumber),
       (error: unknown) => this.#answered(call, null as never, asCairnError(error), linkNumber),
@@ -203,6 +210,8 @@ export class CallTable {
   #answered(call: PendingCall, result: never, error: CairnError | null, linkNumber: number): void {
     if (call.mutating) this.#mutationsInFlight--
     else this.#readsInFlight--
+    const isAnswer = error === null || !unanswered.has(error.code)
+    if (isAnswer && linkNumber === this.#host.linkNumber()) this.#host.heard()
     if (!call.done) this.#handleAnswer(call, result, error, linkNumber)
     this.pump()
   }

@@ -13,7 +13,9 @@ import { addressKey, type MetadataServers } from '../../discovery/metadata-serve
 import type { Timer } from '../../platform/clock.ts'
 import type { Address } from '../../platform/network.ts'
 import { finalRefusals } from '../../wire/codes.ts'
+import { AttemptLimit } from './attempt-limit.ts'
 import { CallTable, type CallChoices, type MethodName, type Params, type Result } from './call-table.ts'
+import { Confirmation } from './confirmation.ts'
 import { asCairnError } from './errors.ts'
 import {
   CALL_TIMEOUT_MS,
@@ -21,15 +23,16 @@ import {
   RECONNECT_BACKOFF_MS_MAX,
   RECONNECT_BACKOFF_MS_MIN,
 } from './limits.ts'
+import { Silence } from './silence.ts'
 import type { ClientPlatform, LinkAttempt, MetadataLink, ServedByClient, Transport } from './transport.ts'
 
 type WithoutMutation<P> = P extends { mutation: unknown } ? Omit<P, 'mutation'> : never
 
-/** Parts of the session's time-out: between renewals, and without an answer until another server is asked. */
+/** Parts of the session's time-out: between renewals; without an answer until another is asked. */
 const RENEWAL_PART = 0.1
-const SILENT_PART = 0.25
-/** A server that is cut off must not hold up the search among the others. */
-const CONNECT_TIMEOUT_MS_OF_MANY = 700
+const SILENT_PART = 0.2
+/** A slow link is no reason to give up the only one. */
+const SILENT_PART_ALONE = 1
 
 /** What a server answered that is not the master. */
 interface NotMaster {
@@ -69,9 +72,10 @@ export class Session {
   #secret = ''
   #epoch = 0
   #timeoutMs = 5000
-  #confirmedUntilBootMs = Number.NEGATIVE_INFINITY
+  readonly #confirmation: Confirmation
 
   #attempt: LinkAttempt | null = null
+  readonly #attemptLimit: AttemptLimit
   #link: MetadataLink | null = null
   /** Rises with every connection: answers of earlier ones cannot be mistaken. */
   #linkNumber = 0
@@ -84,14 +88,13 @@ export class Session {
   readonly #refused = new Set<string>()
   #timer: Timer | null = null
   #renewTimer: Timer | null = null
-  #renewSentMs = 0
   #renewOutstanding = false
   #renewCount = 0
   #closed = false
   #firstReady: { resolve: () => void; reject: (error: CairnError) => void } | null = null
 
   readonly #calls: CallTable
-  #confirmationWaiters: ((alive: boolean) => void)[] = []
+  readonly #silence: Silence
 
   constructor(
     options: SessionOptions,
@@ -116,8 +119,16 @@ export class Session {
       link: () => (this.#ready ? this.#link : null),
       linkNumber: () => this.#linkNumber,
       epoch: () => this.#epoch,
+      sent: () => this.#silence.sent(),
+      heard: () => this.#silence.heard(),
       unusable: (code) => this.#changeServer(code),
     })
+    const { clock } = platform
+    const limitMs = (): number => this.#timeoutMs * (this.#finder.hasOthers ? SILENT_PART : SILENT_PART_ALONE)
+    // A master that does not answer is not one: look for another.
+    this.#attemptLimit = new AttemptLimit(clock, () => this.#changeServer('no answer in time', null, true))
+    this.#confirmation = new Confirmation(clock)
+    this.#silence = new Silence(clock, limitMs, () => this.#changeServer('no answers', null, true))
   }
 
   /** 0 before the first one is open. */
@@ -136,13 +147,12 @@ export class Session {
 
   /** Rule L2: may what a lease guarded be passed on? */
   isConfirmed(): boolean {
-    return this.#platform.clock.bootMs() < this.#confirmedUntilBootMs
+    return this.#confirmation.isValid
   }
 
   /** Rule L6: `callback(true)` when confirmed again, `callback(false)` when the session has expired. */
   whenConfirmed(callback: (alive: boolean) => void): void {
-    if (this.isConfirmed()) callback(true)
-    else this.#confirmationWaiters.push(callback)
+    this.#confirmation.whenValid(callback)
   }
 
   /** By the master: base addresses of the metadata servers. */
@@ -186,7 +196,7 @@ export class Session {
     this.#renewTimer?.cancel()
     this.#dropLink('client closed')
     this.#calls.close()
-    this.#wakeConfirmation(false)
+    this.#confirmation.end()
   }
 
   // --- connection ---
@@ -217,8 +227,9 @@ export class Session {
           this.#changeServer(reason, code === 'NOT_MASTER' ? { master } : null)
         },
       },
-      this.#finder.hasOthers ? CONNECT_TIMEOUT_MS_OF_MANY : CONNECT_TIMEOUT_MS,
+      CONNECT_TIMEOUT_MS,
     )
+    if (this.#finder.hasOthers) this.#attemptLimit.start()
   }
 
   #askForServers(): void {
@@ -247,6 +258,7 @@ export class Session {
 
   /** Opens or resumes the session on a fresh connection. */
   async #greet(link: MetadataLink, linkNumber: number): Promise<void> {
+    if (this.#finder.hasOthers) this.#attemptLimit.start()
     const sentBootMs = this.#platform.clock.bootMs()
     const options = { timeoutMs: CALL_TIMEOUT_MS }
     try {
@@ -268,7 +280,7 @@ export class Session {
       if (linkNumber !== this.#linkNumber) return
       link.close('session not opened')
       const { code } = asCairnError(error)
-      this.#changeServer(code, code === 'NOT_MASTER' ? {} : null, code === 'TIMED_OUT')
+      this.#changeServer(code, code === 'NOT_MASTER' ? {} : null)
     }
   }
 
@@ -293,8 +305,9 @@ export class Session {
     this.#ready = true
     this.#readyAtMs = this.#platform.clock.nowMs()
     this.#finder.found()
+    this.#attemptLimit.succeeded()
     this.#renewOutstanding = false
-    this.#confirm(sentBootMs)
+    this.#confirmation.extend(sentBootMs, this.#timeoutMs)
     this.#firstReady?.resolve()
     this.#firstReady = null
     if (this.#renewTimer === null) this.#armRenewal()
@@ -317,32 +330,19 @@ export class Session {
     if (base === null) return this.#finder.failed()
     if (refusal !== null) return this.#finder.notMaster(base, refusal.master ?? null)
     // The first try after a loss is immediate: a broken connection says nothing about the server.
-    if (hadLink || wasSilent) return this.#finder.lost(base, wasSilent)
-    return this.#finder.failed()
+    if (hadLink) return this.#finder.lost(base, wasSilent)
+    return wasSilent ? this.#finder.silent(base) : this.#finder.failed()
   }
 
   #dropLink(reason: string): void {
     this.#linkNumber++
     this.#ready = false
+    this.#attemptLimit.cancel()
+    this.#silence.stop()
     const attempt = this.#attempt
     this.#attempt = null
     this.#link = null
     attempt?.close(reason)
-  }
-
-  // --- confirmation ---
-
-  /** Rule L1: valid from the sending. */
-  #confirm(sentBootMs: number): void {
-    this.#confirmedUntilBootMs = Math.max(this.#confirmedUntilBootMs, sentBootMs + this.#timeoutMs)
-    if (this.isConfirmed()) this.#wakeConfirmation(true)
-  }
-
-  #wakeConfirmation(alive: boolean): void {
-    if (this.#confirmationWaiters.length === 0) return
-    const waiters = this.#confirmationWaiters
-    this.#confirmationWaiters = []
-    for (const waiter of waiters) waiter(alive)
   }
 
   #armRenewal(): void {
@@ -357,16 +357,9 @@ export class Session {
 
   #renew(): void {
     const link = this.#link
-    if (link === null || !this.#ready) return
-    const nowMs = this.#platform.clock.nowMs()
-    if (this.#renewOutstanding) {
-      // A master that does not confirm is not one: look for another.
-      const isSilent = nowMs - this.#renewSentMs > this.#timeoutMs * SILENT_PART
-      if (isSilent) this.#changeServer('renewal not answered', null, true)
-      return
-    }
+    if (link === null || !this.#ready || this.#renewOutstanding) return
     this.#renewOutstanding = true
-    this.#renewSentMs = nowMs
+    this.#silence.sent()
     const sentBootMs = this.#platform.clock.bootMs()
     const linkNumber = this.#linkNumber
     const params = this.#renewCount++ % 5 === 0 ? { counters: this.#events.counters() } : {}
@@ -374,7 +367,8 @@ export class Session {
       () => {
         if (linkNumber !== this.#linkNumber) return
         this.#renewOutstanding = false
-        this.#confirm(sentBootMs)
+        this.#silence.heard()
+        this.#confirmation.extend(sentBootMs, this.#timeoutMs)
       },
       (error: unknown) => {
         if (linkNumber !== this.#linkNumber) return
@@ -390,9 +384,9 @@ export class Session {
     this.#epoch++
     this.#id = 0
     this.#secret = ''
-    this.#confirmedUntilBootMs = Number.NEGATIVE_INFINITY
+    this.#confirmation.revoke()
     this.#events.onExpired()
     this.#calls.sessionExpired()
-    this.#wakeConfirmation(false)
+    this.#confirmation.end()
   }
 }
