@@ -42,8 +42,7 @@ interface Measured {
   readonly busyStallMs: number
 }
 
-/** Stalls before `loadedMs` are of loading the program. */
-async function measure(directory: string, label: string, loadedMs: number): Promise<Measured> {
+async function measure(directory: string, label: string): Promise<Measured> {
   const stalls = path.join(directory, `stalls-${label}`)
   fs.writeFileSync(stalls, '')
   const startedMs = performance.now()
@@ -71,7 +70,8 @@ async function measure(directory: string, label: string, loadedMs: number): Prom
       .readFileSync(stalls, 'utf8')
       .split('\n')
       .map((line) => line.split(' ').map(Number))
-      .filter(([atMs = 0]) => atMs > loadedMs)
+      // The first is of loading the program.
+      .slice(1)
     const [stallMs, busyStallMs] = [1, 2].map((at) => Math.max(0, ...noted.map((stall) => stall[at] ?? 0)))
     const residentBytes = field('VmRSS')
     return {
@@ -111,12 +111,12 @@ async function measureState(label: string, size: StateSize, per: string, count: 
       repository: path.join(directory, 'mds'),
       etc: new EtcDirectory(path.join(directory, 'etc')),
     })
-    const empty = await measure(directory, 'empty', Number.POSITIVE_INFINITY)
+    const empty = await measure(directory, 'empty')
     // In a process of its own: making a state takes more memory than having it.
     const database = path.join(directory, 'mds', METADATA_DATABASE)
     const parameters = [import.meta.filename, 'make', database, JSON.stringify(size)]
     await run(process.execPath, parameters)
-    const full = await measure(directory, 'full', empty.startMs)
+    const full = await measure(directory, 'full')
     const difference = full.residentBytes - empty.residentBytes
     const mib = (bytes: number): string => `${(bytes / KIB / KIB).toFixed(0)} MiB`
     process.stdout.write(
