@@ -60,10 +60,18 @@ test('what the holder wrote and has not told is cut as well', () => {
 })
 
 test('F8: cutting the file leaves the limit of what the holder may still write', () => {
-  const { row, truncate } = file(3 * CHUNK, [0, 1, 2])
+  const { bench, row, truncate } = file(3 * CHUNK, [0, 1, 2])
+  bench.state.level.raiseTo(2)
   row.sizeLimit = 100
   truncate(10)
   assert.equal(row.sizeLimit, 3 * CHUNK, 'a grant on the first chunk covered all that it had')
+})
+
+test('members of feature level 1 and of a later one come to the same row', () => {
+  const { row, truncate } = file(3 * CHUNK, [0, 1, 2])
+  row.sizeLimit = 100
+  truncate(10)
+  assert.equal(row.sizeLimit, 100)
 })
 
 test('F8: cutting a file that nobody writes sets no limit', () => {

@@ -11,6 +11,9 @@ import type { ChunkActions } from './chunk-actions.ts'
 import { setModifyTime } from './inodes.ts'
 import { FILE_SIZE_BYTES_MAX } from './limits.ts'
 
+/** From this feature level on a truncation leaves the upper size of what was granted. */
+const LIMIT_STAYS_LEVEL = 2
+
 /** Why the file may not have this size (yet). */
 export function sizeRefusal(row: InodeRow, size: number): Refusal | undefined {
   if (row.type !== 'file') return refused('EINVAL', `a ${row.type} has no size to set`)
@@ -30,8 +33,10 @@ export function setFileSize(
   // Under a lease there may be bytes up to the limit that the quorum has not heard of yet (rule F8).
   const knownEnd = Math.max(row.size, row.sizeLimit ?? 0)
   if (size < knownEnd || hasChunksBeyond(row, size)) shrink(context, row, size, chunkActions)
-  // What was granted stays granted: the holder may write up to there again without asking (rule F8).
-  if (row.sizeLimit !== undefined) row.sizeLimit = knownEnd
+  // What was granted stays granted: the holder may write up to there again without asking (rule F8). Members of
+  // level 1 do not know that, and all must come to the same row.
+  const staysGranted = context.state.level.inForce >= LIMIT_STAYS_LEVEL
+  if (staysGranted && row.sizeLimit !== undefined) row.sizeLimit = knownEnd
   row.size = size
   setModifyTime(context, row)
 }

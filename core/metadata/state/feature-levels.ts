@@ -11,7 +11,7 @@
  * Adding a command: give it the level HIGHEST_LEVEL in `commandLevels` (the compiler asks for it). Adding a
  * field to a command: name it in `fieldLevels` (the test of this file asks for it). The first of either after a
  * release raises HIGHEST_LEVEL by one. Rows are the same: while an older level is in force they are written as
- * that level wrote them.
+ * that level wrote them. A command that is to do something else asks for the level in force when it is applied.
  */
 import { assert } from '../../base/assert.ts'
 import type { RowChange } from '../../platform/store.ts'
