@@ -190,6 +190,8 @@ function transports() {
       identity: () => ({ role: 'mds', clusterName: 'c', clusterUuid: '', session: 0, name: host, member }),
       onMessage: (message) => heard.push(message.from),
       onReport: (from) => heard.push(from),
+      register: () => [],
+      onRegister: () => {},
       isRemoved: () => false,
       onRemoved: () => {},
       onMustEnd: () => {},
@@ -235,7 +237,11 @@ test('hints: both places are looked at until the register says the same, or the 
     [2, at('new2')],
     [3, at('new3')],
   ])
-  const addresses = new MemberAddresses(hints, () => settledCount++)
+  const addresses = new MemberAddresses(
+    hints,
+    () => settledCount++,
+    () => {},
+  )
   const others = (...rows: MemberRow[]) => [...addresses.others(rows, 1)]
   assert.deepEqual(others(row(1, 'a'), row(2, 'b'), row(3, 'c'), row(4, 'd', 'removed')), [
     [2, [at('new2'), at('b')]],

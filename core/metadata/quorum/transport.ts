@@ -19,6 +19,7 @@ import { Dialer } from '../../wire/dialer.ts'
 import { type MemberMethods, memberMethods } from '../../wire/messages/quorum.ts'
 import { WireServer } from '../../wire/server.ts'
 import type { Authenticator, Handlers, Identity, Peer } from '../../wire/types.ts'
+import type { RegisteredMember } from './member-addresses.ts'
 import type { MemberReport } from './members-view.ts'
 import { decodeStep, encodeStep } from './step-codec.ts'
 
@@ -48,6 +49,9 @@ export interface TransportOptions {
   readonly onMessage: (message: Message) => void
   /** What the member itself says. */
   readonly onReport: (member: MemberId, report: MemberReport, place: MemberPlace | undefined) => void
+  /** What this member knows of the others, for those that were away. */
+  readonly register: () => readonly RegisteredMember[]
+  readonly onRegister: (members: readonly RegisteredMember[]) => void
   readonly isRemoved: (member: MemberId) => boolean
   /** Others say that `member` is not one of them any more. */
   readonly onRemoved: (member: MemberId) => void
@@ -78,6 +82,10 @@ export class MemberTransport {
       'raft.step': (params, peer) => this.#onStep(params, peer),
       'mds.report': ({ member, place, ...report }, peer) => {
         if (isFrom(member, peer)) options.onReport(member, report, place)
+        return {}
+      },
+      'mds.register': ({ members }) => {
+        options.onRegister(members)
         return {}
       },
       'mds.removed': ({ member }) => {
@@ -206,6 +214,7 @@ export class MemberTransport {
       return false
     }
     peer.serve(memberMethods, this.#handlers)
+    peer.caller(memberMethods).notify('mds.register', { members: [...this.#options.register()] })
     return true
   }
 

@@ -8,6 +8,7 @@ import { formatAddress } from '../../platform/network.ts'
 import { NotMasterError } from '../../wire/not-master.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
 import { wireError } from '../errors.ts'
+import { type RegisteredMember, registeredInLog } from '../quorum/member-addresses.ts'
 import { RaftLog, type RaftLogEvents, type RaftLogOptions } from '../quorum/raft-log.ts'
 import { CairnError } from '../../base/errors.ts'
 import type { Random } from '../../platform/random.ts'
@@ -24,6 +25,8 @@ export type RepositoryOptions = Omit<RaftLogOptions, 'machine'>
 export interface Repository {
   readonly state: ChunkState
   readonly log: RaftLog
+  /** Where members were last, as far as the state does not say it yet. */
+  readonly moves: readonly RegisteredMember[]
 }
 
 export interface ClusterIdentity {
@@ -38,8 +41,7 @@ export async function openRepository(options: RepositoryOptions): Promise<Reposi
   const machine = createStateMachine()
   const { state } = machine
   const log = new RaftLog({ ...options, machine: machine as unknown as StateMachine })
-  await log.start()
-  return { state, log }
+  return { state, log, moves: registeredInLog(await log.start()) }
 }
 
 /** Undefined: no cluster was created here, or nothing of it has arrived yet. */

@@ -14,7 +14,7 @@ import { RECOVERY_KEY, UNKNOWN_KEPT_KEY } from '../chunks/administration.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
 import { memberRemoved } from '../errors.ts'
 import { MeasuredStore } from '../log/measured-store.ts'
-import { MemberAddresses } from '../quorum/member-addresses.ts'
+import { MemberAddresses, registeredIn } from '../quorum/member-addresses.ts'
 import { type MemberReport, MembersView, noReport } from '../quorum/members-view.ts'
 import { SnapshotReceiver } from '../quorum/snapshot-receiver.ts'
 import { SnapshotSender } from '../quorum/snapshot-sender.ts'
@@ -61,17 +61,14 @@ export class MetadataServer {
     const { clock, random, logger, network, pool, address } = options
     this.#startedMs = clock.nowMs()
     const { moved = new Map<MemberId, Address>(), onMovesSettled = () => {} } = options
-    this.#addresses = new MemberAddresses(moved, onMovesSettled)
+    this.#addresses = new MemberAddresses(moved, onMovesSettled, () => this.#addressesChanged())
     this.#store = new MeasuredStore(options.store, clock)
     const isInstalling = (): boolean => this.#repository?.log.isInstalling === true
     this.#receiver =
       options.snapshots === undefined ? null : new SnapshotReceiver(options.snapshots, isInstalling)
     const identity = (): Identity => ({
-      role: 'mds',
+      ...{ role: 'mds', session: 0, name: options.hostName, level: HIGHEST_LEVEL },
       ...this.#clusterIdentity(),
-      session: 0,
-      name: options.hostName,
-      level: HIGHEST_LEVEL,
       ...(this.#repository === null ? {} : { member: this.#repository.log.member }),
     })
     const authenticator = authenticatorOf(options, () => this.clusterName)
@@ -79,6 +76,8 @@ export class MetadataServer {
       ...{ network, clock, random, logger, pool, address, identity, ...authenticator(false) },
       onMessage: (message) => this.#repository?.log.step(message),
       onReport: (member, report, place) => this.#noteReport(member, report, place),
+      register: () => registeredIn(this.#repository?.state.members.values() ?? []),
+      onRegister: (members) => this.#addresses.heard(members),
       isRemoved: (member) => this.#repository?.state.members.get(member)?.state === 'removed',
       onRemoved: (member) => this.#removed(member),
       onUnreachable: (member) => this.#repository?.log.reportUnreachable(member),
@@ -162,11 +161,10 @@ export class MetadataServer {
     })
     const { log, state } = repository
     this.#repository = repository
-    state.members.observe({
-      onSet: () => this.#addressesChanged(),
-      onDelete: () => this.#addressesChanged(),
-    })
+    const changed = (): void => this.#addressesChanged()
+    state.members.observe({ onSet: changed, onDelete: changed })
     state.config.observe({ onSet: () => {}, onDelete: (key) => this.#configDeleted(key) })
+    this.#addresses.heard(repository.moves)
     const peerOf = (member: MemberId): Peer | null => this.#transport.peerOf(member)
     this.#sender =
       snapshots === undefined

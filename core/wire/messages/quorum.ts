@@ -51,6 +51,23 @@ export const memberMethods = {
     }),
     Nothing,
   ),
+  /**
+   * (one-way) At the beginning of a connection: where the sender's register says that members are. A hint for one
+   * that was away while others moved.
+   */
+  'mds.register': method(
+    Type.Object({
+      members: Type.Array(
+        Type.Object({
+          member: UInt,
+          host: Type.String({ minLength: 1, maxLength: 255 }),
+          port: Type.Integer({ minimum: 1, maximum: 65_534 }),
+        }),
+        { maxItems: 64 },
+      ),
+    }),
+    Nothing,
+  ),
   /** The one who is told was removed from the cluster: it ends. Answered before the connection closes. */
   'mds.removed': method(Type.Object({ member: UInt }), Nothing),
   /** (one-way) The cluster is being shut down by an administrator. */
