@@ -97,6 +97,13 @@ export class NamesLoad {
     this.longestMs = Math.max(this.longestMs, operation.returnedAt - calledAt)
   }
 
+  /** How long each operation took that was called since then, in ms. */
+  latenciesSince(sinceMs: number): number[] {
+    return this.#history.flatMap(({ calledAt, returnedAt }) =>
+      calledAt >= sinceMs && returnedAt !== null ? [returnedAt - calledAt] : [],
+    )
+  }
+
   /** Goes into the history: what is there now is what all that was acknowledged has left. */
   async lookAtEverything(client: Client): Promise<void> {
     for (const { name, inode } of this.#directories)
