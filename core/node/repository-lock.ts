@@ -22,7 +22,7 @@ export function lockRepository(repository: string): RepositoryLock {
   for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
     try {
       fs.writeFileSync(file, `${mine}\n`, { flag: 'wx', mode: 0o600 })
-      return { release: () => fs.rmSync(file, { force: true }) }
+      return { release: () => release(file) }
     } catch (error) {
       if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
     }
@@ -45,6 +45,15 @@ export function lockRepository(repository: string): RepositoryLock {
   })
 }
 
+/** On a disk that does not answer it stays: its holder is gone then, and it counts as stale. */
+function release(file: string): void {
+  try {
+    fs.rmSync(file, { force: true })
+  } catch (error) {
+    if (!(error instanceof Error && 'syscall' in error)) throw error
+  }
+}
+
 function holderOf(file: string): string | null {
   try {
     return fs.readFileSync(file, 'utf8').trim()
@@ -54,11 +63,16 @@ function holderOf(file: string): string | null {
   }
 }
 
-/** "PID STARTTIME BOOTID"; null when there is no such process (proc(5): field 22 is the start time). */
+/**
+ * "PID STARTTIME BOOTID"; null when there is no such process (proc(5): field 3 is its state, field 22 the start
+ * time). One that has ended and that nobody has waited for holds nothing any more.
+ */
 function identityOf(pid: number): string | null {
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8')
-    const started = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '0'
+    const [state, ...others] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    if (state === 'Z' || state === 'X') return null
+    const started = others[18] ?? '0'
     const boot = fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
     return `${pid} ${started} ${boot}`
   } catch (error) {

@@ -5,7 +5,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { SeededRandom } from '../../core/testing/seeded-random.ts'
 import type { Member } from '../integration/support/quorum-cluster.ts'
-import type { LoopDisk } from './disk.ts'
+import type { LoopDisk } from '../integration/support/loop-disk.ts'
 import { isolate, isolations, reconnect } from './network.ts'
 
 export const faultKinds = ['kill', 'stop', 'power-cut', 'isolation'] as const

@@ -5,9 +5,11 @@
  */
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
+import os from 'node:os'
 import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { connect } from '../../core/client/connect.ts'
+import { HIGHEST_LEVEL } from '../../core/metadata/state/feature-levels.ts'
 import { until } from './support/programs.ts'
 import { Members } from './support/members.ts'
 
@@ -103,6 +105,31 @@ describe('changing a quorum', { timeout: 180_000 }, () => {
     await members.allActive('a', 3)
     const events = (await members.events('a')).map(({ message }) => message)
     assert.ok(events.includes(`MDS#2 moved from ${at(2)} to ${at(12, 5000)}`), events.join('\n'))
+  })
+
+  it('make-mds again, when it was interrupted: an id that nobody has used is given up', async () => {
+    const [host = '', port = ''] = at(8).split(':')
+    const add = (name: string) =>
+      members.ask('b', ({ metadata }) =>
+        metadata.call('mds.add', { host, port: Number(port), name, level: HIGHEST_LEVEL }),
+      )
+    const make = (directory: string) =>
+      members.run('b', 'make-mds', '-a', at(8), '-r', members.path('b', directory))
+    // The answer was lost, or the process ended before it wrote its directory.
+    const { member: lost } = await add(os.hostname())
+    await assert.rejects(add('another host'), { code: 'REFUSED' })
+    const first = await make('first')
+    assert.match(first.stdout, new RegExp(`MDS#${lost + 1}\\b`), first.stderr)
+    const second = await make('second')
+    assert.match(second.stdout, new RegExp(`MDS#${lost + 2}\\b`), second.stderr)
+    const gone = (await members.events('a')).filter(({ code }) => code === 'MDS_REMOVED')
+    assert.deepEqual(
+      gone.map(({ message }) => message),
+      [lost, lost + 1].map((id) => `MDS#${id} is removed`),
+    )
+    const early = await members.run('b', 'mds', '-r', members.path('b', 'first'))
+    assert.equal(early.status, 6, early.stderr)
+    await members.cairn('b', 'rm-mds', String(lost + 2))
   })
 
   it('all of a stopped cluster move at once, two of them to the place of the other', async () => {

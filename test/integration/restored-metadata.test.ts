@@ -131,7 +131,7 @@ describe('metadata that begin anew', { timeout: 600_000 }, () => {
     const address = cluster.metadataServers[0] ?? ''
     const busy = await cluster.tryCairn('-c', 'demo', 'mds', 'restore', copy, '-a', address, '-r', repository)
     assert.equal(busy.status, 4)
-    assert.match(busy.stderr, /is not empty/)
+    assert.match(busy.stderr, /holds a metadata server already/)
     fs.renameSync(repository, `${repository}.lost`)
     const half = path.join(cluster.directory, 'half')
     fs.writeFileSync(half, fs.readFileSync(copy).subarray(0, -9))
@@ -192,6 +192,47 @@ describe('metadata that begin anew', { timeout: 600_000 }, () => {
       return count === countBefore - 2 || `${count} of ${countBefore}`
     })
     assert.deepEqual(await bytesOf(cluster, 'old'), [3])
+  })
+
+  it('from a copy of a stopped directory, without a chunk server that is gone for good', async (t) => {
+    const cluster = await start(t, 1)
+    const servers = new MetadataServersByHand(cluster, (end) => t.after(end))
+    const repository = servers.repository('mds1')
+    const copy = path.join(cluster.directory, 'copy')
+    await put(cluster, 'kept', 1)
+    await cluster.allHealthy()
+    const running = await cluster.tryCairn('mds', 'backup', copy, '-r', repository)
+    assert.equal(running.status, 4, running.stderr)
+    assert.match(running.stderr, /is in use by process \d+/)
+    assert.equal(fs.existsSync(copy), false)
+    const holder = (await cluster.chunkServersByReplicas())[0]?.number ?? 0
+    const id = cluster.serverId(holder)
+    await cluster.killEverything()
+    const told = await cluster.cairn('mds', 'backup', copy, '-r', repository)
+    assert.match(told, /metadata of 'demo' as of entry \d+, term \d+/)
+    const names = fs.readdirSync(repository).filter((name) => /backup|^lock/.test(name))
+    assert.deepEqual(names, [], 'it leaves nothing behind')
+    fs.renameSync(repository, `${repository}.lost`)
+    const address = cluster.metadataServers[0] ?? ''
+    await cluster.cairn('mds', 'restore', copy, '-a', address, '-r', repository)
+    servers.start(repository)
+    for (const number of [1, 2, 3].filter((number) => number !== holder)) cluster.startChunkServer(number)
+    await until('only the one is missing', async () => {
+      const { stdout, stderr } = await cluster.tryCairn('mds', 'recover', '--dry-run')
+      return new RegExp(`have not reported: CS#${id}\\.`).test(stdout) || stdout + stderr
+    })
+    const early = await cluster.tryCairn('mds', 'recover')
+    assert.equal(early.status, 4, early.stderr)
+    assert.match(early.stderr, new RegExp(`CS#${id} have not reported\\n.*--without-missing`))
+    assert.match(await cluster.cairn('mds', 'recover', '--without-missing'), /recovery has ended/)
+    assert.deepEqual(await bytesOf(cluster, 'kept'), [1])
+    await until('a replica takes the place of the lost one', async () => {
+      const [location] = await cluster.chunks()
+      const holders = location?.members.map(({ server }) => server) ?? []
+      return (holders.length === 2 && !holders.includes(id)) || JSON.stringify(location)
+    })
+    await cluster.allHealthy()
+    assert.deepEqual(await bytesOf(cluster, 'kept'), [1])
   })
 
   it('from one survivor: refused while it must be, and the others cannot come between', async (t) => {

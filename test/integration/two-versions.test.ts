@@ -8,7 +8,7 @@ import assert from 'node:assert/strict'
 import type { ChildProcess } from 'node:child_process'
 import { after, before, describe, it } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
-import { connectAdmin } from '../../core/cli/admin.ts'
+import { type AdminConnection, connectAdmin } from '../../core/cli/admin.ts'
 import { EtcDirectory, parseAddress } from '../../core/cli/etc.ts'
 import type { Client } from '../../core/client/api.ts'
 import { connect } from '../../core/client/connect.ts'
@@ -24,6 +24,9 @@ import { type PreviousVersion, previousVersion } from './support/previous-versio
 
 const CLUSTER = 'demo'
 const BASE_PORT = 12_610
+/** Together more than the log of a metadata server holds, 8 MiB: whoever lacks them gets a copy. */
+const FILLER_BYTES = 60 * 1024
+const FILLER_COUNT = 200
 const owner = { uid: 0, gid: 0 }
 
 type Version = 'old' | 'new'
@@ -63,14 +66,18 @@ describe('an update from the previous version', { timeout: 240_000 }, () => {
     await areAllThere()
   }
 
-  async function statistics(): Promise<ClusterStatistics> {
+  async function ask<T>(question: (admin: AdminConnection) => Promise<T>): Promise<T> {
     const addresses = [1, 2, 3].map((member) => parseAddress(addressOf(member)))
     const admin = await connectAdmin(CLUSTER, addresses, new EtcDirectory(host.etc))
     try {
-      return (await admin.metadata.call('admin.stat', {})) as ClusterStatistics
+      return await question(admin)
     } finally {
       await admin.close()
     }
+  }
+
+  function statistics(): Promise<ClusterStatistics> {
+    return ask(async ({ metadata }) => (await metadata.call('admin.stat', {})) as ClusterStatistics)
   }
 
   async function areAllThere(): Promise<void> {
@@ -173,6 +180,22 @@ describe('an update from the previous version', { timeout: 240_000 }, () => {
     assert.deepEqual(featureLevel, { inForce: 1, highest: HIGHEST_LEVEL, waitsFor: [2] })
     assert.match(await run('new', 'stat'), /^Feature level: 1, 2 waits for MDS#2$/m)
     assert.match(await run('old', 'stat'), /connected to MDS#[13]/, 'the older command line understands it')
+  })
+
+  it('an older member that lacks more than the log holds gets a copy of a newer master', async () => {
+    await stop('mds2')
+    const client = await open('new', 'filler')
+    const value = new Uint8Array(FILLER_BYTES)
+    for (let count = 0; count < FILLER_COUNT; count++) await client.keyValue('filler').put('key', value)
+    start('old', 'mds2')
+    await until('it is level', async () => {
+      const { events } = await ask(({ metadata }) => metadata.call('admin.events', { after: 0, limit: 1000 }))
+      const codes = events.map(({ code }) => code)
+      return (codes.includes('MDS_RESYNC') && codes.includes('MDS_RESYNCED')) || codes.slice(-5).join(', ')
+    })
+    await areAllThere()
+    await loadGoesOn()
+    assert.equal((await statistics()).featureLevel?.inForce, 1)
   })
 
   it('until the level rises an updated server can go back', async () => {

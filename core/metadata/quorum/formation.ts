@@ -15,7 +15,7 @@ import { wireError } from '../errors.ts'
 import { BASE_LEVEL } from '../state/feature-levels.ts'
 import { fieldLevels } from '../state/feature-levels.ts'
 import { type CommandResult, valueOf } from '../state/result.ts'
-import type { EventSeverity } from '../state/rows.ts'
+import type { EventSeverity, MemberState } from '../state/rows.ts'
 import { TICK_MS } from './driver.ts'
 import { LAG_COUNT } from './members-view.ts'
 import type { RaftLog } from './raft-log.ts'
@@ -28,6 +28,8 @@ const PRESENT_TICKS = PRESENT_MS / TICK_MS
 const LISTENS_LEVEL = fieldLevels['mds.member'].listens
 /** An answer may have been on its way when its sender stopped. */
 const IN_FLIGHT_TICKS = 2
+/** Who was never there is out after two steps. */
+const GIVE_UP_MS_MAX = 5_000
 
 export interface FormationParts {
   readonly master: Master
@@ -65,9 +67,36 @@ export class Formation {
     const { inForce } = this.#parts.log.level
     if (level < inForce)
       throw wireError('FEATURE_LEVEL', `the new metadata server understands ${levels(level, inForce)}`)
+    await this.#maybeGiveUpUnused(host, port, name)
     const result = await this.#parts.log.propose({ type: 'mds.add', host, port, name })
     const { member } = valueOf(result as CommandResult<{ member: number }>)
     return { member }
+  }
+
+  /**
+   * The same host asks for the same address again: its command was interrupted, or did not hear the answer. The
+   * id that nobody has used yet is given up, never given again: two directories under one id would have two
+   * votes (rule L4).
+   */
+  async #maybeGiveUpUnused(host: string, port: number, name: string): Promise<void> {
+    const { master, log, levelOf } = this.#parts
+    const { configuration, hasPendingConfiguration } = log.status
+    const row = master.state.members
+      .values()
+      .find((other) => !isOut(other.state) && other.host === host && other.port === port)
+    if (row === undefined || row.name !== name || hasPendingConfiguration) return
+    const { member } = row
+    const isUsed = configuration.voters.includes(member) || configuration.learners.includes(member)
+    if (isUsed || levelOf(member) !== null) return
+    if (row.state === 'member') valueOf(await log.propose({ type: 'mds.state', member, state: 'leaving' }))
+    const endMs = master.clock.bootMs() + GIVE_UP_MS_MAX
+    while (!this.isGone(member) && master.clock.bootMs() < endMs) await this.#tick()
+  }
+
+  async #tick(): Promise<void> {
+    const { master } = this.#parts
+    await new Promise<void>((resolve) => void master.clock.setTimer(TICK_MS, resolve))
+    if (master.isStopped) throw wireError('NOT_MASTER', 'this metadata server is not the master any more')
   }
 
   /** Takes a member out, in the background. Throws REFUSED, NOT_FOUND; TRY_AGAIN when another must be master first. */
@@ -134,8 +163,7 @@ export class Formation {
       present = this.#present(rest, Math.floor(waitedMs / TICK_MS) - IN_FLIGHT_TICKS)
       if (present.length * 2 > rest.length) return
       if (waitedMs > PRESENT_MS) break
-      await new Promise<void>((resolve) => void master.clock.setTimer(TICK_MS, resolve))
-      if (master.isStopped) throw wireError('NOT_MASTER', 'this metadata server is not the master any more')
+      await this.#tick()
     }
     const absent = rest.filter((voter) => !present.includes(voter))
     throw wireError(
@@ -237,6 +265,10 @@ export class Formation {
   #propose(change: ConfigurationChange): boolean {
     return this.#parts.log.proposeConfiguration(change).ok
   }
+}
+
+function isOut(state: MemberState): boolean {
+  return state === 'removed' || state === 'replaced'
 }
 
 function levels(understood: number, inForce: number): string {

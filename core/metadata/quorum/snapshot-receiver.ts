@@ -14,6 +14,9 @@ import type { Peer } from '../../wire/types.ts'
 import { configurationText } from './recovery.ts'
 import { describeCopy } from './snapshot-sender.ts'
 
+/** A member that cannot take in a copy cannot follow: it ends and says why, instead of being offered another. */
+export const fatalToReceivers: readonly string[] = ['VERSION_TOO_OLD', 'STORE_FAILED']
+
 export class SnapshotReceiver {
   readonly #files: SnapshotFiles
   readonly #isInstalling: () => boolean

@@ -22,6 +22,9 @@ const PIECE_PAUSE_MS = 4
 const PIECE_TIMEOUT_MS = 10_000
 /** The receiver syncs the file and looks into it. */
 const END_TIMEOUT_MS = 60_000
+/** After a copy that was not sent, doubled with each: every attempt writes all of the metadata once. */
+const RETRY_MS = 1_000
+const RETRY_MS_MAX = 60_000
 
 export interface SnapshotSenderParts {
   readonly store: Store
@@ -35,7 +38,11 @@ export interface SnapshotSenderParts {
 export class SnapshotSender {
   readonly #parts: SnapshotSenderParts
   readonly #waiting = new Set<MemberId>()
+  /** Attempts in a row that came to nothing; bounded by the ids of members. */
+  readonly #failureCounts = new Map<MemberId, number>()
   #isSending = false
+  /** The member that gets a copy now; 0: none. */
+  #receiver: MemberId = 0
   #isClosed = false
 
   constructor(parts: SnapshotSenderParts) {
@@ -57,21 +64,36 @@ export class SnapshotSender {
     this.#isSending = true
     for (const member of this.#waiting) {
       this.#waiting.delete(member)
-      let receivedIndex: number | null = null
       log.holdWindow(true)
+      this.#receiver = member
       try {
-        receivedIndex = await this.#sendTo(member)
+        const receivedIndex = await this.#sendTo(member)
+        this.#failureCounts.delete(member)
+        if (!this.#isClosed) log.reportSnapshot(member, receivedIndex)
       } catch (error) {
         logger.warn('a copy of the metadata was not sent', { member, reason: String(error) })
+        this.#reportFailureLater(member)
       }
+      this.#receiver = 0
       log.holdWindow(false)
       if (this.#isClosed) break
-      log.reportSnapshot(member, receivedIndex)
     }
     await files
       .drop('outgoing')
       .catch((error: unknown) => logger.warn('copy not removed', { error: String(error) }))
     this.#isSending = false
+  }
+
+  /** Until it is told, consensus asks for no other copy. */
+  #reportFailureLater(member: MemberId): void {
+    const { clock, log } = this.#parts
+    const count = this.#failureCounts.get(member) ?? 0
+    this.#failureCounts.set(member, count + 1)
+    clock.setTimer(Math.min(RETRY_MS * 2 ** count, RETRY_MS_MAX), () => {
+      // A master that came back may have asked again meanwhile.
+      const isAskedAgain = this.#receiver === member || this.#waiting.has(member)
+      if (!this.#isClosed && !isAskedAgain) log.reportSnapshot(member, null)
+    })
   }
 
   async #sendTo(member: MemberId): Promise<number> {

@@ -176,7 +176,9 @@ export class MemberTransport {
   }
 
   peerOf(member: MemberId): Peer | null {
-    for (const { peer } of this.#dialers.get(member)?.values() ?? []) if (peer !== null) return peer
+    // One that was removed may answer there for a moment.
+    for (const { peer } of this.#dialers.get(member)?.values() ?? [])
+      if (peer !== null && (peer.remoteIdentity?.member ?? member) === member) return peer
     return this.#incoming.get(member) ?? null
   }
 
@@ -184,7 +186,7 @@ export class MemberTransport {
     const dialers = this.#dialers.get(member) ?? new Map<string, Dialer>()
     this.#dialers.set(member, dialers)
     if (dialers.has(addressKey(address))) return
-    const { network, clock, random, logger, pool, identity, onUnreachable } = this.#options
+    const { network, clock, random, logger, pool, identity, onUnreachable, isRemoved } = this.#options
     let wasReady = false
     const dialer = new Dialer({
       ...{ network, clock, random, logger, pool, identity, address, ...this.#authenticator },
@@ -192,6 +194,8 @@ export class MemberTransport {
       backoffMaxMs: BACKOFF_MS_MAX,
       admit: (remote) => {
         if (remote.member === undefined || remote.member === member) return
+        // A directory that was given up for another is started: nobody else calls it, so it hears it here.
+        if (isRemoved(remote.member)) return
         throw new CairnError('REFUSED', `MDS#${remote.member} answers there, not MDS#${member}`)
       },
       onPeer: (peer) => this.#take(peer),

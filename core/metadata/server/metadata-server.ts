@@ -6,7 +6,7 @@
 import { CairnError, codeOf } from '../../base/errors.ts'
 import type { Timer } from '../../platform/clock.ts'
 import type { Address } from '../../platform/network.ts'
-import type { MemberId, Message, Snapshot } from '../../raft/index.ts'
+import type { MemberId, Snapshot } from '../../raft/index.ts'
 import { OBSERVER_ROLE, observerMethods } from '../../wire/messages/quorum.ts'
 import { WireServer } from '../../wire/server.ts'
 import type { Identity, Peer } from '../../wire/types.ts'
@@ -16,7 +16,7 @@ import { memberRemoved } from '../errors.ts'
 import { MeasuredStore } from '../log/measured-store.ts'
 import { MemberAddresses, registeredIn } from '../quorum/member-addresses.ts'
 import { type MemberReport, MembersView, noReport } from '../quorum/members-view.ts'
-import { SnapshotReceiver } from '../quorum/snapshot-receiver.ts'
+import { fatalToReceivers, SnapshotReceiver } from '../quorum/snapshot-receiver.ts'
 import { SnapshotSender } from '../quorum/snapshot-sender.ts'
 import { type MemberPlace, MemberTransport } from '../quorum/transport.ts'
 import { HIGHEST_LEVEL } from '../state/feature-levels.ts'
@@ -84,11 +84,11 @@ export class MetadataServer {
       onMustEnd: (error) => this.#failed(error),
       onShutdown: () => options.onShutdown?.(),
       onSnapshotPiece: async (params, peer) => {
-        await this.#snapshotReceiver.piece(params, peer)
+        await this.#receiving(this.#snapshotReceiver.piece(params, peer))
         return {}
       },
       onSnapshotEnd: async (params, peer) => {
-        this.#repository?.log.step(await this.#receiveSnapshot(params, peer))
+        this.#repository?.log.step(await this.#receiving(this.#snapshotReceiver.end(params, peer)))
         return {}
       },
     })
@@ -174,15 +174,15 @@ export class MetadataServer {
   }
 
   get #snapshotReceiver(): SnapshotReceiver {
-    if (this.#receiver === null) throw new CairnError('REFUSED', 'this member takes no copies')
-    return this.#receiver
+    if (this.#receiver !== null) return this.#receiver
+    throw new CairnError('REFUSED', 'this member takes no copies')
   }
 
-  async #receiveSnapshot(...end: Parameters<SnapshotReceiver['end']>): Promise<Message> {
+  async #receiving<T>(work: Promise<T>): Promise<T> {
     try {
-      return await this.#snapshotReceiver.end(...end)
+      return await work
     } catch (error) {
-      if (codeOf(error) === 'VERSION_TOO_OLD') this.#failed(error as Error)
+      if (fatalToReceivers.includes(codeOf(error))) this.#failed(error as Error)
       throw error
     }
   }
@@ -337,9 +337,9 @@ export class MetadataServer {
     for (const wake of waiters) wake()
   }
 
-  /** Another voter that is there takes over, so that nobody waits for an election. */
+  /** Another voter takes over, so that nobody waits for an election. After a failure nothing is sent any more. */
   async #handOver(): Promise<void> {
-    if (this.#mastership === null || this.#repository === null) return
+    if (this.#mastership === null || this.#repository === null || this.#failure !== null) return
     const { log } = this.#repository
     const { members, configuration } = log.status
     const best = members

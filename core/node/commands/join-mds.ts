@@ -34,20 +34,29 @@ export interface Joined {
   readonly others: readonly MetadataServerStatistics[]
 }
 
+/** The master was lost while it was asked. */
+const lostAnswerCodes: readonly string[] = ['DISCONNECTED', 'NOT_MASTER']
+const ATTEMPTS_MAX = 3
+
 /** Durable when it resolves. Throws REFUSED when the directory holds something or the address is taken. */
 export async function joinMetadataServer(options: JoinMetadataServer): Promise<Joined> {
   const { repository, etc, cluster, address } = options
   checkEmpty(repository)
-  const admin = await connectAdmin(cluster, options.metadataServers, etc)
-  try {
-    const { mds } = (await admin.metadata.call('admin.stat', {})) as ClusterStatistics
-    const member = await idFor(admin, address)
-    await writeRepository(repository, address, member)
-    etc.hostIdentity()
-    etc.addBootstrapAddresses(cluster, [admin.address, address])
-    return { member, others: mds }
-  } finally {
-    await admin.close()
+  for (let attempt = 1; ; attempt++) {
+    const admin = await connectAdmin(cluster, options.metadataServers, etc)
+    try {
+      const { mds } = (await admin.metadata.call('admin.stat', {})) as ClusterStatistics
+      const member = await idFor(admin, address)
+      await writeRepository(repository, address, member)
+      etc.hostIdentity()
+      etc.addBootstrapAddresses(cluster, [admin.address, address])
+      return { member, others: mds }
+    } catch (error) {
+      // It may have been done all the same; then the next master gives that id up.
+      if (!lostAnswerCodes.includes(codeOf(error)) || attempt === ATTEMPTS_MAX) throw error
+    } finally {
+      await admin.close()
+    }
   }
 }
 

@@ -44,8 +44,18 @@ export interface MetadataServerRole {
 
 export async function startMetadataServer(role: MetadataServerRole): Promise<RunningRole> {
   v8.setFlagsFromString(HEAP_FLAGS)
+  const told = (error: unknown): Error => withNextStep(error, role.cluster, role.repository)
+  try {
+    return await start(role, told)
+  } catch (error) {
+    throw told(error)
+  }
+}
+
+async function start(role: MetadataServerRole, told: (error: unknown) => Error): Promise<RunningRole> {
   const database = path.join(role.repository, METADATA_DATABASE)
-  if (!fs.existsSync(database)) {
+  // Throws when the disk does not answer: that is another thing than an empty mount point.
+  if (fs.statSync(database, { throwIfNoEntry: false }) === undefined) {
     throw new CairnError('NOT_FOUND', `${role.repository} holds no metadata`, {
       next: 'attach or mount the disk, or create a cluster with: cairn make-mds -I',
     })
@@ -64,11 +74,8 @@ export async function startMetadataServer(role: MetadataServerRole): Promise<Run
     endedBecause = resolve
     failed = reject
   })
-  const told = (error: unknown): Error => withNextStep(error, role.cluster, role.repository)
   const server = await MetadataServer.start({
-    store: await SqliteStore.openExisting(database).catch((error: unknown) => {
-      throw told(error)
-    }),
+    store: await SqliteStore.openExisting(database),
     snapshots: new NodeSnapshotFiles(database),
     backups: new NodeSnapshotFiles(`${database}.backup`),
     hardState: new NodeHardStateFile(path.join(role.repository, HARD_STATE_FILE)),
@@ -86,8 +93,6 @@ export async function startMetadataServer(role: MetadataServerRole): Promise<Run
     usage: usageMeter(),
     cluster: { name: role.cluster, uuid: keys.current().clusterUuid },
     authentication: { keys, loadExchange: loadPasswordExchange },
-  }).catch((error: unknown) => {
-    throw told(error)
   })
   const announcer = announcerOf(plugins, role.logger)
   const { clusterName, clusterUuid } = server

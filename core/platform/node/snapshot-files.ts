@@ -36,7 +36,9 @@ export class NodeSnapshotFiles implements SnapshotFiles {
   async write(offset: number, borrowedBytes: Buffer): Promise<void> {
     if (offset === 0) await this.drop('incoming')
     await this.#with('incoming', offset === 0 ? 'wx' : 'r+', async (handle) => {
-      await handle.write(borrowedBytes, 0, borrowedBytes.length, offset)
+      const { bytesWritten } = await handle.write(borrowedBytes, 0, borrowedBytes.length, offset)
+      // The last blocks of a disk take a part.
+      if (bytesWritten !== borrowedBytes.length) throw new Error('ENOSPC: the disk took only a part of it')
     })
   }
 
@@ -75,11 +77,17 @@ export class NodeSnapshotFiles implements SnapshotFiles {
   }
 
   async #with<T>(side: SnapshotSide, flags: string, use: (handle: FileHandle) => Promise<T>): Promise<T> {
-    const handle = await open(this.#pathOf(side), flags, 0o600)
+    const path = this.#pathOf(side)
     try {
-      return await use(handle)
-    } finally {
-      await handle.close()
+      const handle = await open(path, flags, 0o600)
+      try {
+        return await use(handle)
+      } finally {
+        await handle.close()
+      }
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error)
+      throw new CairnError('STORE_FAILED', `cannot copy by way of ${path}: ${text}`, { cause: error })
     }
   }
 }

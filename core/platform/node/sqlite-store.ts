@@ -4,7 +4,7 @@
  * thread pool and ends in one sync. Rows and entries reach it as one JSON text and one blob, read with
  * json_each. After a commit has failed nothing more is committed: the process has to start again.
  */
-import { open, rename, rm } from 'node:fs/promises'
+import { open, rename, rm, stat, statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import sqlite3 from 'sqlite3'
 import { assert } from '../../base/assert.ts'
@@ -16,6 +16,8 @@ const FORMAT_VERSION = 1
 const ROWS_PER_PAGE = 1024
 const ENTRIES_PER_PAGE = 256
 const BUSY_TIMEOUT_MS = 10_000
+/** Stays free when a copy is made: for what is committed meanwhile. */
+const COPY_SPARE_BYTES = 32 * 1024 * 1024
 /** How every SQLite file begins. */
 const HEADER_TEXT = 'SQLite format 3\0'
 /** The state is in memory; commits touch few pages, and the system has those that have left this cache. */
@@ -171,6 +173,7 @@ export class SqliteStore implements Store {
 
   /** Written beside `path` first; the name appears when all of it is on the disk. */
   async snapshot(path: string): Promise<void> {
+    await this.#checkRoomForCopy(path)
     const partial = `${path}.partial`
     await rm(partial, { force: true })
     // a connection of its own: commits go on in the WAL meanwhile
@@ -183,6 +186,17 @@ export class SqliteStore implements Store {
     await syncPath(partial)
     await rename(partial, path)
     await syncPath(dirname(path))
+  }
+
+  /** A copy for others must not take the last blocks from our own commits. */
+  async #checkRoomForCopy(path: string): Promise<void> {
+    const [{ size }, { bavail, bsize }] = await Promise.all([stat(this.#path), statfs(dirname(path))])
+    const needed = size + COPY_SPARE_BYTES
+    if (bavail * bsize >= needed) return
+    const text = `${bavail * bsize} bytes are free, and ${needed} needed`
+    throw new CairnError('NO_SPACE_FOR_COPY', `no copy of the metadata is made beside ${path}: ${text}`, {
+      next: `free space on the disk below ${dirname(path)}`,
+    })
   }
 
   /** What is wrong with the pages of the file, at most 20 findings; empty when nothing is. Reads all of it. */

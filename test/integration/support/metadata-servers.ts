@@ -7,6 +7,8 @@ export class MetadataServersByHand {
   readonly #cluster: TestCluster
   /** Repository to process id. */
   readonly #started = new Map<string, number>()
+  /** Repository to the end of the one that was started there last. */
+  readonly #ends = new Map<string, Promise<Finished>>()
 
   constructor(cluster: TestCluster, after: (end: () => Promise<void>) => void) {
     this.#cluster = cluster
@@ -26,11 +28,28 @@ export class MetadataServersByHand {
   start(repository: string): void {
     const log = path.join(this.#cluster.directory, 'log', `${path.basename(repository)}-by-hand.log`)
     const child = spawn(CAIRN, [...this.#globals, 'mds', '-r', repository, '--log', log], {
-      stdio: 'ignore',
+      stdio: ['ignore', 'ignore', 'pipe'],
       detached: true,
     })
     if (child.pid !== undefined) this.#started.set(repository, child.pid)
+    let stderr = ''
+    child.stderr.on('data', (data) => {
+      stderr += String(data)
+    })
+    this.#ends.set(
+      repository,
+      new Promise((resolve) => child.once('close', (status) => resolve({ status, stdout: '', stderr }))),
+    )
     child.unref()
+  }
+
+  /** How one that was started by hand ends by itself. */
+  async ownEnd(name: string): Promise<Finished> {
+    const repository = this.repository(name)
+    const pid = this.#started.get(repository) ?? 0
+    await until(`${name} ends by itself`, () => !isAlive(pid))
+    this.#started.delete(repository)
+    return (await this.#ends.get(repository)) ?? { status: null, stdout: '', stderr: 'was not started' }
   }
 
   /** To its end: for those that cannot start. */
