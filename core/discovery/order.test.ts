@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import fc from 'fast-check'
-import { SeededRandom } from '../testing/seeded-random.ts'
+import { SeededRandom } from '../testing/simulation/seeded-random.ts'
 import { rankedOrder } from './order.ts'
 
 const rank = fc.integer({ min: 0, max: 65_535 })

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { SeededRandom } from '../testing/seeded-random.ts'
+import { SeededRandom } from '../testing/simulation/seeded-random.ts'
 import { logicalCapacity } from './capacity.ts'
 import { type ChunkSituation, type Plan, planChunk } from './plan.ts'
 import { chooseServers, type SelectionPolicy } from './selection.ts'

@@ -17,9 +17,9 @@ import {
 } from '../wire/messages/chunk.ts'
 import type { ParamsOf, ResultOf } from '../wire/messages/method.ts'
 import type { Caller, Handlers, Peer } from '../wire/types.ts'
-import type { SeededRandom } from './seeded-random.ts'
-import type { ClockView, SimulatedClock } from './simulated-clock.ts'
-import type { SimulatedHost, SimulatedNetwork } from './simulated-network.ts'
+import type { SeededRandom } from './simulation/seeded-random.ts'
+import type { ClockView, SimulatedClock } from './simulation/simulated-clock.ts'
+import type { SimulatedHost, SimulatedNetwork } from './simulation/simulated-network.ts'
 
 export interface FakeReplica {
   version: number

@@ -4,7 +4,7 @@
  */
 export { startTestKernel, type TestKernel, type TestKernelOptions, type TestPlugin } from './test-kernel.ts'
 export { startTestCluster, type TestCluster, type TestClusterOptions } from './test-cluster.ts'
-export { SimulatedClock } from './simulated-clock.ts'
-export { SimulatedDisk } from './simulated-disk.ts'
-export { SimulatedNetwork } from './simulated-network.ts'
-export { SeededRandom } from './seeded-random.ts'
+export { SimulatedClock } from './simulation/simulated-clock.ts'
+export { SimulatedDisk } from './simulation/simulated-disk.ts'
+export { SimulatedNetwork } from './simulation/simulated-network.ts'
+export { SeededRandom } from './simulation/seeded-random.ts'

@@ -18,11 +18,11 @@ import {
 import type { ParamsOf, ResultOf } from '../wire/messages/method.ts'
 import type { Caller, Peer } from '../wire/types.ts'
 import { FakeChunkServer } from './fake-chunk-server.ts'
-import { SeededRandom } from './seeded-random.ts'
-import { type ClockView, SimulatedClock } from './simulated-clock.ts'
-import { type SimulatedHost, SimulatedNetwork } from './simulated-network.ts'
-import { SimulatedHardState, SimulatedHardStateContents } from './simulated-hard-state.ts'
-import { SimulatedStore, SimulatedStoreContents } from './simulated-store.ts'
+import { SeededRandom } from './simulation/seeded-random.ts'
+import { type ClockView, SimulatedClock } from './simulation/simulated-clock.ts'
+import { type SimulatedHost, SimulatedNetwork } from './simulation/simulated-network.ts'
+import { SimulatedHardState, SimulatedHardStateContents } from './simulation/simulated-hard-state.ts'
+import { SimulatedStore, SimulatedStoreContents } from './simulation/simulated-store.ts'
 
 type Methods = MetadataMethods
 type Name = keyof Methods

@@ -13,9 +13,13 @@
 import type { Client } from '../client/api.ts'
 import type { WindowLimits } from '../metadata/quorum/recovery.ts'
 import type { Logger } from '../platform/logger.ts'
-import { type ChunkServerNode, type MetadataServerNode, SimulatedCluster } from './simulated-cluster.ts'
-import type { SimulatedClock } from './simulated-clock.ts'
-import type { SimulatedNetwork } from './simulated-network.ts'
+import {
+  type ChunkServerNode,
+  type MetadataServerNode,
+  SimulatedCluster,
+} from './simulation/simulated-cluster.ts'
+import type { SimulatedClock } from './simulation/simulated-clock.ts'
+import type { SimulatedNetwork } from './simulation/simulated-network.ts'
 
 const START_LIMIT_MS = 60_000
 const RUN_LIMIT_MS = 600_000

@@ -15,7 +15,7 @@ import type { Role } from '../kernel/manifest.ts'
 import type { Kernel, PluginDefinition } from '../kernel/plugin.ts'
 import type { ConfigSchema } from '../kernel/config-format.ts'
 import { MemoryLogger, MemorySource } from '../kernel/test-support.ts'
-import { SimulatedClock } from './simulated-clock.ts'
+import { SimulatedClock } from './simulation/simulated-clock.ts'
 
 const CORE_VERSION = '1.0.0'
 const CALL_LIMIT_MS = 600_000

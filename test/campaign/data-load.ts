@@ -5,7 +5,7 @@
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Client, File } from '../../core/client/api.ts'
-import type { SeededRandom } from '../../core/testing/seeded-random.ts'
+import type { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
 import type { Crew } from './crew.ts'
 import type { Pulse } from './pulse.ts'
 

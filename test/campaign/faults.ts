@@ -3,7 +3,7 @@
  * is random, the order too; all of it from the seed.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import type { SeededRandom } from '../../core/testing/seeded-random.ts'
+import type { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
 import type { Member } from '../integration/support/quorum-cluster.ts'
 import type { LoopDisk } from '../integration/support/loop-disk.ts'
 import { isolate, isolations, reconnect } from './network.ts'

@@ -10,10 +10,10 @@ import {
   KeyValueWorker,
   type MapHistory,
   shownList,
-} from '../../core/testing/key-value-workload.ts'
-import { checkLinearizability, describeVerdict } from '../../core/testing/linearizability.ts'
-import { mapModel, type MapOutput } from '../../core/testing/linearizability-models.ts'
-import type { SeededRandom } from '../../core/testing/seeded-random.ts'
+} from '../../core/testing/linearizability/key-value-workload.ts'
+import { checkLinearizability, describeVerdict } from '../../core/testing/linearizability/linearizability.ts'
+import { mapModel, type MapOutput } from '../../core/testing/linearizability/linearizability-models.ts'
+import type { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
 import type { Crew } from './crew.ts'
 import type { Pulse } from './pulse.ts'
 

@@ -11,8 +11,8 @@ import {
   checkLinearizability,
   describeVerdict,
   type HistoryOperation,
-} from '../../core/testing/linearizability.ts'
-import type { SeededRandom } from '../../core/testing/seeded-random.ts'
+} from '../../core/testing/linearizability/linearizability.ts'
+import type { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
 import { type NamesInput, namesModel, type NamesOutput } from './names-model.ts'
 import type { Crew } from './crew.ts'
 import type { Pulse } from './pulse.ts'

@@ -1,7 +1,10 @@
 /** The model of names accepts what a file system may answer, and nothing else. */
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
-import { checkLinearizability, type HistoryOperation } from '../../core/testing/linearizability.ts'
+import {
+  checkLinearizability,
+  type HistoryOperation,
+} from '../../core/testing/linearizability/linearizability.ts'
 import { type NamesInput, namesModel, type NamesOutput } from './names-model.ts'
 
 const directory = 'd'

@@ -2,7 +2,7 @@
  * The names of one directory as a sequential model for the linearizability checker: which name stands for which
  * inode. Written from what a file system promises, not from how it is done.
  */
-import type { SequentialModel } from '../../core/testing/linearizability.ts'
+import type { SequentialModel } from '../../core/testing/linearizability/linearizability.ts'
 
 export type NamesInput = { readonly directory: string } & (
   | { readonly kind: 'create' | 'remove' | 'look'; readonly name: string }

@@ -1,6 +1,6 @@
 /** What kinds of faults are made of: choosing nodes, killing them, cutting ways between hosts. */
-import type { SimulatedCluster } from '../../core/testing/simulated-cluster.ts'
-import type { SimulatedNode } from '../../core/testing/simulated-node.ts'
+import type { SimulatedCluster } from '../../core/testing/simulation/simulated-cluster.ts'
+import type { SimulatedNode } from '../../core/testing/simulation/simulated-node.ts'
 import type { World } from './nemesis.ts'
 import type { Oracle } from './oracle.ts'
 

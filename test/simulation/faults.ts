@@ -3,7 +3,7 @@
  * nothing suitable now (everybody is down already, or the promises would not cover it).
  */
 import { DATA_POSITION } from '../../core/chunkserver/format/chunk-layout.ts'
-import type { ChunkServerNode } from '../../core/testing/simulated-cluster.ts'
+import type { ChunkServerNode } from '../../core/testing/simulation/simulated-cluster.ts'
 import {
   allNodes,
   between,

@@ -3,8 +3,8 @@
  * no server keeps a replica that nobody knows, and a new client reads exactly what was promised.
  */
 import { checkCluster, type FsckResult } from '../../core/cli/fsck.ts'
-import type { SimulatedCluster } from '../../core/testing/simulated-cluster.ts'
-import type { ChunkView } from '../../core/testing/simulated-roles.ts'
+import type { SimulatedCluster } from '../../core/testing/simulation/simulated-cluster.ts'
+import type { ChunkView } from '../../core/testing/simulation/simulated-roles.ts'
 import { stateDigest } from '../../core/metadata/state/state.ts'
 import { codeOf } from '../../core/base/errors.ts'
 import type { Client, File } from '../../core/client/api.ts'

@@ -4,7 +4,7 @@
  * (and the next flush says so, rule F5): to the oracle its memory is gone, no earlier.
  */
 import type { LogFields, Logger } from '../../core/platform/logger.ts'
-import type { SimulatedCluster } from '../../core/testing/simulated-cluster.ts'
+import type { SimulatedCluster } from '../../core/testing/simulation/simulated-cluster.ts'
 import { tellMemoryLost } from './fault-tools.ts'
 import type { Oracle } from './oracle.ts'
 

@@ -2,7 +2,7 @@
  * Partitions that may overlap: each block of a way is counted, so that the end of one fault does not heal
  * what another one still holds.
  */
-import type { SimulatedNetwork } from '../../core/testing/simulated-network.ts'
+import type { SimulatedNetwork } from '../../core/testing/simulation/simulated-network.ts'
 
 export class Links {
   readonly #network: SimulatedNetwork

@@ -1,5 +1,5 @@
 /** Trouble of several metadata servers: a majority goes on without the one that is hit, be it the master or not. */
-import type { MetadataServerNode } from '../../core/testing/simulated-cluster.ts'
+import type { MetadataServerNode } from '../../core/testing/simulation/simulated-cluster.ts'
 import {
   allNodes,
   between,

@@ -3,9 +3,9 @@
  * after a while. What it may do at a moment is bounded by what the promises cover, so that every failure
  * of the oracle is a bug.
  */
-import type { SeededRandom } from '../../core/testing/seeded-random.ts'
-import type { SimulatedCluster } from '../../core/testing/simulated-cluster.ts'
-import type { SimulatedNode } from '../../core/testing/simulated-node.ts'
+import type { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
+import type { SimulatedCluster } from '../../core/testing/simulation/simulated-cluster.ts'
+import type { SimulatedNode } from '../../core/testing/simulation/simulated-node.ts'
 import type { Fault } from './fault-tools.ts'
 import { faultKinds, type FaultKind } from './faults.ts'
 import type { Links } from './links.ts'

@@ -1,7 +1,7 @@
 // The oracle's book on power losses: which of them a flush settles (rule F5).
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { SimulatedClock } from '../../core/testing/simulated-clock.ts'
+import { SimulatedClock } from '../../core/testing/simulation/simulated-clock.ts'
 import { Oracle } from './oracle.ts'
 import { patternOf } from './pattern.ts'
 import { Trace } from './trace.ts'

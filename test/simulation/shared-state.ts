@@ -1,5 +1,5 @@
 /** What the workloads of one run share: the oracle, the names, and when to stop. */
-import type { SimulatedClock } from '../../core/testing/simulated-clock.ts'
+import type { SimulatedClock } from '../../core/testing/simulation/simulated-clock.ts'
 import type { NamespaceModel } from './namespace-model.ts'
 import type { Oracle } from './oracle.ts'
 

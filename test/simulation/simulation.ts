@@ -2,10 +2,10 @@
  * One run: a cluster, two clients under load, trouble for a while; then the trouble stops and everything
  * must become healthy, and everything that was promised must be there. The seed decides all of it.
  */
-import { type ClientNode, SimulatedCluster } from '../../core/testing/simulated-cluster.ts'
-import type { SimulatedRoles } from '../../core/testing/simulated-roles.ts'
+import { type ClientNode, SimulatedCluster } from '../../core/testing/simulation/simulated-cluster.ts'
+import type { SimulatedRoles } from '../../core/testing/simulation/simulated-roles.ts'
 import { startMarks, stopMarks } from '../../core/base/coverage.ts'
-import { SeededRandom } from '../../core/testing/seeded-random.ts'
+import { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
 import { type FaultKind, faultKinds, focusedKinds } from './faults.ts'
 import { excuseOf, excuseOldSize } from './excuses.ts'
 import { checkAtEnd } from './final-check.ts'

@@ -3,7 +3,7 @@
  * the lines themselves are kept only when somebody wants to read them (the last ones always).
  */
 import type { LogFields, Logger } from '../../core/platform/logger.ts'
-import type { SimulatedClock } from '../../core/testing/simulated-clock.ts'
+import type { SimulatedClock } from '../../core/testing/simulation/simulated-clock.ts'
 
 const LINES_KEPT = 60
 

@@ -6,7 +6,7 @@
  */
 import { codeOf } from '../../core/base/errors.ts'
 import type { Client, File, Operation } from '../../core/client/api.ts'
-import type { SeededRandom } from '../../core/testing/seeded-random.ts'
+import type { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
 import { type FileModel, PAGE_BYTES, type WriteRecord } from './file-model.ts'
 import { patternOf } from './pattern.ts'
 import type { SharedState } from './shared-state.ts'

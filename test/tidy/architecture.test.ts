@@ -41,6 +41,10 @@ const strangers: Record<string, string[]> = { client: ['metadata', 'chunkserver'
 const foldersUpward: Record<string, string[]> = {
   chunkserver: ['format', 'replica', 'store', 'repair'],
   client: ['session', 'chunk', 'file'],
+  'metadata/state': ['columns'],
+  'metadata/control': ['servers', 'replication'],
+  'metadata/server': ['services'],
+  testing: ['simulation', 'linearizability'],
 }
 // Plain declarations that every folder of the room speaks of.
 const contracts = ['core/client/api.ts']
@@ -56,15 +60,18 @@ function roomOf(path: string): string | undefined {
 }
 
 /** Within one room: does the import go up? */
-function complaintInRoom(room: string, from: string, target: string): string | undefined {
-  const folders = foldersUpward[room]
-  if (folders === undefined || contracts.includes(target) || from.includes('/testing/')) return undefined
-  const folderOf = (path: string): string => path.split('/').slice(2, -1)[0] ?? ''
-  const heightOf = (folder: string): number => (folder === '' ? folders.length : folders.indexOf(folder))
-  const [fromFolder, toFolder] = [folderOf(from), folderOf(target)]
-  return heightOf(toFolder) > heightOf(fromFolder)
-    ? `${fromFolder} is below ${toFolder || 'the room'}`
-    : undefined
+function complaintInRoom(from: string, target: string): string | undefined {
+  if (contracts.includes(target)) return undefined
+  for (const [room, folders] of Object.entries(foldersUpward)) {
+    const inside = `core/${room}/`
+    if (!from.startsWith(inside) || !target.startsWith(inside)) continue
+    const folderOf = (path: string): string => path.slice(inside.length).split('/').slice(0, -1)[0] ?? ''
+    const heightOf = (folder: string): number => (folder === '' ? folders.length : folders.indexOf(folder))
+    const [fromFolder, toFolder] = [folderOf(from), folderOf(target)]
+    if (fromFolder === 'testing') continue
+    if (heightOf(toFolder) > heightOf(fromFolder)) return `${fromFolder} is below ${toFolder || 'the room'}`
+  }
+  return undefined
 }
 
 function complaintInCore(file: SourceFile, target: string): string | undefined {
@@ -81,7 +88,7 @@ function complaintInCore(file: SourceFile, target: string): string | undefined {
   if (usesRealPlatform && !isRealPlatform && !isChosenHere) {
     return 'must take the platform through its constructor, not from core/platform/node'
   }
-  if (toRoom === fromRoom) return file.isTest ? undefined : complaintInRoom(fromRoom, file.path, target)
+  if (toRoom === fromRoom) return file.isTest ? undefined : complaintInRoom(file.path, target)
   if (strangers[fromRoom]?.includes(toRoom) === true) return `${fromRoom} and ${toRoom} share only messages`
   return toLayer < fromLayer ? undefined : `layer ${fromLayer} imports layer ${toLayer}`
 }
@@ -144,6 +151,7 @@ test('the reader sees every form of a forbidden import', () => {
   assert.equal(planted('core/client/chunk/planted.ts', `import { x } from '../file/files.ts'`), 1)
   assert.equal(planted('core/chunkserver/repair/planted.ts', `import { x } from '../chunk-server.ts'`), 1)
   assert.equal(planted('core/chunkserver/repair/planted.ts', `import { x } from '../format/errors.ts'`), 0)
+  assert.equal(planted('core/metadata/control/servers/planted.ts', `import '../replication/joins.ts'`), 1)
   assert.equal(planted('plugins/fuse/planted.ts', `import '@cairn/core/kernel'`), 1)
   assert.equal(planted('plugins/fuse/planted.ts', `import '../../core/kernel/index.ts'`), 1)
   assert.equal(planted('plugins/fuse/planted.ts', `import '@cairn/core/plugin'`), 0)

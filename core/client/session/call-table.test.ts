@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { CairnError } from '../../base/errors.ts'
-import { SimulatedClock } from '../../testing/simulated-clock.ts'
+import { SimulatedClock } from '../../testing/simulation/simulated-clock.ts'
 import { CallTable } from './call-table.ts'
 import type { MetadataLink } from './transport.ts'
 

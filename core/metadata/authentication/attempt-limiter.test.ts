@@ -2,7 +2,7 @@
 import { deepEqual, equal, match, ok, throws } from 'node:assert/strict'
 import { test } from 'node:test'
 import { CairnError } from '../../base/errors.ts'
-import { SimulatedClock } from '../../testing/simulated-clock.ts'
+import { SimulatedClock } from '../../testing/simulation/simulated-clock.ts'
 import { AttemptLimiter } from './attempt-limiter.ts'
 
 const isTooMany = (error: unknown): boolean =>

@@ -3,7 +3,7 @@ import { deepEqual, equal, throws } from 'node:assert/strict'
 import { test } from 'node:test'
 import { codeOf } from '../../base/errors.ts'
 import { KeyRing } from '../../platform/key-ring.ts'
-import { SeededRandom } from '../../testing/seeded-random.ts'
+import { SeededRandom } from '../../testing/simulation/seeded-random.ts'
 import {
   type AuthenticationRecord,
   openVerifier,

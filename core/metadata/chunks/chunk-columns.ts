@@ -4,9 +4,9 @@
  * rare parts (pending, former, intents) are in chunk-table.ts.
  */
 import { assert, present } from '../../base/assert.ts'
-import { Column, NO_SLOT, Slots } from '../state/columns.ts'
+import { Column, NO_SLOT, Slots } from '../state/columns/columns.ts'
 import type { ChunkMember } from '../state/rows.ts'
-import { hashOfNumbers, SlotIndex } from '../state/slot-index.ts'
+import { hashOfNumbers, SlotIndex } from '../state/columns/slot-index.ts'
 
 const INLINE_MEMBER_COUNT = 3
 const VERSION_MAX = 0xfffffffe

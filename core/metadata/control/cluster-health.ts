@@ -3,8 +3,8 @@
  * servers offline on too many hosts; then nothing is copied until the operator acts, because the cause is
  * more likely a network than that many disks. Unknown: a new master has not heard from all servers yet.
  */
-import type { EventRecorder } from './event-recorder.ts'
-import type { Master } from './master.ts'
+import type { EventRecorder } from './servers/event-recorder.ts'
+import type { Master } from './servers/master.ts'
 
 export type ClusterStatus = 'healthy' | 'degraded' | 'failure' | 'unknown'
 

@@ -1,6 +1,6 @@
 /** Counts files and their bytes by a paced scan of the inodes, for `stat`. Never holds the event loop for long. */
 import type { InodeRow } from '../state/rows.ts'
-import type { Master } from './master.ts'
+import type { Master } from './servers/master.ts'
 
 const ROWS_PER_SLICE = 2000
 const SLICE_PAUSE_MS = 20

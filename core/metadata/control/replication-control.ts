@@ -6,28 +6,28 @@ import type { ChunkServerUpMethods } from '../../wire/messages/chunk.ts'
 import type { Handlers } from '../../wire/types.ts'
 import type { LogCommand } from '../state/commands.ts'
 import type { CommandResult } from '../state/result.ts'
-import { Changes } from './changes.ts'
-import { ChunkCensus } from './chunk-census.ts'
-import { ChunkWaiters } from './chunk-waiters.ts'
+import { Changes } from './replication/changes.ts'
+import { ChunkCensus } from './replication/chunk-census.ts'
+import { ChunkWaiters } from './replication/chunk-waiters.ts'
 import { ClusterHealth } from './cluster-health.ts'
-import { DamagedReplicas } from './damaged-replicas.ts'
-import { MissingPages } from './missing-pages.ts'
-import { EpochDriver } from './epoch-driver.ts'
-import { EventRecorder } from './event-recorder.ts'
-import { Garbage } from './garbage.ts'
-import { Joins } from './joins.ts'
-import type { Master } from './master.ts'
-import { Promotions } from './promotions.ts'
-import { Reconciler } from './reconciler.ts'
-import { Recovery } from './recovery.ts'
+import { DamagedReplicas } from './replication/damaged-replicas.ts'
+import { MissingPages } from './replication/missing-pages.ts'
+import { EpochDriver } from './replication/epoch-driver.ts'
+import { EventRecorder } from './servers/event-recorder.ts'
+import { Garbage } from './replication/garbage.ts'
+import { Joins } from './replication/joins.ts'
+import type { Master } from './servers/master.ts'
+import { Promotions } from './replication/promotions.ts'
+import { Reconciler } from './replication/reconciler.ts'
+import { Recovery } from './replication/recovery.ts'
 import { ReportProcessing } from './report-processing.ts'
-import { ReturnedReplicas } from './returned-replicas.ts'
-import type { ServerConnection } from './server-connection.ts'
-import { ServerOrders } from './server-orders.ts'
+import { ReturnedReplicas } from './replication/returned-replicas.ts'
+import type { ServerConnection } from './servers/server-connection.ts'
+import { ServerOrders } from './servers/server-orders.ts'
 import { ServerRegistry } from './server-registry.ts'
-import { ServersView } from './servers-view.ts'
-import { SpacePromises } from './space-promises.ts'
-import { Troubles } from './troubles.ts'
+import { ServersView } from './servers/servers-view.ts'
+import { SpacePromises } from './servers/space-promises.ts'
+import { Troubles } from './servers/troubles.ts'
 
 /**
  * How long a new master waits for chunk servers that were active before it. They look for it all the time and are
@@ -164,7 +164,7 @@ export class ReplicationControl {
     this.#changes.onApplied(entry, result)
   }
 
-  /** What a chunk server may tell, apart from reports about replicas (server/member-reports.ts). */
+  /** What a chunk server may tell, apart from reports about replicas (server/services/member-reports.ts). */
   handlers(): Pick<
     Handlers<ChunkServerUpMethods>,
     'cs.register' | 'cs.report' | 'cs.heartbeat' | 'cs.joined' | 'cs.joinFailed'

@@ -9,12 +9,12 @@ import { wireError } from '../errors.ts'
 import { valueOf } from '../state/result.ts'
 import type { ServerRow } from '../state/rows.ts'
 import type { ClusterHealth } from './cluster-health.ts'
-import type { EventRecorder } from './event-recorder.ts'
-import type { Master } from './master.ts'
+import type { EventRecorder } from './servers/event-recorder.ts'
+import type { Master } from './servers/master.ts'
 import type { ReportProcessing } from './report-processing.ts'
-import { ServerConnection } from './server-connection.ts'
-import type { SpacePromises } from './space-promises.ts'
-import type { Troubles } from './troubles.ts'
+import { ServerConnection } from './servers/server-connection.ts'
+import type { SpacePromises } from './servers/space-promises.ts'
+import type { Troubles } from './servers/troubles.ts'
 
 const TICK_MS = 250
 const HEARTBEAT_MS = 1000

@@ -6,8 +6,11 @@ import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import type { Clock } from '../../platform/clock.ts'
 import type { Entry, Message } from '../../raft/index.ts'
-import { SimulatedHardState, SimulatedHardStateContents } from '../../testing/simulated-hard-state.ts'
-import { SimulatedStore, SimulatedStoreContents } from '../../testing/simulated-store.ts'
+import {
+  SimulatedHardState,
+  SimulatedHardStateContents,
+} from '../../testing/simulation/simulated-hard-state.ts'
+import { SimulatedStore, SimulatedStoreContents } from '../../testing/simulation/simulated-store.ts'
 import { decodeEntry, encodeEntry, encodeLogEntry } from '../log/codec.ts'
 import { createStateMachine } from '../state/machine.ts'
 import type { StateMachine } from '../state/apply.ts'

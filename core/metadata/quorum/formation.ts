@@ -10,7 +10,7 @@
  */
 import { formatAddress } from '../../platform/network.ts'
 import type { ConfigurationChange, MemberId } from '../../raft/index.ts'
-import type { Master } from '../control/master.ts'
+import type { Master } from '../control/servers/master.ts'
 import { wireError } from '../errors.ts'
 import { BASE_LEVEL } from '../state/feature-levels.ts'
 import { fieldLevels } from '../state/feature-levels.ts'

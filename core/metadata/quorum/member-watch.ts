@@ -5,8 +5,8 @@
  */
 import { formatAddress } from '../../platform/network.ts'
 import type { MemberId, RaftStatus } from '../../raft/index.ts'
-import type { EventSystem } from '../control/event-recorder.ts'
-import type { Master } from '../control/master.ts'
+import type { EventSystem } from '../control/servers/event-recorder.ts'
+import type { Master } from '../control/servers/master.ts'
 import type { EventSeverity } from '../state/rows.ts'
 import { LAG_COUNT, type MembersView } from './members-view.ts'
 

@@ -5,11 +5,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { CHUNK_SIZE_BYTES } from '../../base/units.ts'
-import { SimulatedStoreContents } from '../../testing/simulated-store.ts'
+import { SimulatedStoreContents } from '../../testing/simulation/simulated-store.ts'
 import { stateDigest } from '../state/state.ts'
-import { SeededRandom } from '../../testing/seeded-random.ts'
+import { SeededRandom } from '../../testing/simulation/seeded-random.ts'
 import { startTestCluster, type TestCluster } from '../../testing/test-cluster.ts'
-import type { MetadataServerNode } from '../../testing/simulated-cluster.ts'
+import type { MetadataServerNode } from '../../testing/simulation/simulated-cluster.ts'
 
 const owner = { uid: 0, gid: 0 }
 /** The goal of the quorum: what any client sees. */

@@ -4,8 +4,15 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Clock } from '../../platform/clock.ts'
-import { SimulatedHardState, SimulatedHardStateContents } from '../../testing/simulated-hard-state.ts'
-import { type CommitFate, SimulatedStore, SimulatedStoreContents } from '../../testing/simulated-store.ts'
+import {
+  SimulatedHardState,
+  SimulatedHardStateContents,
+} from '../../testing/simulation/simulated-hard-state.ts'
+import {
+  type CommitFate,
+  SimulatedStore,
+  SimulatedStoreContents,
+} from '../../testing/simulation/simulated-store.ts'
 import { TrailingLog } from '../../raft/index.ts'
 import { NamespaceBench, type ShortCommand } from '../namespace/namespace-bench.ts'
 import type { Command } from '../state/commands.ts'

@@ -6,8 +6,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isInRecovery, isKeptUnknown, UNKNOWN_KEPT_KEY, VERSION_FLOOR_KEY } from '../chunks/administration.ts'
 import type { ChunkTable } from '../chunks/chunk-table.ts'
-import { SimulatedHardState, SimulatedHardStateContents } from '../../testing/simulated-hard-state.ts'
-import { SimulatedStore, SimulatedStoreContents } from '../../testing/simulated-store.ts'
+import {
+  SimulatedHardState,
+  SimulatedHardStateContents,
+} from '../../testing/simulation/simulated-hard-state.ts'
+import { SimulatedStore, SimulatedStoreContents } from '../../testing/simulation/simulated-store.ts'
 import { encodeEntry, encodeLogEntry } from '../log/codec.ts'
 import type { StateMachine } from '../state/apply.ts'
 import type { Command } from '../state/commands.ts'

@@ -5,9 +5,12 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Clock } from '../../platform/clock.ts'
 import type { Message } from '../../raft/index.ts'
-import { SimulatedHardState, SimulatedHardStateContents } from '../../testing/simulated-hard-state.ts'
-import { SimulatedSnapshotFiles } from '../../testing/simulated-snapshot-files.ts'
-import { SimulatedStore, SimulatedStoreContents } from '../../testing/simulated-store.ts'
+import {
+  SimulatedHardState,
+  SimulatedHardStateContents,
+} from '../../testing/simulation/simulated-hard-state.ts'
+import { SimulatedSnapshotFiles } from '../../testing/simulation/simulated-snapshot-files.ts'
+import { SimulatedStore, SimulatedStoreContents } from '../../testing/simulation/simulated-store.ts'
 import type { Peer } from '../../wire/types.ts'
 import type { StateMachine } from '../state/apply.ts'
 import { createStateMachine } from '../state/machine.ts'

@@ -10,7 +10,10 @@ import { NodeClock } from '../../platform/node/clock.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
 import { NamespaceBench } from '../namespace/namespace-bench.ts'
 import { stateDigest } from '../state/state.ts'
-import { SimulatedHardState, SimulatedHardStateContents } from '../../testing/simulated-hard-state.ts'
+import {
+  SimulatedHardState,
+  SimulatedHardStateContents,
+} from '../../testing/simulation/simulated-hard-state.ts'
 import { testLog } from './test-log.ts'
 
 async function startMember(path: string, hardState = new SimulatedHardStateContents()) {

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { MetadataScene, type SceneSession } from '../../testing/metadata-scene.ts'
 import { ROWS_BEHIND_ENTRIES_MAX } from '../quorum/driver.ts'
-import { WATCHES_PER_SESSION_MAX } from './key-value-watchers.ts'
+import { WATCHES_PER_SESSION_MAX } from './services/key-value-watchers.ts'
 
 const placement = { replicasNormal: 1, replicasMinimum: 1, failureDomain: 'host' } as const
 const open = () => MetadataScene.open({ chunkServerCount: 0, placement })

@@ -6,7 +6,7 @@
 import { type RegisterMethods, registerMethods } from '../../wire/messages/membership.ts'
 import type { ParamsOf } from '../../wire/messages/method.ts'
 import type { Peer } from '../../wire/types.ts'
-import type { Master } from '../control/master.ts'
+import type { Master } from '../control/servers/master.ts'
 
 /** Told in one turn: there may be thousands. */
 const TOLD_AT_ONCE = 256

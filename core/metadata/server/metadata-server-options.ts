@@ -12,7 +12,7 @@ import { KeyAuthenticator } from '../../wire/authentication/key-authenticator.ts
 import type { WireLimits } from '../../wire/types.ts'
 import type { WindowLimits } from '../quorum/recovery.ts'
 import type { ClusterIdentity } from './cluster-repository.ts'
-import type { ProcessUsage } from './cluster-statistics.ts'
+import type { ProcessUsage } from './services/cluster-statistics.ts'
 import type { MetadataAuthentication } from './mastership.ts'
 
 export interface MetadataServerOptions {

@@ -5,7 +5,7 @@
  */
 import type { ReplicatedLog } from '../log/replicated-log.ts'
 import type { MetadataState } from '../state/state.ts'
-import type { OpenFiles } from './open-files.ts'
+import type { OpenFiles } from './services/open-files.ts'
 
 export const COLLECT_INODES_MAX = 256
 /** Each condemns its replicas: this is some milliseconds. A file with more goes in parts. */

@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { Column, NO_SLOT, Slots } from './columns.ts'
-import { CookieOrder } from './cookie-order.ts'
-import { FileChunkLists } from './file-chunks.ts'
+import { Column, NO_SLOT, Slots } from './columns/columns.ts'
+import { CookieOrder } from './columns/cookie-order.ts'
+import { FileChunkLists } from './columns/file-chunks.ts'
 import { InodeTable } from './inode-table.ts'
-import { hashOfBytes, NameBytes } from './name-bytes.ts'
+import { hashOfBytes, NameBytes } from './columns/name-bytes.ts'
 import type { InodeFields } from './rows.ts'
-import { hashOfNumbers, SlotIndex } from './slot-index.ts'
+import { hashOfNumbers, SlotIndex } from './columns/slot-index.ts'
 
 /** Ids to slots, as a table does it. `clash`: all ids fall into one segment, and into few cells of it. */
 class IdTable {

@@ -5,8 +5,8 @@
  */
 import { assert, present } from '../../base/assert.ts'
 import type { FileType, PlacementAttributes } from '../../wire/messages/common.ts'
-import { Column } from './columns.ts'
-import { type FileChunks, FileChunkLists } from './file-chunks.ts'
+import { Column } from './columns/columns.ts'
+import { type FileChunks, FileChunkLists } from './columns/file-chunks.ts'
 import { fileTypes, placementCode, placementOfCode } from './inode-codec.ts'
 import type { InodeFields, InodeRow } from './rows.ts'
 

@@ -5,11 +5,11 @@
 import { assert } from '../../base/assert.ts'
 import type { RowChange } from '../../platform/store.ts'
 import { metadataError } from '../errors.ts'
-import { NO_SLOT, Slots } from './columns.ts'
+import { NO_SLOT, Slots } from './columns/columns.ts'
 import { decodeInode, encodeInode } from './inode-codec.ts'
 import { GONE_SLOT, InodeColumns, InodeView } from './inode-columns.ts'
 import type { InodeFields, InodeRow } from './rows.ts'
-import { hashOfNumbers, SlotIndex } from './slot-index.ts'
+import { hashOfNumbers, SlotIndex } from './columns/slot-index.ts'
 import { type ChangeTracked, numberKey } from './table.ts'
 
 export class InodeTable implements ChangeTracked {

@@ -4,7 +4,7 @@
  * the state machine: nobody outside mutates them.
  */
 import type { FileType, PlacementAttributes, Role } from '../../wire/messages/common.ts'
-import type { FileChunks } from './file-chunks.ts'
+import type { FileChunks } from './columns/file-chunks.ts'
 
 /** What is stored of an inode. */
 export interface InodeFields {

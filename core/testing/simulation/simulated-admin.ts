@@ -1,0 +1,88 @@
+/**
+ * What an administrator's command does on a simulated cluster: a session for `admin.*` calls, and reading of
+ * replicas for fsck. One connection; when it breaks, connect again.
+ */
+import { BufferPool } from '../../base/buffer-pool.ts'
+import { CairnError } from '../../base/errors.ts'
+import { silentLogger } from '../../platform/logger.ts'
+import type { Address } from '../../platform/network.ts'
+import { chunkServerPortMethods } from '../../wire/messages/chunk.ts'
+import type { Mutation, ServerAddress } from '../../wire/messages/common.ts'
+import { type MetadataMethods, metadataMethods } from '../../wire/messages/metadata.ts'
+import type { ResultOf } from '../../wire/messages/method.ts'
+import { WirePeer } from '../../wire/peer.ts'
+import type { Caller, Peer } from '../../wire/types.ts'
+import type { ProcessLife } from './simulated-process.ts'
+
+const CONNECT_TIMEOUT_MS = 2000
+const VERIFY_TIMEOUT_MS = 60_000
+
+export class SimulatedAdmin {
+  readonly metadata: Caller<MetadataMethods>
+  readonly #life: ProcessLife
+  readonly #clusterName: string
+  readonly #peer: Peer
+  readonly #pool = new BufferPool({ retainedBytesMax: 0 })
+  #sequence = 0
+
+  private constructor(life: ProcessLife, clusterName: string, peer: Peer) {
+    this.#life = life
+    this.#clusterName = clusterName
+    this.#peer = peer
+    this.metadata = peer.caller<MetadataMethods>(metadataMethods)
+  }
+
+  /** `base`: the base address of the metadata server. */
+  static async connect(life: ProcessLife, clusterName: string, base: Address): Promise<SimulatedAdmin> {
+    const pool = new BufferPool({ retainedBytesMax: 0 })
+    const address = { host: base.host, port: base.port + 1 }
+    const admin = new SimulatedAdmin(life, clusterName, await dial(life, clusterName, address, pool))
+    await admin.metadata.call('session.open', { name: 'admin', host: 'admin', kind: 'admin' })
+    return admin
+  }
+
+  /** For the next mutating call; one call after the other. */
+  mutation(): Mutation {
+    this.#sequence += 1
+    return { sequence: this.#sequence, acknowledgedBelow: this.#sequence }
+  }
+
+  async verify(
+    address: ServerAddress,
+    chunk: number,
+    version: number,
+  ): Promise<ResultOf<typeof chunkServerPortMethods, 'cs.verify'>> {
+    const peer = await dial(this.#life, this.#clusterName, address, this.#pool)
+    try {
+      const caller = peer.caller(chunkServerPortMethods)
+      return await caller.call('cs.verify', { chunk, version }, { timeoutMs: VERIFY_TIMEOUT_MS })
+    } finally {
+      peer.close('done')
+    }
+  }
+
+  pause(durationMs: number): Promise<void> {
+    return new Promise((resolve) => void this.#life.clock.setTimer(durationMs, resolve))
+  }
+
+  async close(): Promise<void> {
+    await this.metadata.call('session.close', {})
+    this.#peer.close('done')
+  }
+}
+
+function dial(life: ProcessLife, clusterName: string, address: Address, pool: BufferPool): Promise<Peer> {
+  return new Promise((resolve, reject) => {
+    const peer = new WirePeer({
+      connection: life.network.connect(address, CONNECT_TIMEOUT_MS),
+      side: 'dial',
+      identity: () => ({ role: 'admin', clusterName, clusterUuid: '', session: 0, name: 'admin' }),
+      clock: life.clock,
+      logger: silentLogger,
+      pool,
+      onReady: resolve,
+    })
+    peer.onClosed((reason) => reject(new CairnError('DISCONNECTED', reason, { retryable: true })))
+    peer.start()
+  })
+}
