@@ -22,7 +22,7 @@ describe('real programs on the mount', { timeout: 450_000 }, () => {
   const ends: (() => Promise<void>)[] = []
   before(async () => {
     cluster = await TestCluster.start((end) => ends.push(end), {
-      metadataServers: metadataServerCount(3),
+      metadataServers: metadataServerCount(),
     })
   })
   after(async () => {

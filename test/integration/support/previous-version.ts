@@ -25,7 +25,13 @@ export interface PreviousVersion {
 export async function previousVersion(after: (end: () => Promise<void>) => void): Promise<PreviousVersion> {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'cairn-previous-'))
   after(() => fs.promises.rm(directory, { recursive: true, force: true }))
-  const known = await runProgram('git', ['-C', PROJECT, 'cat-file', '-e', `${PREVIOUS_COMMIT}^{commit}`])
+  const isKnown = () => runProgram('git', ['-C', PROJECT, 'cat-file', '-e', `${PREVIOUS_COMMIT}^{commit}`])
+  let known = await isKnown()
+  if (known.status !== 0) {
+    // A shallow clone knows where it came from.
+    await runProgram('git', ['-C', PROJECT, 'fetch', '--quiet', '--depth=1', 'origin', PREVIOUS_COMMIT])
+    known = await isKnown()
+  }
   if (known.status !== 0)
     throw new Error(
       `the previous version, commit ${PREVIOUS_COMMIT}, is not in the history at ${PROJECT}: ` +
