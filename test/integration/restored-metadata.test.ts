@@ -215,6 +215,8 @@ describe('metadata that begin anew', { timeout: 600_000 }, () => {
     fs.renameSync(repository, `${repository}.lost`)
     const address = cluster.metadataServers[0] ?? ''
     await cluster.cairn('mds', 'restore', copy, '-a', address, '-r', repository)
+    const again = await cluster.cairn('mds', 'backup', `${copy}-again`, '-r', repository, '--json')
+    assert.ok(JSON.parse(again).generation > 0, 'its metadata began anew, and the copy says so')
     servers.start(repository)
     for (const number of [1, 2, 3].filter((number) => number !== holder)) cluster.startChunkServer(number)
     await until('only the one is missing', async () => {

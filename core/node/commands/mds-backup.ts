@@ -17,11 +17,13 @@ import {
   BackupEncoder,
   type BackupHeader,
 } from '../../metadata/quorum/backup-format.ts'
+import { GENERATION_KEY } from '../../metadata/chunks/administration.ts'
 import { describeCopy } from '../../metadata/quorum/snapshot-sender.ts'
 import { silentLogger } from '../../platform/logger.ts'
 import { NodeSnapshotFiles } from '../../platform/node/snapshot-files.ts'
 import { nodeClock } from '../../platform/node/platform.ts'
 import { SqliteStore } from '../../platform/node/sqlite-store.ts'
+import type { Store } from '../../platform/store.ts'
 import { emptyDraft, writeRenewed } from '../renewed-repository.ts'
 import { checkIsRepository, examineRepository } from '../repository-examination.ts'
 import { lockRepository } from '../repository-lock.ts'
@@ -32,6 +34,8 @@ import { maybeRepositoryOf, repositoryOf } from './mds-check.ts'
 import { tellRecovery } from './mds-recover.ts'
 
 const PIECE_TIMEOUT_MS = 30_000
+/** Where the state keeps `GENERATION_KEY`. */
+const CONFIG_TABLE = 'config'
 /** All of the metadata are written once. */
 const BEGIN_TIMEOUT_MS = 600_000
 
@@ -110,8 +114,8 @@ async function backupStopped(context: CommandContext, repository: string, write:
     const store = await SqliteStore.openExisting(database)
     await store.snapshot(files.outgoingPath).finally(() => store.close())
     const copy = await files.open('outgoing')
-    const { index, term } = await describeCopy(copy).finally(() => copy.close())
-    const place = { index, term, generation: 0, timeMs: nowMs() }
+    const { index, term, generation } = await describeStopped(copy).finally(() => copy.close())
+    const place = { index, term, generation, timeMs: nowMs() }
     await write({ cluster: cluster.name, clusterUuid: cluster.uuid, ...place }, (offset) =>
       files.read(offset, BACKUP_PIECE_BYTES),
     )
@@ -119,6 +123,12 @@ async function backupStopped(context: CommandContext, repository: string, write:
     await files.drop('outgoing')
     lock.release()
   }
+}
+
+async function describeStopped(copy: Store): Promise<Pick<BackupHeader, 'index' | 'term' | 'generation'>> {
+  const { index, term } = await describeCopy(copy)
+  const { rows } = await copy.glance(CONFIG_TABLE)
+  return { index, term, generation: Number(rows.get(GENERATION_KEY) ?? 0) }
 }
 
 export const HARD_STATE_CODES: readonly string[] = ['HARD_STATE_DAMAGED', 'RAFT_HARD_STATE_LOST']
