@@ -50,12 +50,20 @@ function chunkIndexesBeyond(row: InodeRow, size: number): number[] {
   return row.chunks.indexes().filter((index) => index >= keptCount)
 }
 
-function shrink(context: ApplyContext, row: InodeRow, size: number, chunkActions: ChunkActions): void {
-  const dropped: number[] = []
-  for (const index of chunkIndexesBeyond(row, size)) {
-    dropped.push(row.chunks.get(index) ?? 0)
+/** Takes the chunks at these indexes out of the file, and returns them. */
+export function takeChunks(row: InodeRow, indexes: readonly number[]): number[] {
+  const taken: number[] = []
+  for (const index of indexes) {
+    const chunk = row.chunks.get(index)
+    if (chunk === undefined) continue
+    taken.push(chunk)
     row.chunks.delete(index)
   }
+  return taken
+}
+
+function shrink(context: ApplyContext, row: InodeRow, size: number, chunkActions: ChunkActions): void {
+  const dropped = takeChunks(row, chunkIndexesBeyond(row, size))
   if (dropped.length > 0) chunkActions.dropChunks(context, dropped)
   // A hole at the end needs no mark, and an older mark lies in a dropped chunk or behind the new one.
   const hasTail = size % CHUNK_SIZE_BYTES !== 0 && row.chunks.has(Math.floor(size / CHUNK_SIZE_BYTES))
@@ -77,13 +85,7 @@ export function unmapChunks(
   indexes: readonly number[],
   chunkActions: ChunkActions,
 ): number {
-  const dropped: number[] = []
-  for (const index of indexes) {
-    const chunk = row.chunks.get(index)
-    if (chunk === undefined) continue
-    dropped.push(chunk)
-    row.chunks.delete(index)
-  }
+  const dropped = takeChunks(row, indexes)
   if (row.zeroFrom !== undefined && !row.chunks.has(Math.floor(row.zeroFrom / CHUNK_SIZE_BYTES))) {
     row.zeroFrom = undefined
   }

@@ -3,6 +3,7 @@ import type { ApplyContext, CommandOf, OutcomeOf } from '../state/apply.ts'
 import { type CommandResult, type Refusal, refused } from '../state/result.ts'
 import type { InodeRow } from '../state/rows.ts'
 import type { ChunkActions } from './chunk-actions.ts'
+import { takeChunks } from './file-size.ts'
 import { dropLink, findDirectory, inodeOf, isRefusal, setModifyTime } from './inodes.ts'
 import { nameRefusal } from './limits.ts'
 
@@ -69,7 +70,8 @@ export function collectFiles(
   }
   if (command.partly !== undefined) {
     const row = orphan(command.partly.inode)
-    if (row !== undefined) dropChunksAt(context, row, command.partly.indexes, chunkActions)
+    // The master named them: a list has no order of its own, and all members must drop the same.
+    if (row !== undefined) chunkActions.dropChunks(context, takeChunks(row, command.partly.indexes))
   }
   for (const inode of command.inodes) {
     const row = orphan(inode)
@@ -79,23 +81,6 @@ export function collectFiles(
     collected.push(inode)
   }
   return { ok: { collected } }
-}
-
-/** They are gone for every member alike: the master named them, a list has no order of its own. */
-function dropChunksAt(
-  context: ApplyContext,
-  row: InodeRow,
-  indexes: readonly number[],
-  chunkActions: ChunkActions,
-): void {
-  const dropped: number[] = []
-  for (const index of indexes) {
-    const chunk = row.chunks.get(index)
-    if (chunk === undefined) continue
-    dropped.push(chunk)
-    row.chunks.delete(index)
-  }
-  chunkActions.dropChunks(context, dropped)
 }
 
 function dropAllChunks(context: ApplyContext, row: InodeRow, chunkActions: ChunkActions): void {

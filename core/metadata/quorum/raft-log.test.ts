@@ -3,7 +3,6 @@
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { Clock } from '../../platform/clock.ts'
 import {
   SimulatedHardState,
   SimulatedHardStateContents,
@@ -22,15 +21,9 @@ import { ROWS_BEHIND_ENTRIES_MAX } from './driver.ts'
 import { PROPOSALS_QUEUED_MAX } from './proposals.ts'
 import { RaftLog } from './raft-log.ts'
 import { trimThrough, type WindowLimits } from './recovery.ts'
-import { testLog, testLogOptions } from './test-log.ts'
+import { stillClock, testLog, testLogOptions } from './test-log.ts'
 
-const clock: Clock = {
-  nowMs: () => 0,
-  bootMs: () => 0,
-  wall: () => ({ seconds: 1_000, nanoseconds: 5 }),
-  setTimer: () => ({ cancel: () => undefined }),
-  defer: (callback) => void setImmediate(callback),
-}
+const clock = stillClock((callback) => void setImmediate(callback))
 
 interface Member {
   readonly bench: NamespaceBench

@@ -3,7 +3,6 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Clock } from '../../platform/clock.ts'
 import type { Message } from '../../raft/index.ts'
 import {
   SimulatedHardState,
@@ -16,15 +15,10 @@ import type { StateMachine } from '../state/apply.ts'
 import { createStateMachine } from '../state/machine.ts'
 import { RaftLog } from './raft-log.ts'
 import { SnapshotReceiver } from './snapshot-receiver.ts'
-import { testLogOptions } from './test-log.ts'
+import { stillClock, testLogOptions } from './test-log.ts'
 
-const clock: Clock = {
-  nowMs: () => 0,
-  bootMs: () => 0,
-  wall: () => ({ seconds: 1_000, nanoseconds: 5 }),
-  setTimer: () => ({ cancel: () => undefined }),
-  defer: (callback) => void setImmediate(callback),
-}
+const clock = stillClock((callback) => void setImmediate(callback))
+
 const peer = {} as Peer
 
 test('no piece is taken while a copy is being installed', async () => {

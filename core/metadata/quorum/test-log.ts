@@ -7,6 +7,17 @@ import type { AppliedMachine } from '../state/apply.ts'
 import { RaftLog, type RaftLogOptions } from './raft-log.ts'
 import type { Recovered, WindowLimits } from './recovery.ts'
 
+/** Time stands: no tick, no election. */
+export function stillClock(defer: Clock['defer']): Clock {
+  return {
+    nowMs: () => 0,
+    bootMs: () => 0,
+    wall: () => ({ seconds: 1_000, nanoseconds: 5 }),
+    setTimer: () => ({ cancel: () => undefined }),
+    defer,
+  }
+}
+
 export interface TestLogParts {
   readonly store: Store
   readonly hardState: HardStateFile
