@@ -2,7 +2,7 @@
  * `npm run bench:memory`: what a metadata server needs in memory for a large state, how long it takes to start
  * from it, and how long its event loop stalls meanwhile. Two states: 50,000 files of 100 chunks, and a million
  * files of one chunk, three replicas each. The server is a real process on a real repository; memory is the
- * difference of its resident size with this state and with none. Goals: issue "Metadata quorum", what it must show.
+ * difference of its resident size with this state and with none. Goals: docs/performance.md.
  */
 import { spawn } from 'node:child_process'
 import fs from 'node:fs'
