@@ -110,6 +110,7 @@ class Master {
         return {}
       },
       'cs.badReplica': () => ({}),
+      'cs.merged': () => ({}),
     })
   }
 

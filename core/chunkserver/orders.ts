@@ -76,6 +76,10 @@ export function serveOrders(peer: Peer, { store, control, joiner, repairer }: Or
       control.close(chunks)
       return {}
     },
+    // No replica here is an overlay.
+    'replica.merge': ({ replicas }) => ({
+      refused: replicas.map(({ chunk }) => ({ chunk, code: 'NO_REPLICA' })),
+    }),
     'cs.ping': () => ({ incarnation: store.incarnation }),
   })
 }

@@ -32,6 +32,8 @@ export interface FakeReplica {
   /** A joiner or reconciler that has pulled everything. */
   complete: boolean
   writtenEnd: number
+  /** An overlay: what it reads through on this server. 0 or absent: flat. */
+  parent?: number
 }
 
 export interface FakeChunkServerOptions {
@@ -60,6 +62,8 @@ export class FakeChunkServer {
   readonly refuse = new Map<OrderName, string>()
   /** Joins are accepted and never end. */
   joinsHang = false
+  /** Merges, too. */
+  mergesHang = false
   server = 0
   registration = 0
   freeBytes: number
@@ -186,9 +190,10 @@ export class FakeChunkServer {
     this.server = answer.server
     this.registration = answer.registration
     const replicas = [...this.replicas].map(
-      ([chunk, { version, role, lease, unclean, damaged, restartedAt }]) => {
+      ([chunk, { version, role, lease, unclean, damaged, restartedAt, parent = 0 }]) => {
         const crashed = unclean && this.#isHostCrash
-        return { chunk, version, role, lease, unclean, crashed, restarted: restartedAt === version, damaged }
+        const restarted = restartedAt === version
+        return { chunk, version, role, lease, unclean, crashed, restarted, damaged, parent }
       },
     )
     await up.call('cs.report', { replicas, last: true })
@@ -232,9 +237,12 @@ export class FakeChunkServer {
       'replica.create': (params) => {
         obey('replica.create', params)
         const failed: { chunk: number; code: string }[] = []
-        for (const { chunk, version, role, lease } of params.replicas) {
+        for (const { chunk, version, role, lease, parent = 0 } of params.replicas) {
           if (this.replicas.has(chunk)) failed.push({ chunk, code: 'REFUSED' })
-          else this.replicas.set(chunk, newReplica(version, role, lease))
+          else if (parent !== 0 && !this.replicas.has(parent)) failed.push({ chunk, code: 'NO_REPLICA' })
+          else if (parent !== 0 && this.replicas.get(parent)?.role !== 'in-sync')
+            failed.push({ chunk, code: 'NOT_IN_SYNC' })
+          else this.replicas.set(chunk, { ...newReplica(version, role, lease), parent })
         }
         return { failed }
       },
@@ -246,15 +254,26 @@ export class FakeChunkServer {
         obey('replica.delete', params)
         const deleted: number[] = []
         const refused: number[] = []
+        const codes: { chunk: number; code: string }[] = []
         for (const { chunk, versionMax } of params.replicas) {
           const replica = this.replicas.get(chunk)
+          const overlays = this.#overlaysOf(chunk)
           if (replica !== undefined && replica.version > versionMax) refused.push(chunk)
-          else {
+          else if (overlays.length > 0) {
+            refused.push(chunk)
+            codes.push({ chunk, code: 'HAS_OVERLAY' })
+            for (const overlay of overlays) this.#mergeLater(overlay, chunk, clock)
+          } else {
             this.replicas.delete(chunk)
             deleted.push(chunk)
           }
         }
-        return { deleted, refused }
+        return { deleted, refused, codes }
+      },
+      'replica.merge': (params) => {
+        obey('replica.merge', params)
+        for (const { chunk, parent } of params.replicas) this.#mergeLater(chunk, parent, clock)
+        return { refused: [] }
       },
       'replica.join': (params, peer) => {
         obey('replica.join', params)
@@ -288,6 +307,20 @@ export class FakeChunkServer {
       },
       'cs.ping': () => ({ incarnation: this.#incarnation }),
     }
+  }
+
+  #overlaysOf(parent: number): number[] {
+    return [...this.replicas].filter(([, replica]) => replica.parent === parent).map(([chunk]) => chunk)
+  }
+
+  #mergeLater(chunk: number, parent: number, clock: ClockView): void {
+    if (this.mergesHang) return
+    clock.setTimer(JOIN_MS, () => {
+      const replica = this.replicas.get(chunk)
+      if (replica === undefined) return
+      if (replica.parent === parent) replica.parent = this.replicas.get(parent)?.parent ?? 0
+      this.#up?.notify('cs.merged', { replicas: [{ chunk, parent: replica.parent ?? 0 }] })
+    })
   }
 
   #at(chunk: number, version: number): FakeReplica {
@@ -327,5 +360,15 @@ export class FakeChunkServer {
 
 function newReplica(version: number, role: ReplicaRole, lease: number): FakeReplica {
   const complete = role === 'in-sync'
-  return { version, role, lease, unclean: false, restartedAt: 0, damaged: false, complete, writtenEnd: 0 }
+  return {
+    version,
+    role,
+    lease,
+    unclean: false,
+    restartedAt: 0,
+    damaged: false,
+    complete,
+    writtenEnd: 0,
+    parent: 0,
+  }
 }

@@ -69,6 +69,8 @@ export const wireCodes = {
   TOO_MANY_ATTEMPTS: { retryable: false, meaning: 'too many failed attempts: wait' },
   // updates
   FEATURE_LEVEL: { retryable: false, meaning: 'not all metadata servers understand this yet: update them' },
+  // snapshots
+  HAS_OVERLAY: { retryable: false, meaning: 'an overlay on this server reads through the replica (rule S3)' },
 } as const satisfies Record<string, CodeInfo>
 
 /** A server refuses for good: asking it again changes nothing. */

@@ -167,7 +167,7 @@ export class ReplicationControl {
   /** What a chunk server may tell, apart from reports about replicas (server/services/member-reports.ts). */
   handlers(): Pick<
     Handlers<ChunkServerUpMethods>,
-    'cs.register' | 'cs.report' | 'cs.heartbeat' | 'cs.joined' | 'cs.joinFailed'
+    'cs.register' | 'cs.report' | 'cs.heartbeat' | 'cs.joined' | 'cs.joinFailed' | 'cs.merged'
   > {
     const { registry, joins } = this
     return {
@@ -178,6 +178,11 @@ export class ReplicationControl {
         const { server } = registry.connectionFor(peer)
         if (params.lostPages > 0) this.#tellLostPages(server, params.chunk, params.lostPages)
         joins.joined(server, params)
+        return {}
+      },
+      'cs.merged': (params, peer) => {
+        const { server } = registry.connectionFor(peer)
+        this.master.logger.debug('merged', { server, count: params.replicas.length })
         return {}
       },
       'cs.joinFailed': (params, peer) => {

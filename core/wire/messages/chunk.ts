@@ -27,6 +27,8 @@ export const ReplicaReport = Type.Object({
   restarted: Type.Optional(Type.Boolean()),
   /** The state could not be read: counts as void. */
   damaged: Type.Boolean(),
+  /** An overlay: the chunk whose replica on this server it reads through (docs/formats/snapshots.md). */
+  parent: Type.Optional(UInt),
 })
 export type ReplicaReport = Static<typeof ReplicaReport>
 
@@ -90,6 +92,11 @@ export const chunkServerUpMethods = {
     Type.Object({ chunk: UInt, version: UInt, attempt: UInt, reason: Type.String({ maxLength: 128 }) }),
     Nothing,
   ),
+  /** These read through another parent than before, durably; 0: through none (rules S3, S5). */
+  'cs.merged': method(
+    Type.Object({ replicas: Type.Array(Type.Object({ chunk: UInt, parent: UInt }), { maxItems: 1024 }) }),
+    Nothing,
+  ),
   /** Pages that do not verify; the server goes on to repair them by itself once it has sources. */
   'cs.badPages': method(
     Type.Object({
@@ -112,12 +119,19 @@ const Source = Type.Object({ server: UInt, host: Type.String({ maxLength: 255 })
 
 /** Metadata server to chunk server. Batched; each answer lists what was done, item by item. */
 export const chunkServerOrderMethods = {
-  /** Creates empty replicas durably (rule E12). */
+  /** Creates empty replicas durably (rule E12). With `parent` an overlay over that chunk's replica here. */
   'replica.create': method(
     Type.Object({
-      replicas: Type.Array(Type.Object({ chunk: UInt, version: UInt, role: ReplicaRole, lease: UInt }), {
-        maxItems: 1024,
-      }),
+      replicas: Type.Array(
+        Type.Object({
+          chunk: UInt,
+          version: UInt,
+          role: ReplicaRole,
+          lease: UInt,
+          parent: Type.Optional(UInt),
+        }),
+        { maxItems: 1024 },
+      ),
     }),
     Type.Object({ failed: Type.Array(Type.Object({ chunk: UInt, code: Type.String() })) }),
   ),
@@ -136,10 +150,25 @@ export const chunkServerOrderMethods = {
       held: Type.Array(Type.Object({ chunk: UInt, version: UInt, code: Type.Optional(Type.String()) })),
     }),
   ),
-  /** Deletes replicas up to a version; refuses newer ones (rule E6). */
+  /**
+   * Deletes replicas up to a version; refuses newer ones (rule E6), and those that an overlay reads through
+   * (HAS_OVERLAY, rule S3). `codes`: why, of those in `refused`.
+   */
   'replica.delete': method(
     Type.Object({ replicas: Type.Array(Type.Object({ chunk: UInt, versionMax: UInt }), { maxItems: 1024 }) }),
-    Type.Object({ deleted: Type.Array(UInt), refused: Type.Array(UInt) }),
+    Type.Object({
+      deleted: Type.Array(UInt),
+      refused: Type.Array(UInt),
+      codes: Type.Optional(Type.Array(Type.Object({ chunk: UInt, code: Type.String() }))),
+    }),
+  ),
+  /**
+   * `chunk` takes from `parent` what it lacks, in the background, and then reads through the parent's parent.
+   * Answered when accepted; `cs.merged` says that it is done.
+   */
+  'replica.merge': method(
+    Type.Object({ replicas: Type.Array(Type.Object({ chunk: UInt, parent: UInt }), { maxItems: 1024 }) }),
+    Type.Object({ refused: Type.Array(Type.Object({ chunk: UInt, code: Type.String() })) }),
   ),
   /** Pull what differs from a source, then sync, then `cs.joined`. Answered when accepted. */
   'replica.join': method(
