@@ -237,6 +237,14 @@ function enterConfiguration(state: RaftState, before: Configuration): void {
   assert(before.voters.includes(state.id), 'a leader votes until its removal is committed')
   // We are out (thesis, section 4.2.2). The others hear of the commit, and the best of them takes over at once.
   for (const member of state.peers.keys()) sendAppend(state, member, true)
+  resign(state)
+}
+
+/**
+ * Follows from now on, and has the member that holds most take over at once. The lease ends before anybody hears
+ * of it (rule L3), and a new one needs a new term.
+ */
+export function resign(state: RaftState): void {
   const best = bestVoter(state)
   if (best !== nobody) sendTimeoutNow(state, best)
   state.becomeFollower(state.term, nobody)

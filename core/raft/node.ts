@@ -243,6 +243,17 @@ export class RaftNode {
   }
 
   /**
+   * Gives leadership up, if others hold durably, and have committed, what is not yet durable here: they can go on
+   * without this member's disk. True when it did.
+   */
+  maybeResign(): boolean {
+    const state = this.#state
+    if (state.role !== 'leader' || state.commit <= this.#log.stableIndex) return false
+    leading.resign(state)
+    return true
+  }
+
+  /**
    * Asks for a linearizable read: `id` comes back in Ready.reads with the index to wait for, or in readsLost.
    * Before the leader is established the read waits.
    */

@@ -1,6 +1,6 @@
 /**
- * A metadata server whose disk runs full or dies, for real, as master and as one of the others: it ends at once
- * and says what to do, its colleagues lose nothing that was acknowledged and tell of it, and when the disk is
+ * A metadata server whose disk hangs, runs full or dies, for real, as master and as one of the others. One whose disk
+ * hangs makes way and follows when it answers again; the other two end at once and say what to do, its colleagues lose nothing that was acknowledged and tell of it, and when the disk is
  * well again it is started and catches up. docs/administration.md, "When metadata servers are lost".
  */
 import assert from 'node:assert/strict'
@@ -17,6 +17,8 @@ import { MetadataServersByHand } from './support/metadata-servers.ts'
 const owner = { uid: 0, gid: 0 }
 const SICK = 'mds3'
 const OTHERS = ['mds1', 'mds2']
+/** The goal is 3 s on a machine that does nothing else. */
+const PAUSE_MS_MAX = 10_000
 
 describe('a metadata server on a sick disk', { timeout: 400_000 }, () => {
   const ends: (() => Promise<void>)[] = []
@@ -24,6 +26,8 @@ describe('a metadata server on a sick disk', { timeout: 400_000 }, () => {
   const acknowledged: string[] = []
   let cluster: TestCluster
   let servers: MetadataServersByHand
+  /** When each of them was acknowledged. */
+  const acknowledgedMs: number[] = []
   let disk: LoopDisk
   let client: Client
   let isOver = false
@@ -54,6 +58,7 @@ describe('a metadata server on a sick disk', { timeout: 400_000 }, () => {
   })
   after(async () => {
     isOver = true
+    await disk.release()
     for (const end of ends.reverse()) await end()
   })
 
@@ -61,6 +66,7 @@ describe('a metadata server on a sick disk', { timeout: 400_000 }, () => {
     for (let count = 0; !isOver; count++) {
       await client.fileSystem.makeNode(1, `n${count}`, 'file', 0o600, 0, owner)
       acknowledged.push(`n${count}`)
+      acknowledgedMs.push(performance.now())
       await pause(5)
     }
   }
@@ -117,6 +123,22 @@ describe('a metadata server on a sick disk', { timeout: 400_000 }, () => {
     said: /SQLITE_IOERR|SQLITE_CANTOPEN|EIO/,
     next: /check .*the disk below \S+mds3 and start it again; .*make-mds --rebuild -r \S+mds3/,
   }
+  it('hanging, of the master: another one leads after a moment, and it comes back as a follower', async () => {
+    await makeMaster(SICK)
+    const pid = await servers.signal(SICK, 'SIGCONT')
+    const count = acknowledged.length
+    await disk.hang()
+    await loadGoesOn()
+    assert.notEqual(await master(), SICK)
+    const times = acknowledgedMs.slice(count - 1)
+    const pauseMs = Math.max(...times.slice(1).map((time, position) => time - (times[position] ?? time)))
+    assert.ok(pauseMs < PAUSE_MS_MAX, `${Math.round(pauseMs)} ms`)
+    await disk.release()
+    await until('three metadata servers', () => servers.areActive(3))
+    assert.equal(await servers.signal(SICK, 'SIGCONT'), pid, 'it was never gone')
+    assert.notEqual(await master(), SICK)
+  })
+
   for (const { what, begin, end, said, next } of [full, dead]) {
     for (const role of ['follower', 'master']) {
       it(`${what}, of a ${role}: it ends loudly, the others go on, it comes back`, async () => {

@@ -21,7 +21,7 @@ export function between(world: World, minimum: number, maximum: number): number 
   return minimum + Math.floor(world.random.float() * (maximum - minimum))
 }
 
-export function running(nodes: readonly SimulatedNode[]): SimulatedNode[] {
+export function running<N extends SimulatedNode>(nodes: readonly N[]): N[] {
   return nodes.filter((node) => node.isRunning)
 }
 

@@ -9,6 +9,7 @@ import {
   hasMetadata,
   partition,
   pick,
+  running,
   tellMemoryLost,
 } from './fault-tools.ts'
 import type { World } from './nemesis.ts'
@@ -55,6 +56,18 @@ export const metadataFaults = {
   },
   'master-crash': (world) => crashOf(world, masterOf(world), false, 6000),
   'master-power-loss': (world) => crashOf(world, masterOf(world), true, 6000),
+  /** Of the master more often than not: it must make way although nothing tells it that anything is wrong. */
+  'mds-disk-hangs': (world) => {
+    const isOfMaster = world.random.below(3) > 0
+    const node = isOfMaster ? masterOf(world) : pick(world, running(world.cluster.metadataServers))
+    if (node === null) return null
+    return {
+      description: node.name,
+      durationMs: between(world, 200, 9000),
+      begin: () => node.diskHang.begin(),
+      end: () => node.diskHang.end(),
+    }
+  },
   /** It hands over and ends. */
   'master-stop': (world) => {
     const node = masterOf(world)
@@ -131,4 +144,5 @@ export const severalKinds = [
   'master-crash',
   'master-power-loss',
   'master-stop',
+  'mds-disk-hangs',
 ] as const

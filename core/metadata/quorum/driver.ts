@@ -11,6 +11,8 @@
  * into a later commit, together with those of many others; recovery lets Raft commit the entries behind the
  * rows again. Nothing is written when
  * nothing must be. Any error of the disk is fatal: what reached it is unknown, only a restart can tell (rule F7).
+ * A disk that does not answer at all is no error yet, but nobody may wait for it: a leader whose commit takes
+ * longer than DISK_PATIENCE_MS, while a majority has it, makes way and follows.
  */
 import type { Clock, Timer } from '../../platform/clock.ts'
 import type { HardStateFile } from '../../platform/hard-state.ts'
@@ -45,6 +47,12 @@ const COMMITTED_BYTES_MAX = 512 * 1024
 
 const HELD_WINDOW_FACTOR = 4
 
+/**
+ * Nothing is acknowledged before it is durable here, so a leader's disk that hangs stops everybody. With the
+ * election at once that follows, the pause stays below the 3 s of every other trouble of a master.
+ */
+const DISK_PATIENCE_MS = 1_500
+
 export interface DriverHost {
   /** Before the node is asked for a batch. */
   gather(): void
@@ -57,6 +65,8 @@ export interface DriverHost {
   takeRows(): { readonly rows: RowChange[]; readonly appliedIndex: number }
   /** Something has moved: role, lease, applied index. */
   turned(): void
+  /** It leads no more, because its disk has not answered for so long. */
+  resigned(silentMs: number): void
   sendSnapshot(member: number): void
   /** The received file is the state from now on. The driver has stopped. */
   install(snapshot: Snapshot): void
@@ -94,6 +104,8 @@ export class RaftDriver {
   #isScheduled = false
   #isWriting = false
   #isSyncing = false
+  /** When the disk was given what it writes now. */
+  #syncingSinceMs = 0
   #running: Promise<void> = Promise.resolve()
   #isStopped = false
   #windowFactor = 1
@@ -179,8 +191,17 @@ export class RaftDriver {
   #armTick(): void {
     this.#timer = this.#parts.clock.setTimer(TICK_MS, () => {
       this.catchUp()
+      this.#maybeResign()
       if (!this.#isStopped) this.#armTick()
     })
+  }
+
+  #maybeResign(): void {
+    if (!this.#isSyncing || this.#isStopped) return
+    const silentMs = this.#parts.clock.nowMs() - this.#syncingSinceMs
+    if (silentMs < DISK_PATIENCE_MS || !this.#parts.node.maybeResign()) return
+    this.#parts.host.resigned(Math.round(silentMs))
+    this.wake()
   }
 
   /** True when it had stopped before. */
@@ -230,6 +251,7 @@ export class RaftDriver {
         this.#queuedCommittedBytes = 0
         const mustSync = readies.some((ready) => ready.mustSync)
         this.#isSyncing = mustSync
+        this.#syncingSinceMs = this.#parts.clock.nowMs()
         if (mustSync && !(await this.#persist(readies))) return
         this.#isSyncing = false
         if (this.#isStopped) return

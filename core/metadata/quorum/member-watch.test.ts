@@ -88,3 +88,20 @@ test('one that lacks more than the log holds: its full resync is said, and that 
     `JRN info ${name} has finished its full resync`,
   ])
 })
+
+test('a copy that cannot be sent is told once, with the reason, however often it is tried', async () => {
+  const { cluster, away, name } = await withOneAway({ entriesMax: 50, bytesMax: 1e9, step: 10 })
+  await makeMany(cluster, 'c', 200)
+  masterOf(cluster).snapshotFailure = 'the disk is full'
+  away.restart()
+  const ofIt = (): string[] => events(cluster).filter((text) => /copy of|resync/.test(text))
+  await cluster.until(() => ofIt().length === 2, 20_000)
+  await cluster.advance(10_000)
+  assert.deepEqual(ofIt(), [
+    `JRN err ${name} state is outdated and will do a full resync`,
+    `JRN err ${name} could not be sent a copy of the metadata, which is tried again: the disk is full`,
+  ])
+  masterOf(cluster).snapshotFailure = null
+  await cluster.until(() => ofIt().length === 3, 30_000)
+  assert.equal(ofIt()[2], `JRN info ${name} has finished its full resync`)
+})

@@ -34,6 +34,7 @@ interface Watched {
   lagLookCount: number
   isStalled: boolean
   isCopied: boolean
+  isCopyFailing: boolean
   matchIndex: number
   acceptedMs: number
 }
@@ -60,6 +61,15 @@ export class MemberWatch {
     const isNew = this.#parts.status().configuration.learners.includes(member)
     if (isNew) this.#say('MDS', 'info', 'MDS_COPIED', member, 'gets a copy of the metadata')
     else this.#say('JRN', 'err', 'MDS_RESYNC', member, 'state is outdated and will do a full resync')
+  }
+
+  /** Said once until the member has its copy: attempts repeat, every one of them late and large. */
+  copyFailed(member: MemberId, reason: string): void {
+    const watched = this.#of(member)
+    if (watched.isCopyFailing) return
+    watched.isCopyFailing = true
+    const what = `could not be sent a copy of the metadata, which is tried again: ${reason}`
+    this.#say('JRN', 'err', 'MDS_NOT_COPIED', member, what)
   }
 
   #look(): void {
@@ -90,6 +100,7 @@ export class MemberWatch {
     watched.matchIndex = Math.max(matchIndex, watched.matchIndex)
     if (watched.isCopied && state !== 'snapshot' && lag <= LAG_COUNT && matchIndex > 0) {
       watched.isCopied = false
+      watched.isCopyFailing = false
       this.#say('JRN', 'info', 'MDS_RESYNCED', id, 'has finished its full resync')
     }
     // What a copy makes good is not told twice.
@@ -114,8 +125,9 @@ export class MemberWatch {
   #of(member: MemberId): Watched {
     const known = this.#watched.get(member)
     if (known !== undefined) return known
-    const none = { isSilent: false, isLagging: false, lagLookCount: 0, isStalled: false, isCopied: false }
-    const watched = { ...none, matchIndex: 0, acceptedMs: this.#parts.master.clock.nowMs() }
+    const none = { isSilent: false, isLagging: false, lagLookCount: 0, isStalled: false }
+    const copy = { isCopied: false, isCopyFailing: false }
+    const watched = { ...none, ...copy, matchIndex: 0, acceptedMs: this.#parts.master.clock.nowMs() }
     this.#watched.set(member, watched)
     return watched
   }

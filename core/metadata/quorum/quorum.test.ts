@@ -66,6 +66,10 @@ const troubles: Readonly<Record<string, Trouble>> = {
     node.pause()
     return () => node.resume()
   },
+  'hanging disk': (_cluster, node) => {
+    node.diskHang.begin()
+    return () => node.diskHang.end()
+  },
   isolation: (cluster, node) => {
     const others = [...cluster.metadataServers, ...cluster.chunkServers].filter((other) => other !== node)
     const hosts = [...others.map(({ host }) => host), 'client.host']

@@ -141,6 +141,7 @@ export class RaftLog implements ReplicatedLog {
           hasUrgentRows: () => this.#extraRows.length > 0,
           takeRows: () => this.#takeRows(),
           turned: () => this.#turned(),
+          resigned: (silentMs) => logger.error('the disk hangs; another may lead', { silentMs }),
           sendSnapshot: (member) => events.sendSnapshot(member),
           install: (snapshot) => this.#end('closed', () => events.install(snapshot)),
           failed: (error) => this.#failed(error),

@@ -15,6 +15,7 @@ const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resol
 test('attempts that come to nothing are reported later and later, once each', async () => {
   const timers: { delayMs: number; callback: () => void }[] = []
   const reports: (number | null)[] = []
+  const reasons: string[] = []
   let attemptCount = 0
   const sender = new SnapshotSender({
     store: {
@@ -33,6 +34,7 @@ test('attempts that come to nothing are reported later and later, once each', as
     } as unknown as Clock,
     logger: silentLogger,
     peerOf: () => ({}) as Peer,
+    notSent: (_member, reason) => reasons.push(reason),
   })
   const delaysMs: number[] = []
   for (let attempt = 1; attempt <= 8; attempt++) {
@@ -47,6 +49,7 @@ test('attempts that come to nothing are reported later and later, once each', as
   }
   assert.deepEqual(delaysMs, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000])
   assert.deepEqual(new Set(reports), new Set([null]))
+  assert.deepEqual(reasons, Array<string>(8).fill('the disk is full'))
   sender.send(2)
   await settled()
   sender.close()

@@ -33,6 +33,8 @@ export interface SnapshotSenderParts {
   readonly clock: Clock
   readonly logger: Logger
   readonly peerOf: (member: MemberId) => Peer | null
+  /** An attempt came to nothing; the next one follows by itself. */
+  readonly notSent: (member: MemberId, reason: string) => void
 }
 
 export class SnapshotSender {
@@ -72,6 +74,8 @@ export class SnapshotSender {
         if (!this.#isClosed) log.reportSnapshot(member, receivedIndex)
       } catch (error) {
         logger.warn('a copy of the metadata was not sent', { member, reason: String(error) })
+        if (!this.#isClosed)
+          this.#parts.notSent(member, error instanceof Error ? error.message : String(error))
         this.#reportFailureLater(member)
       }
       this.#receiver = 0

@@ -139,6 +139,10 @@ export class Mastership {
     this.#watch.fullResync(member)
   }
 
+  copyFailed(member: number, reason: string): void {
+    this.#watch.copyFailed(member, reason)
+  }
+
   stop(): void {
     this.#master.stop()
   }

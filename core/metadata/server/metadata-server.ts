@@ -166,10 +166,12 @@ export class MetadataServer {
     state.config.observe({ onSet: () => {}, onDelete: (key) => this.#configDeleted(key) })
     this.#addresses.heard(repository.moves)
     const peerOf = (member: MemberId): Peer | null => this.#transport.peerOf(member)
+    const notSent = (member: MemberId, why: string): void => this.#mastership?.copyFailed(member, why)
+    const outside = { clock, logger, peerOf, notSent }
     this.#sender =
       snapshots === undefined
         ? null
-        : new SnapshotSender({ store: this.#store, log, files: snapshots, clock, logger, peerOf })
+        : new SnapshotSender({ store: this.#store, log, files: snapshots, ...outside })
     return repository
   }
 

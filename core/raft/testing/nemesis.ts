@@ -122,6 +122,7 @@ export class Nemesis {
         return
       case 'disk':
         victim.syncDelayMax = random.below(2) === 0 ? 400 : 6 * tickUnits
+        this.#laterBy(4 * tickUnits, () => simulation.touch(victim, () => victim.member.node?.maybeResign()))
         return
       case 'transfer':
         this.#transfer()

@@ -9,6 +9,7 @@
  *   drop 1 2 (that direction) | isolate 1 | heal | deliver [1 2] | lose (what waits) | later 1 2 (to the end)
  *   overtake 1 2                                  the last message of the link arrives first
  *   propose 1 x y | configure 1 remove 3 | transfer 1 2 | read 1 7 | trim 1 2 | unreachable 1 2
+ *   resign 1                                      the driver of a leader whose disk does not answer
  *   stream 1 4 | stream-fails 1 4                 the driver's part of a snapshot
  *   expect 1 role=leader term=2 commit=3 ...      any fact of `factsOf`
  *   expect-refusal CODE                           of the last propose, configure, transfer or read
@@ -183,6 +184,9 @@ export class Script {
       }
       case 'transfer':
         this.#note(node.transferLeader(to))
+        break
+      case 'resign':
+        this.#note(node.maybeResign() ? { ok: true } : { ok: false, code: 'NOT_RESIGNED' })
         break
       case 'read':
         this.#note(node.readIndex(to))

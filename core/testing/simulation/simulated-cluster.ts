@@ -17,6 +17,7 @@ import { SimulatedClock } from './simulated-clock.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 import { SimulatedNetwork } from './simulated-network.ts'
 import { ProcessLife } from './simulated-process.ts'
+import { SimulatedHang } from './simulated-hang.ts'
 import { SimulatedHardState, SimulatedHardStateContents } from './simulated-hard-state.ts'
 import { SimulatedSnapshotFiles } from './simulated-snapshot-files.ts'
 import { SimulatedStore, SimulatedStoreContents } from './simulated-store.ts'
@@ -60,6 +61,8 @@ export interface SimulatedClusterOptions {
 export class MetadataServerNode extends SimulatedNode {
   readonly contents = new SimulatedStoreContents()
   readonly hardState = new SimulatedHardStateContents()
+  /** Of the store, and of term and vote. */
+  readonly diskHang = new SimulatedHang()
   role: MetadataRole | null = null
 
   #stopping: ProcessLife | null = null
@@ -77,6 +80,8 @@ export class MetadataServerNode extends SimulatedNode {
 
   /** Changed while it is dead, it is a member that moves. */
   port = BASE_PORT
+  /** Why it cannot make a copy of its metadata for another member; null: it can. */
+  snapshotFailure: string | null = null
   /** It ended because it was told that it is not a member any more. */
   isRemoved = false
 
@@ -86,9 +91,13 @@ export class MetadataServerNode extends SimulatedNode {
 
   protected async begin(life: ProcessLife): Promise<void> {
     const schedule = (callback: () => void): void =>
-      void life.clock.setTimer(COMMIT_MS_MIN + life.random.float() * COMMIT_MS_SPAN, callback)
+      void life.clock.setTimer(COMMIT_MS_MIN + life.random.float() * COMMIT_MS_SPAN, () =>
+        this.diskHang.whenAnswered(callback),
+      )
     const snapshots = new Map<string, SimulatedStoreContents>()
-    const openStore = (): SimulatedStore => new SimulatedStore(this.contents, { schedule, snapshots })
+    const snapshotFailure = (): string | null => this.snapshotFailure
+    const options = { schedule, snapshots, snapshotFailure }
+    const openStore = (): SimulatedStore => new SimulatedStore(this.contents, options)
     const { window } = this.cluster.options
     const parts = (): MetadataServerParts => ({
       store: openStore(),
@@ -145,6 +154,7 @@ export class MetadataServerNode extends SimulatedNode {
 
   protected forget(): void {
     this.role = null
+    this.diskHang.forget()
   }
 }
 

@@ -51,6 +51,8 @@ export interface SimulatedStoreOptions {
   readonly schedule?: (callback: () => void) => void
   /** Where `snapshot` puts its copies, by path. */
   readonly snapshots?: Map<string, SimulatedStoreContents>
+  /** Why no copy can be made now; null: it can. */
+  readonly snapshotFailure?: () => string | null
 }
 
 export class SimulatedStore implements Store {
@@ -58,6 +60,7 @@ export class SimulatedStore implements Store {
   readonly #fateOf: (number: number, batch: StoreBatch) => CommitFate
   readonly #schedule: (callback: () => void) => void
   readonly #snapshots: Map<string, SimulatedStoreContents>
+  readonly #snapshotFailure: () => string | null
   #commitCount = 0
   #isCommitting = false
   #isCrashed = false
@@ -70,6 +73,7 @@ export class SimulatedStore implements Store {
     this.#fateOf = options.fateOf ?? (() => 'done')
     this.#schedule = options.schedule ?? queueMicrotask
     this.#snapshots = options.snapshots ?? new Map()
+    this.#snapshotFailure = options.snapshotFailure ?? (() => null)
   }
 
   get commitCount(): number {
@@ -136,6 +140,8 @@ export class SimulatedStore implements Store {
   }
 
   snapshot(path: string): Promise<void> {
+    const failure = this.#snapshotFailure()
+    if (failure !== null) return Promise.reject(new CairnError('STORE_FAILED', failure))
     this.#snapshots.set(path, this.contents.copy())
     return Promise.resolve()
   }

@@ -1,6 +1,7 @@
 /**
  * A disk of its own for a metadata server: XFS on a loop device over a file. The power is cut as XFS knows it:
- * from one moment on every call fails, and what was not synced is gone when it is mounted again. Or it runs full.
+ * from one moment on every call fails, and what was not synced is gone when it is mounted again. Or it runs full, or
+ * it hangs: whoever writes waits, and gets neither an answer nor an error.
  */
 import fs from 'node:fs'
 import path from 'node:path'
@@ -17,6 +18,7 @@ export class LoopDisk {
   readonly mountPoint: string
   readonly #image: string
   readonly #ballast: string
+  #isHanging = false
 
   private constructor(directory: string) {
     this.mountPoint = path.join(directory, 'disk')
@@ -54,6 +56,18 @@ export class LoopDisk {
   /** Ends `fill`. */
   free(): void {
     fs.rmSync(this.#ballast)
+  }
+
+  /** Whoever writes or syncs waits, even for its own end. */
+  async hang(): Promise<void> {
+    await must('fsfreeze', ['-f', this.mountPoint])
+    this.#isHanging = true
+  }
+
+  /** Ends `hang`. */
+  async release(): Promise<void> {
+    if (this.#isHanging) await must('fsfreeze', ['-u', this.mountPoint])
+    this.#isHanging = false
   }
 
   /** Everything fails at once. */
