@@ -26,10 +26,14 @@ export async function contentsOf(store: Store): Promise<Contents> {
   const rows = new Map<string, string>()
   const entries: StoredLogEntry[] = []
   const { appliedIndex } = await store.load({
-    onRow(table, key, value) {
+    onRows(table, packed) {
       equal(entries.length, 0, 'rows come before entries')
-      equal(rows.has(`${table}/${key}`), false, 'a row comes once')
-      rows.set(`${table}/${key}`, value)
+      while (packed.next()) {
+        const key = packed.text()
+        equal(rows.has(`${table}/${key}`), false, 'a row comes once')
+        rows.set(`${table}/${key}`, packed.text())
+      }
+      equal(packed.isExhausted, true, 'as many as it says')
     },
     onEntry: (entry) => entries.push({ ...entry, data: Buffer.from(entry.data) }),
   })

@@ -5,6 +5,7 @@
  * crash contract; one contract test runs on both. Term, vote and member id live outside of the file that
  * is shipped as a snapshot (rule L4, hard-state.ts).
  */
+import type { PackedRows } from './packed-rows.ts'
 
 export interface StoredLogEntry {
   readonly index: number
@@ -12,7 +13,7 @@ export interface StoredLogEntry {
   readonly data: Buffer
 }
 
-/** `value: null` deletes. Keys sort as strings within a table. */
+/** `value: null` deletes. Keys sort as strings within a table. Neither key nor value holds a NUL. */
 export interface RowChange {
   readonly table: string
   readonly key: string
@@ -31,7 +32,8 @@ export interface StoreBatch {
 }
 
 export interface StoreLoadHandler {
-  onRow(table: string, key: string, value: string): void
+  /** Some rows of one table; valid until it returns. Few enough for one turn. */
+  onRows(table: string, borrowedRows: PackedRows): void
   onEntry(entry: StoredLogEntry): void
 }
 

@@ -8,7 +8,7 @@ import { Column, NO_SLOT, Slots } from '../state/columns/columns.ts'
 import type { ChunkMember } from '../state/rows.ts'
 import { hashOfNumbers, SlotIndex } from '../state/columns/slot-index.ts'
 
-const INLINE_MEMBER_COUNT = 3
+export const INLINE_MEMBER_COUNT = 3
 const VERSION_MAX = 0xfffffffe
 
 export const ChunkFlag = { writable: 1, dirtyDead: 2 } as const
@@ -21,6 +21,13 @@ export interface ChunkScalars {
   index: number
   version: number
   flags: number
+}
+
+/** A chunk whose members, at most three, are all in sync. */
+export interface PlainChunk extends ChunkScalars {
+  memberCount: number
+  /** Server and `since` of each in turn; there may be more behind. */
+  readonly members: number[]
 }
 
 export class ChunkColumns {
@@ -91,11 +98,33 @@ export class ChunkColumns {
 
   add(chunk: number): number {
     assert(chunk > 0 && this.find(chunk) < 0, 'a chunk id is added once')
+    return this.#insert(chunk)
+  }
+
+  #insert(chunk: number): number {
     const slot = this.#slots.take()
     this.#chunk.set(slot, chunk)
     this.#memberCount.set(slot, 0)
     this.#byId.add(slot)
     return slot
+  }
+
+  /**
+   * As `add`, with all it has, for loading: the caller knows that the id is new, which costs more to find out than
+   * all the rest. The members are different servers.
+   */
+  addPlain(row: PlainChunk): void {
+    const slot = this.#insert(row.chunk)
+    this.writeScalars(slot, row)
+    const first = slot * INLINE_MEMBER_COUNT
+    for (let k = 0; k < row.memberCount; k++) {
+      const server = row.members[2 * k] ?? 0
+      this.#memberServer.set(first + k, server)
+      this.#memberMark.set(first + k, row.members[2 * k + 1] ?? 0)
+      this.#countReplica(server, 1)
+    }
+    this.#flags.set(slot, row.flags)
+    this.#memberCount.set(slot, row.memberCount)
   }
 
   remove(slot: number): void {

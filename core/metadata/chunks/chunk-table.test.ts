@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { PackedRows } from '../../platform/packed-rows.ts'
 import type { RowChange } from '../../platform/store.ts'
 import type { ChunkMember, ChunkRow } from '../state/rows.ts'
 import { ChunkTable } from './chunk-table.ts'
@@ -63,6 +64,8 @@ function check(table: ChunkTable, model: ReadonlyMap<number, ChunkRow>): void {
     )
     assert.equal(table.replicaCount(server), expected.length)
   }
+  const joining = [...model.values()].filter(({ members }) => members.some(({ role }) => role === 'joining'))
+  assert.deepEqual(new Set(table.joiningChunks()), new Set(joining.map((row) => row.chunk)))
   for (let lease = 1; lease <= 5; lease++) {
     const expected = [...model.values()].filter((row) => row.intentLease === lease)
     assert.deepEqual(
@@ -102,8 +105,43 @@ test('answers as a plain map does, also after rows went and came, and after the 
       for (const [key, value] of stored) loaded.loadRow(key, value)
       check(loaded, model)
       assert.deepEqual(new Map(loaded.rows()), new Map(table.rows()))
+      // From the bytes, as the store has them, what is plain; the rest as texts.
+      const fromBytes = new ChunkTable()
+      const rows = PackedRows.of([...stored])
+      while (rows.next()) {
+        if (fromBytes.loadPacked(rows)) continue
+        rows.rewind()
+        fromBytes.loadRow(rows.text(), rows.text())
+      }
+      assert.ok(rows.isExhausted)
+      check(fromBytes, model)
+      assert.deepEqual(new Map(fromBytes.rows()), new Map(table.rows()))
     }),
   )
+})
+
+test('nearly all rows are read from the bytes, and no damaged one', () => {
+  const isPlain = (value: string): boolean => {
+    const rows = PackedRows.of([['7', value]])
+    return rows.next() && new ChunkTable().loadPacked(rows) && rows.isExhausted
+  }
+  assert.ok(isPlain('[2,0,1,1,0,[[1025,0,1],[1026,0,1],[1027,0,1]],0,[]]'))
+  assert.ok(isPlain('[2,4294967294,4294967294,0,0,[[1025,0,4294967294]],0,[]]'))
+  for (const value of [
+    '[2,0,1,1,0,[],0,[]]',
+    '[2,0,1,1,0,[[1,0,1],[2,0,1],[3,0,1],[4,0,1]],0,[]]',
+    '[2,0,1,1,9,[[1,0,1]],0,[]]',
+    '[2,0,1,3,0,[[1,0,1]],0,[]]',
+    '[2,0,1,1,0,[[1,1,1]],0,[]]',
+    '[2,0,1,1,0,[[1,0,1]],[2,0,[[1,0,1]]],[]]',
+    '[2,0,1,1,0,[[1,0,1]],0,[[2,1]]]',
+    '[2,0,4294967295,1,0,[[1,0,1]],0,[]]',
+    '[02,0,1,1,0,[[1,0,1]],0,[]]',
+    '[2,0,1,1,0,[[1,0,1]],0,[]] ',
+    '[2,0,1,1,0,[[1,0,1',
+    '',
+  ])
+    assert.ok(!isPlain(value), value)
 })
 
 test('what is read is a copy: changing it changes nothing', () => {
@@ -121,6 +159,7 @@ test('damaged rows are refused with a code', () => {
   const table = new ChunkTable()
   for (const [key, value] of [
     ['x', '[]'],
+    ['07', '[2,0,1,1,0,[[1,0,1]],0,[]]'],
     ['7', '[1,2,3]'],
     ['7', 'no json'],
     ['7', '[1,0,1,0,0,[[1025,0,-4]],0,[]]'],

@@ -5,11 +5,12 @@
  * It checks the shape of a row, not whether a change is allowed: that is epochs.ts and intents.ts.
  */
 import { assert, present } from '../../base/assert.ts'
+import type { PackedRows } from '../../platform/packed-rows.ts'
 import type { RowChange } from '../../platform/store.ts'
 import { metadataError } from '../errors.ts'
-import type { ChunkMember, ChunkRow, PendingEpoch } from '../state/rows.ts'
+import type { ChunkRow, PendingEpoch } from '../state/rows.ts'
 import type { ChunkTracked } from '../state/state.ts'
-import { jsonArray } from '../state/table.ts'
+import { decodeRow, encodeRow, readPlainRow } from './chunk-codec.ts'
 import { ChunkColumns, ChunkFlag } from './chunk-columns.ts'
 
 /** norm at most 15, twice that while everything moves (ChunkLocation allows 32). */
@@ -22,6 +23,7 @@ export class ChunkTable implements ChunkTracked {
   readonly #pending = new Map<number, PendingEpoch>()
   readonly #former = new Map<number, { server: number; version: number }[]>()
   readonly #dirtyDead = new Set<number>()
+  readonly #joining = new Set<number>()
   /** By lease, and by chunk. */
   readonly #intents = new Map<number, Set<number>>()
   readonly #intentLease = new Map<number, number>()
@@ -63,6 +65,7 @@ export class ChunkTable implements ChunkTracked {
     this.#pending.delete(chunk)
     this.#former.delete(chunk)
     this.#dirtyDead.delete(chunk)
+    this.#joining.delete(chunk)
     this.#changed.add(chunk)
   }
 
@@ -89,6 +92,11 @@ export class ChunkTable implements ChunkTracked {
 
   formerChunks(): IterableIterator<number> {
     return this.#former.keys()
+  }
+
+  /** With a member, of the epoch in force, that is joining. */
+  joiningChunks(): IterableIterator<number> {
+    return this.#joining.keys()
   }
 
   dirtyDeadChunks(): IterableIterator<number> {
@@ -148,11 +156,20 @@ export class ChunkTable implements ChunkTracked {
   loadRow(key: string, value: string): void {
     try {
       const chunk = Number(key)
-      if (!Number.isSafeInteger(chunk) || chunk <= 0) throw new Error('the key is no chunk id')
+      if (!Number.isSafeInteger(chunk) || chunk <= 0 || String(chunk) !== key)
+        throw new Error('the key is no chunk id')
       this.#write(decodeRow(chunk, JSON.parse(value)))
     } catch (error) {
       throw metadataError('ROW_CORRUPT', `${this.name}/${key}`, error)
     }
+  }
+
+  loadPacked(rows: PackedRows): boolean {
+    const row = readPlainRow(rows)
+    if (row === null) return false
+    // The store has a key once, and an id has one key.
+    this.#columns.addPlain(row)
+    return true
   }
 
   collectChanges(into: RowChange[]): void {
@@ -215,6 +232,8 @@ export class ChunkTable implements ChunkTracked {
     }
     if (row.dirtyDead) this.#dirtyDead.add(chunk)
     else this.#dirtyDead.delete(chunk)
+    if (row.members.some(({ role }) => role === 'joining')) this.#joining.add(chunk)
+    else this.#joining.delete(chunk)
   }
 
   #setIntent(chunk: number, after: number): void {
@@ -236,71 +255,4 @@ export class ChunkTable implements ChunkTracked {
 
 function copyPending(pending: PendingEpoch): PendingEpoch {
   return { ...pending, members: pending.members.map((member) => ({ ...member })) }
-}
-
-/**
- * Row text, canonical: [inode, index, version, flags, intentLease, members, pending, former]; flags bit 0
- * writable, bit 1 dirtyDead; a member is [server, 0 = in sync | 1 = joining, since or attempt]; pending is
- * 0 or [version, reconcile 0|1, members]; former is [[server, version], ...].
- */
-function encodeRow(row: ChunkRow): string {
-  const pending =
-    row.pending === null
-      ? 0
-      : [row.pending.version, row.pending.reconcile ? 1 : 0, encodeMembers(row.pending.members)]
-  return JSON.stringify([
-    row.inode,
-    row.index,
-    row.version,
-    (row.writable ? 1 : 0) | (row.dirtyDead ? 2 : 0),
-    row.intentLease,
-    encodeMembers(row.members),
-    pending,
-    row.former.map((entry) => [entry.server, entry.version]),
-  ])
-}
-
-function encodeMembers(members: readonly ChunkMember[]): number[][] {
-  return members.map((member) =>
-    member.role === 'joining' ? [member.server, 1, member.attempt] : [member.server, 0, member.since],
-  )
-}
-
-function decodeRow(chunk: number, value: unknown): ChunkRow {
-  const [inode, index, version, flags, intentLease, members, pending, former] = jsonArray(value, 8)
-  const flagBits = integer(flags)
-  return {
-    chunk,
-    inode: integer(inode),
-    index: integer(index),
-    version: integer(version),
-    writable: (flagBits & 1) !== 0,
-    dirtyDead: (flagBits & 2) !== 0,
-    intentLease: integer(intentLease),
-    members: decodeMembers(members),
-    pending: pending === 0 ? null : decodePending(pending),
-    former: jsonArray(former, 0).map((entry) => {
-      const [server, formerVersion] = jsonArray(entry, 2)
-      return { server: integer(server), version: integer(formerVersion) }
-    }),
-  }
-}
-
-function decodePending(value: unknown): PendingEpoch {
-  const [version, reconcile, members] = jsonArray(value, 3)
-  return { version: integer(version), reconcile: reconcile === 1, members: decodeMembers(members) }
-}
-
-function decodeMembers(value: unknown): ChunkMember[] {
-  return jsonArray(value, 1).map((entry) => {
-    const [server, joining, mark] = jsonArray(entry, 3)
-    return joining === 1
-      ? { server: integer(server), role: 'joining', since: 0, attempt: integer(mark) }
-      : { server: integer(server), role: 'in-sync', since: integer(mark), attempt: 0 }
-  })
-}
-
-function integer(value: unknown): number {
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw new Error('no integer')
-  return value
 }

@@ -42,12 +42,12 @@ export function setFileSize(
 }
 
 function hasChunksBeyond(row: InodeRow, size: number): boolean {
-  return chunkIndexesBeyond(row, size).length > 0
+  return row.chunks.indexes(1, Math.ceil(size / CHUNK_SIZE_BYTES)).length > 0
 }
 
 function chunkIndexesBeyond(row: InodeRow, size: number): number[] {
   const keptCount = Math.ceil(size / CHUNK_SIZE_BYTES)
-  return row.chunks.indexes().filter((index) => index >= keptCount)
+  return row.chunks.indexes(undefined, keptCount)
 }
 
 /** Takes the chunks at these indexes out of the file, and returns them. */

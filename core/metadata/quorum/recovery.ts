@@ -42,13 +42,17 @@ export async function recover(
   let rowCount = 0
   let log: TrailingLog | null = null
   const { appliedIndex } = await store.load({
-    onRow(table, key, value) {
-      if (table === META_TABLE) {
-        if (key === FORMAT_KEY) machine.state.loadRow(table, key, value)
+    onRows(table, rows) {
+      if (table !== META_TABLE) {
+        rowCount += rows.count
+        machine.state.loadRows(table, rows)
         return
       }
-      rowCount += 1
-      machine.state.loadRow(table, key, value)
+      while (rows.next()) {
+        const key = rows.text()
+        const value = rows.text()
+        if (key === FORMAT_KEY) machine.state.loadRow(table, key, value)
+      }
     },
     onEntry(stored) {
       // Of the first entry only index and term are needed, unless it is the first of all.

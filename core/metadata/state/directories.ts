@@ -5,6 +5,7 @@
  * (cookie-order.ts), so that a listing goes on anywhere and sorts nothing.
  */
 import { assert } from '../../base/assert.ts'
+import { NUL, type PackedRows } from '../../platform/packed-rows.ts'
 import type { RowChange } from '../../platform/store.ts'
 import { NAME_BYTES_MAX } from '../../wire/messages/common.ts'
 import { metadataError } from '../errors.ts'
@@ -13,6 +14,9 @@ import { CookieOrder } from './columns/cookie-order.ts'
 import { hashOfBytes, NameBytes } from './columns/name-bytes.ts'
 import { hashOfNumbers, SlotIndex } from './columns/slot-index.ts'
 import type { ChangeTracked } from './table.ts'
+
+const SLASH = 0x2f
+const SPACE = 0x20
 
 /** A copy. */
 export interface DirectoryEntry {
@@ -135,6 +139,20 @@ export class DirectoryTable implements ChangeTracked {
     this.#insert(parent, name, inode, cookie)
   }
 
+  /** parent/name, inode cookie. */
+  loadPacked(rows: PackedRows): boolean {
+    const parent = rows.integer()
+    if (parent < 0 || !rows.takes(SLASH)) return false
+    const length = rows.bytes(this.#sought)
+    const inode = rows.integer()
+    if (length <= 0 || length > NAME_BYTES_MAX || inode < 0 || !rows.takes(SPACE)) return false
+    const cookie = rows.integer()
+    if (cookie < 0 || !rows.takes(NUL)) return false
+    if (this.#findSought(parent, length) !== NO_SLOT) return false
+    this.#insertSought(inode, cookie)
+    return true
+  }
+
   collectChanges(into: RowChange[]): void {
     for (const key of this.#changed) {
       const slash = key.indexOf('/')
@@ -163,14 +181,25 @@ export class DirectoryTable implements ChangeTracked {
   }
 
   #find(parent: number, name: string): number {
+    return this.#findSought(parent, this.#sought.write(name))
+  }
+
+  /** The name is the first `length` bytes of `#sought`. */
+  #findSought(parent: number, length: number): number {
     this.#soughtParent = parent
-    this.#soughtLength = this.#sought.write(name)
-    if (this.#soughtLength === 0 || this.#soughtLength > NAME_BYTES_MAX) return NO_SLOT
-    return this.#byName.find(hashOfNumbers(parent, hashOfBytes(this.#sought, 0, this.#soughtLength)))
+    this.#soughtLength = length
+    if (length === 0 || length > NAME_BYTES_MAX) return NO_SLOT
+    return this.#byName.find(hashOfNumbers(parent, hashOfBytes(this.#sought, 0, length)))
   }
 
   #insert(parent: number, name: string, inode: number, cookie: number): void {
     assert(this.#find(parent, name) === NO_SLOT, 'a name is added once')
+    this.#insertSought(inode, cookie)
+  }
+
+  /** What was looked for, and not found. */
+  #insertSought(inode: number, cookie: number): void {
+    const parent = this.#soughtParent
     const length = this.#soughtLength
     const slot = this.#slots.take()
     this.#parent.set(slot, parent)

@@ -3,6 +3,7 @@
  * names its inode and index, and loading rebuilds the list, so that an fsync of a large file writes one
  * short row. Placement objects are shared: most files have the same.
  */
+import { NUL, type PackedRows, Sign } from '../../platform/packed-rows.ts'
 import type { FileType, PlacementAttributes } from '../../wire/messages/common.ts'
 import type { InodeFields } from './rows.ts'
 import { jsonArray } from './table.ts'
@@ -79,12 +80,24 @@ export function decodeInode(value: unknown, inode: number): InodeFields {
   const fields = jsonArray(value, fixedFieldCount)
   const numbers = fields.slice(0, fixedFieldCount) as number[]
   if (!numbers.every((number) => Number.isSafeInteger(number))) throw new Error('a field is no integer')
+  const row = fixedFields(inode, numbers)
+  const optional = fields[fixedFieldCount] as OptionalFields | undefined
+  if (optional === undefined) return row
+  if (optional.t !== undefined) row.target = optional.t
+  if (optional.p !== undefined) row.placement = internPlacement(optional.p)
+  if (optional.x !== undefined) row.extended = extendedRecord(optional.x)
+  if (optional.z !== undefined) row.zeroFrom = optional.z
+  if (optional.s !== undefined) row.sizeLimit = optional.s
+  return row
+}
+
+function fixedFields(inode: number, numbers: readonly number[]): Mutable<InodeFields> {
   const at = (position: number): number => numbers[position] ?? 0
   const type = fileTypes[at(0)]
   if (type === undefined) throw new Error('unknown file type')
   for (const [position, max] of maxima)
     if (at(position) < 0 || at(position) > max) throw new Error('a field is too large')
-  const row: Mutable<InodeFields> = {
+  return {
     inode,
     type,
     mode: at(1),
@@ -102,14 +115,43 @@ export function decodeInode(value: unknown, inode: number): InodeFields {
     generation: at(13),
     parent: at(14),
   }
-  const optional = fields[fixedFieldCount] as OptionalFields | undefined
-  if (optional === undefined) return row
-  if (optional.t !== undefined) row.target = optional.t
-  if (optional.p !== undefined) row.placement = internPlacement(optional.p)
-  if (optional.x !== undefined) row.extended = extendedRecord(optional.x)
-  if (optional.z !== undefined) row.zeroFrom = optional.z
-  if (optional.s !== undefined) row.sizeLimit = optional.s
-  return row
+}
+
+/** Reads rows of inodes that have nothing optional, or a placement only: from the bytes, because nearly all are so. */
+export class PackedInodes {
+  readonly #numbers: number[] = Array.from({ length: fixedFieldCount }, () => 0)
+  /** What followed the numbers of the last row with a placement: that of the next is nearly always the same. */
+  #tail = Buffer.alloc(0)
+  #placement: PlacementAttributes | undefined = undefined
+
+  /** Null for a row of another form. Throws what `decodeInode` does. */
+  read(rows: PackedRows): InodeFields | null {
+    const inode = rows.integer()
+    if (inode < 0 || !rows.takes(NUL) || !rows.takes(Sign.open)) return null
+    for (let position = 0; position < fixedFieldCount; position++) {
+      if (position > 0 && !rows.takes(Sign.comma)) return null
+      const number = rows.integer()
+      // Times before 1970 are not worth the trouble.
+      if (number < 0) return null
+      this.#numbers[position] = number
+    }
+    const row = fixedFields(inode, this.#numbers)
+    if (rows.takes(Sign.close)) return rows.takes(NUL) ? row : null
+    if (!this.#readPlacement(rows)) return null
+    row.placement = this.#placement
+    return row
+  }
+
+  #readPlacement(rows: PackedRows): boolean {
+    if (this.#tail.length > 0 && rows.takesAll(this.#tail)) return true
+    const tail = rows.text()
+    const [, optional = {}] = JSON.parse(`[0${tail}`) as [number, OptionalFields?]
+    const { p, ...others } = optional
+    if (p === undefined || Object.keys(others).length > 0) return false
+    this.#placement = internPlacement(p)
+    this.#tail = Buffer.from(`${tail}\0`)
+    return true
+  }
 }
 
 /** Without a prototype: attribute names come from people. */

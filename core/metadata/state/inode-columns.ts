@@ -272,8 +272,8 @@ class ChunksView implements FileChunks {
     this.#columns.chunks.clear(this.#slot)
   }
 
-  indexes(limit?: number): number[] {
-    return this.#columns.chunks.indexes(this.#slot, limit)
+  indexes(limit?: number, first?: number): number[] {
+    return this.#columns.chunks.indexes(this.#slot, limit, first)
   }
 
   ids(): number[] {

@@ -3,10 +3,11 @@
  * are rebuilt from the rows of the chunk table, not stored.
  */
 import { assert } from '../../base/assert.ts'
+import type { PackedRows } from '../../platform/packed-rows.ts'
 import type { RowChange } from '../../platform/store.ts'
 import { metadataError } from '../errors.ts'
 import { NO_SLOT, Slots } from './columns/columns.ts'
-import { decodeInode, encodeInode } from './inode-codec.ts'
+import { decodeInode, encodeInode, PackedInodes } from './inode-codec.ts'
 import { GONE_SLOT, InodeColumns, InodeView } from './inode-columns.ts'
 import type { InodeFields, InodeRow } from './rows.ts'
 import { hashOfNumbers, SlotIndex } from './columns/slot-index.ts'
@@ -20,7 +21,10 @@ export class InodeTable implements ChangeTracked {
   readonly #slots = new Slots(this.#columns.uid, GONE_SLOT + 1)
   readonly #byInode: SlotIndex
   readonly #changed = new Set<number>()
+  readonly #packed = new PackedInodes()
   #sought = 0
+  #placedInode = 0
+  #placedSlot = NO_SLOT
 
   constructor() {
     const { inode } = this.#columns
@@ -66,6 +70,18 @@ export class InodeTable implements ChangeTracked {
     this.#changed.add(inode)
   }
 
+  /** While loading: the chunk is at this index of the inode. False when there is none. */
+  placeChunk(inode: number, index: number, chunk: number): boolean {
+    // Chunks of one file nearly always follow each other.
+    if (inode !== this.#placedInode) {
+      this.#placedSlot = this.#slotOf(inode)
+      this.#placedInode = inode
+    }
+    if (this.#placedSlot === NO_SLOT) return false
+    this.#columns.chunks.set(this.#placedSlot, index, chunk)
+    return true
+  }
+
   /** In no order. Inodes made meanwhile may be missed, none is seen twice. */
   *values(): Generator<InodeRow, undefined> {
     for (let slot = this.#slots.first; slot < this.#slots.limit; slot++)
@@ -83,6 +99,19 @@ export class InodeTable implements ChangeTracked {
     } catch (error) {
       throw metadataError('ROW_CORRUPT', `${this.name}/${key}`, error)
     }
+  }
+
+  loadPacked(rows: PackedRows): boolean {
+    let fields: InodeFields | null = null
+    try {
+      fields = this.#packed.read(rows)
+    } catch {
+      // `loadRow` says what is wrong, and where.
+    }
+    // The root is there before its row.
+    if (fields === null || fields.inode === 0 || this.has(fields.inode)) return false
+    this.#insert(fields)
+    return true
   }
 
   collectChanges(into: RowChange[]): void {

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { InodeRow } from './rows.ts'
+import { PackedRows } from '../../platform/packed-rows.ts'
 import type { RowChange } from '../../platform/store.ts'
 import { decodeLogEntry, encodeLogEntry } from '../log/codec.ts'
 import type { Command, LogCommand } from './commands.ts'
@@ -209,11 +210,16 @@ test('random commands of every kind', () => {
       const digest = stateDigest(left.state)
       assert.equal(stateDigest(right.state), digest)
       const loaded = createStateMachine()
+      const fromTexts = createStateMachine()
       for (const { table, key, value } of [...stored.values()].toReversed()) {
-        if (value !== null) loaded.state.loadRow(table, key, value)
+        if (value === null) continue
+        loaded.state.loadRows(table, PackedRows.of([[key, value]]))
+        fromTexts.state.loadRow(table, key, value)
       }
       loaded.state.finishLoad()
+      fromTexts.state.finishLoad()
       assert.equal(stateDigest(loaded.state), digest)
+      assert.equal(stateDigest(fromTexts.state), digest)
       const placesOf = (row: InodeRow | undefined) =>
         new Map(row?.chunks.indexes().map((index) => [index, row.chunks.get(index)]))
       for (const row of left.state.inodes.values()) {

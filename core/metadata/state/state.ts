@@ -3,6 +3,7 @@
  * loading); everybody else reads. `collectChanges` gives the rows that the Store lacks.
  */
 import { createHash } from 'node:crypto'
+import type { PackedRows } from '../../platform/packed-rows.ts'
 import type { RowChange } from '../../platform/store.ts'
 import { ROOT_INODE } from '../../wire/messages/common.ts'
 import { metadataError } from '../errors.ts'
@@ -27,7 +28,7 @@ import { type ChangeTracked, fieldsCodec, numberKey, stringKey, Table } from './
 /** Files, directories and everything else; V8 maps end at 2^24 entries. */
 export const INODE_COUNT_MAX = 16_000_000
 /** Chunks that are put into the lists of their files in one step of loading. */
-const FINISHED_SLOTS_MAX = 4_096
+const FINISHED_SLOTS_MAX = 1_024
 /** The event log keeps this many. */
 export const EVENT_COUNT_MAX = 10_000
 
@@ -168,9 +169,16 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
   }
 
   loadRow(table: string, key: string, value: string): void {
-    const found = this.byName.get(table)
-    if (found === undefined) throw metadataError('STATE_FORMAT', `unknown table ${table}`)
-    found.loadRow(key, value)
+    this.tableNamed(table).loadRow(key, value)
+  }
+
+  loadRows(name: string, borrowedRows: PackedRows): void {
+    const table = this.tableNamed(name)
+    while (borrowedRows.next()) {
+      if (table.loadPacked?.(borrowedRows) === true) continue
+      borrowedRows.rewind()
+      table.loadRow(borrowedRows.text(), borrowedRows.text())
+    }
   }
 
   /** After the last row, all at once. */
@@ -181,10 +189,15 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
   /** A step of it, short enough for one turn: begins at 0, returns where to go on, or -1 when nothing is left. */
   finishLoadFrom(slot: number): number {
     return this.chunks.scanMapped(slot, FINISHED_SLOTS_MAX, (chunk, inode, index) => {
-      const row = this.inodes.get(inode)
-      if (row === undefined) throw metadataError('ROW_CORRUPT', `chunk ${chunk} names lost inode ${inode}`)
-      row.chunks.set(index, chunk)
+      if (this.inodes.placeChunk(inode, index, chunk)) return
+      throw metadataError('ROW_CORRUPT', `chunk ${chunk} names lost inode ${inode}`)
     })
+  }
+
+  private tableNamed(name: string): ChangeTracked {
+    const found = this.byName.get(name)
+    if (found === undefined) throw metadataError('STATE_FORMAT', `unknown table ${name}`)
+    return found
   }
 
   private indexLease(lease: number, row: LeaseRow): void {

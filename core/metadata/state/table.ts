@@ -3,6 +3,7 @@
  * the text form in which rows lie in the Store. The Store is a copy that lags; memory is the state.
  * A row may be changed in place, followed by `touch`. Nobody but `apply` and loading writes here.
  */
+import type { PackedRows } from '../../platform/packed-rows.ts'
 import type { RowChange } from '../../platform/store.ts'
 import { metadataError } from '../errors.ts'
 
@@ -12,6 +13,11 @@ export interface ChangeTracked {
   readonly name: string
   /** Takes one stored row; not a change. Throws ROW_CORRUPT. */
   loadRow(key: string, value: string): void
+  /**
+   * The same from the bytes, for tables of millions. Reads a row of the usual form to its end; false, and nothing
+   * is taken in, for any other, which `loadRow` gets then.
+   */
+  loadPacked?(rows: PackedRows): boolean
   /** Appends every change since the last call. The result depends only on the state, not on time. */
   collectChanges(into: RowChange[]): void
   /** Every row as it would be stored, in any order (digests, tests). */

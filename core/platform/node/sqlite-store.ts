@@ -9,6 +9,7 @@ import { dirname } from 'node:path'
 import sqlite3 from 'sqlite3'
 import { assert } from '../../base/assert.ts'
 import { CairnError } from '../../base/errors.ts'
+import { NUL, PackedRows } from '../packed-rows.ts'
 import type { RowChange, Store, StoreBatch, StoredLogEntry, StoreGlance, StoreLoadHandler } from '../store.ts'
 
 const FORMAT_VERSION = 1
@@ -47,8 +48,26 @@ const SCHEMA = `
 const COMMIT =
   'INSERT INTO batch (applied, truncate_from, trim_through, entries, data, rows, gone) VALUES (?,?,?,?,?,?,?)'
 
+/** Rows of one table as PackedRows, made by SQLite's thread: an object for each would cost this one seven times as much. */
+const pageOf = (condition: string): string => `
+  SELECT count(*) AS count, CAST(group_concat(key || NUL || value, NUL) || NUL AS BLOB) AS bytes
+  FROM (SELECT key, value, CAST(x'00' AS TEXT) AS NUL FROM row WHERE ${condition}
+    ORDER BY key LIMIT ${ROWS_PER_PAGE})`
+const FIRST_PAGE = pageOf('tab = ?')
+const NEXT_PAGE = pageOf('tab = ? AND key > ?')
+
+interface RowPage {
+  readonly count: number
+  readonly bytes: Buffer
+}
+
+/** Of a page that is not empty. */
+function lastKey(bytes: Buffer): string {
+  const valueAt = bytes.lastIndexOf(NUL, bytes.length - 2)
+  return bytes.toString('utf8', bytes.lastIndexOf(NUL, valueAt - 1) + 1, valueAt)
+}
+
 interface RowRecord {
-  readonly tab: string
   readonly key: string
   readonly value: string
 }
@@ -108,16 +127,8 @@ export class SqliteStore implements Store {
   }
 
   async load(handler: StoreLoadHandler): Promise<{ readonly appliedIndex: number }> {
-    let reading: Promise<RowRecord[]> | null = this.#rowsAfter('', '')
-    while (reading !== null) {
-      const page: RowRecord[] = await reading
-      const last = page.at(-1)
-      // A thread reads on while this one takes in what came.
-      reading = last === undefined ? null : this.#rowsAfter(last.tab, last.key)
-      // What fails here ends the load; the page that is being read then tells nobody anything.
-      reading?.catch(() => {})
-      for (const row of page) handler.onRow(row.tab, row.key, row.value)
-    }
+    for (let table = await this.#tableAfter(''); table !== null; table = await this.#tableAfter(table))
+      await this.#loadTable(table, handler)
     let after = -1
     for (;;) {
       const page = await all<EntryRecord>(
@@ -133,12 +144,33 @@ export class SqliteStore implements Store {
     return { appliedIndex: this.#appliedIndex }
   }
 
-  #rowsAfter(tab: string, key: string): Promise<RowRecord[]> {
-    return all<RowRecord>(
+  async #tableAfter(table: string): Promise<string | null> {
+    const sql = 'SELECT tab FROM row WHERE tab > ? ORDER BY tab LIMIT 1'
+    return (await all<{ tab: string }>(this.#database, sql, [table]))[0]?.tab ?? null
+  }
+
+  async #loadTable(table: string, handler: StoreLoadHandler): Promise<void> {
+    let reading: Promise<RowPage> | null = this.#rowsAfter(table, null)
+    while (reading !== null) {
+      const { count, bytes }: RowPage = await reading
+      // A thread reads on while this one takes in what came.
+      reading = count < ROWS_PER_PAGE ? null : this.#rowsAfter(table, lastKey(bytes))
+      // What fails here ends the load; the page that is being read then tells nobody anything.
+      reading?.catch(() => {})
+      const rows = new PackedRows(bytes, count)
+      handler.onRows(table, rows)
+      if (rows.isExhausted) continue
+      throw new CairnError('STORE_FORMAT', `${this.#path}: a row of table ${table} holds a NUL`)
+    }
+  }
+
+  async #rowsAfter(table: string, key: string | null): Promise<RowPage> {
+    const [page] = await all<{ count: number; bytes: Buffer | null }>(
       this.#database,
-      `SELECT tab, key, value FROM row WHERE (tab, key) > (?, ?) ORDER BY tab, key LIMIT ${ROWS_PER_PAGE}`,
-      [tab, key],
+      key === null ? FIRST_PAGE : NEXT_PAGE,
+      key === null ? [table] : [table, key],
     )
+    return { count: page?.count ?? 0, bytes: page?.bytes ?? Buffer.alloc(0) }
   }
 
   async commit(batch: StoreBatch): Promise<void> {
@@ -163,7 +195,7 @@ export class SqliteStore implements Store {
       database,
       'SELECT applied, (SELECT term FROM log WHERE idx = applied) AS term FROM state',
     )
-    const rows = await all<RowRecord>(database, 'SELECT tab, key, value FROM row WHERE tab = ?', [table])
+    const rows = await all<RowRecord>(database, 'SELECT key, value FROM row WHERE tab = ?', [table])
     return {
       appliedIndex: applied[0]?.applied ?? 0,
       appliedTerm: applied[0]?.term ?? 0,

@@ -5,6 +5,7 @@
  */
 import { assert } from '../../base/assert.ts'
 import { CairnError } from '../../base/errors.ts'
+import { PackedRows } from '../../platform/packed-rows.ts'
 import type {
   Store,
   StoreBatch,
@@ -95,9 +96,8 @@ export class SimulatedStore implements Store {
       this.#schedule(() => {
         if (this.#isCrashed) return
         try {
-          for (const [table, rows] of [...this.contents.rows].toReversed()) {
-            for (const [key, value] of [...rows].toReversed()) handler.onRow(table, key, value)
-          }
+          for (const [table, rows] of [...this.contents.rows].toReversed())
+            handler.onRows(table, PackedRows.of([...rows].toReversed()))
           for (const index of [...this.contents.entries.keys()].toSorted((a, b) => a - b)) {
             const entry = this.contents.entries.get(index)
             if (entry !== undefined) handler.onEntry(entry)

@@ -173,9 +173,9 @@ export class LeaseService implements LeasePublisher {
     const firstIndex = Math.floor(file.size / CHUNK_SIZE_BYTES)
     const { chunks } = master.state
     if (chunks.dirtyDeadCount === 0) return
-    for (const index of file.chunks.indexes()) {
+    for (const index of file.chunks.indexes(undefined, firstIndex)) {
       const chunk = file.chunks.get(index) ?? 0
-      if (index >= firstIndex && chunks.isDirtyDead(chunk)) tail.push(chunk)
+      if (chunks.isDirtyDead(chunk)) tail.push(chunk)
     }
     if (tail.length === 0) return
     for (const chunk of tail) lookFirst(chunk)

@@ -1,7 +1,8 @@
 /**
- * Which chunk lies at which index of which file. Sparse files have only what exists. One node of 28 bytes per
- * chunk and 7 of index, however many chunks a file has: finding one costs a look-up, listing a file what it has.
- * Nodes of a file are a doubly linked list whose head lies with the inode (inode-table.ts).
+ * Which chunk lies at which index of which file. Sparse files have only what exists. A chunk is one node of 16
+ * bytes and 7 of index: finding one costs a look-up. What a file has, and how many lie behind some place, is told
+ * by groups of 32 indexes with a bit for each chunk, 27 bytes a group: a file of a million chunks has some 30,000.
+ * Groups of a file are a doubly linked list whose head lies with the inode (inode-table.ts).
  */
 import { Column, NO_SLOT, Slots } from './columns.ts'
 import { hashOfNumbers, SlotIndex } from './slot-index.ts'
@@ -14,32 +15,136 @@ export interface FileChunks {
   set(index: number, chunk: number): void
   delete(index: number): void
   clear(): void
-  /** Copies; at most `limit`. */
-  indexes(limit?: number): number[]
+  /** Copies; at most `limit`, of those from `first` on. */
+  indexes(limit?: number, first?: number): number[]
   ids(): number[]
 }
 
-/** Where the list of a file begins: kept by the owner, node + 1; 0 is an empty list. */
+/** Where the list of a file begins: kept by the owner, group + 1; 0 is an empty list. */
 export interface ChunkHeads {
   readonly first: Column
   readonly count: Column
 }
 
+const GROUP_BITS = 5
+const GROUP_MASK = (1 << GROUP_BITS) - 1
+
+class Groups {
+  readonly #heads: ChunkHeads
+  /** Slot of the inode. */
+  readonly #owner = Column.ofUint32()
+  readonly #number = Column.ofUint32()
+  readonly #bits = Column.ofUint32()
+  readonly #next = Column.ofUint32()
+  readonly #previous = Column.ofUint32()
+  readonly #slots = new Slots(this.#next)
+  readonly #byNumber: SlotIndex
+  #soughtOwner = 0
+  #soughtNumber = 0
+  /** The last that was found: chunks of a file come and go one after the other. */
+  #found = NO_SLOT
+
+  constructor(heads: ChunkHeads) {
+    this.#heads = heads
+    this.#byNumber = new SlotIndex({
+      hashOfSlot: (group) => hashOfNumbers(this.#owner.get(group), this.#number.get(group)),
+      isSought: (group) =>
+        this.#number.get(group) === this.#soughtNumber && this.#owner.get(group) === this.#soughtOwner,
+    })
+  }
+
+  get byteLength(): number {
+    const columns = [this.#owner, this.#number, this.#bits, this.#next, this.#previous]
+    return columns.reduce((bytes, column) => bytes + column.byteLength, this.#byNumber.byteLength)
+  }
+
+  /** True when it was not there. */
+  add(owner: number, index: number): boolean {
+    let group = this.#find(owner, index >>> GROUP_BITS)
+    if (group === NO_SLOT) group = this.#make(owner, index >>> GROUP_BITS)
+    const bits = this.#bits.get(group)
+    const bit = 1 << (index & GROUP_MASK)
+    if ((bits & bit) !== 0) return false
+    this.#bits.set(group, (bits | bit) >>> 0)
+    return true
+  }
+
+  remove(owner: number, index: number): void {
+    const group = this.#find(owner, index >>> GROUP_BITS)
+    if (group === NO_SLOT) return
+    const bits = (this.#bits.get(group) & ~(1 << (index & GROUP_MASK))) >>> 0
+    this.#bits.set(group, bits)
+    if (bits === 0) this.#end(owner, group)
+  }
+
+  indexes(owner: number, limit: number, first: number): number[] {
+    const indexes: number[] = []
+    let link = this.#heads.first.get(owner)
+    for (; link !== 0 && indexes.length < limit; link = this.#next.get(link - 1)) {
+      const base = this.#number.get(link - 1) * (GROUP_MASK + 1)
+      if (base + GROUP_MASK < first) continue
+      for (let bits = this.#bits.get(link - 1); bits !== 0 && indexes.length < limit; ) {
+        const bit = 31 - Math.clz32(bits)
+        bits = (bits & ~(1 << bit)) >>> 0
+        if (base + bit >= first) indexes.push(base + bit)
+      }
+    }
+    return indexes
+  }
+
+  #find(owner: number, number: number): number {
+    const found = this.#found
+    if (found !== NO_SLOT && this.#number.get(found) === number && this.#owner.get(found) === owner)
+      return found
+    this.#soughtOwner = owner
+    this.#soughtNumber = number
+    this.#found = this.#byNumber.find(hashOfNumbers(owner, number))
+    return this.#found
+  }
+
+  #make(owner: number, number: number): number {
+    const { first } = this.#heads
+    const group = this.#slots.take()
+    const head = first.get(owner)
+    this.#owner.set(group, owner)
+    this.#number.set(group, number)
+    this.#bits.set(group, 0)
+    this.#next.set(group, head)
+    this.#previous.set(group, 0)
+    if (head !== 0) this.#previous.set(head - 1, group + 1)
+    first.set(owner, group + 1)
+    this.#byNumber.add(group)
+    this.#found = group
+    return group
+  }
+
+  #end(owner: number, group: number): void {
+    this.#byNumber.remove(group)
+    const next = this.#next.get(group)
+    const previous = this.#previous.get(group)
+    if (next !== 0) this.#previous.set(next - 1, previous)
+    if (previous !== 0) this.#next.set(previous - 1, next)
+    else this.#heads.first.set(owner, next)
+    this.#slots.free(group)
+    this.#found = NO_SLOT
+  }
+}
+
 export class FileChunkLists {
   readonly #heads: ChunkHeads
+  readonly #groups: Groups
   /** Slot of the inode. */
   readonly #owner = Column.ofUint32()
   readonly #index = Column.ofUint32()
   readonly #chunk = Column.ofNumbers()
-  readonly #next = Column.ofUint32()
-  readonly #previous = Column.ofUint32()
-  readonly #nodes = new Slots(this.#next)
+  readonly #nodes = new Slots(this.#owner)
   readonly #byIndex: SlotIndex
   #soughtOwner = 0
   #soughtIndex = 0
 
   constructor(heads: ChunkHeads) {
     this.#heads = heads
+    this.#groups = new Groups(heads)
     this.#byIndex = new SlotIndex({
       hashOfSlot: (node) => hashOfNumbers(this.#owner.get(node), this.#index.get(node)),
       isSought: (node) =>
@@ -48,8 +153,8 @@ export class FileChunkLists {
   }
 
   get byteLength(): number {
-    const columns = [this.#owner, this.#index, this.#chunk, this.#next, this.#previous]
-    let bytes = this.#byIndex.byteLength
+    const columns = [this.#owner, this.#index, this.#chunk]
+    let bytes = this.#byIndex.byteLength + this.#groups.byteLength
     for (const column of columns) bytes += column.byteLength
     return bytes
   }
@@ -61,66 +166,45 @@ export class FileChunkLists {
   }
 
   set(owner: number, index: number, chunk: number): void {
-    const found = this.#find(owner, index)
-    if (found !== NO_SLOT) {
-      this.#chunk.set(found, chunk)
+    // A look for what is not there costs more than all the rest: the group knows.
+    if (!this.#groups.add(owner, index)) {
+      this.#chunk.set(this.#find(owner, index), chunk)
       return
     }
-    const { first, count } = this.#heads
+    const { count } = this.#heads
     const node = this.#nodes.take()
-    const head = first.get(owner)
     this.#owner.set(node, owner)
     this.#index.set(node, index)
     this.#chunk.set(node, chunk)
-    this.#next.set(node, head)
-    this.#previous.set(node, 0)
-    if (head !== 0) this.#previous.set(head - 1, node + 1)
-    first.set(owner, node + 1)
     count.set(owner, count.get(owner) + 1)
     this.#byIndex.add(node)
   }
 
   delete(owner: number, index: number): void {
     const node = this.#find(owner, index)
-    if (node !== NO_SLOT) this.#remove(owner, node)
+    if (node === NO_SLOT) return
+    const { count } = this.#heads
+    this.#byIndex.remove(node)
+    this.#groups.remove(owner, index)
+    count.set(owner, count.get(owner) - 1)
+    this.#nodes.free(node)
   }
 
   clear(owner: number): void {
-    const { first } = this.#heads
-    while (first.get(owner) !== 0) this.#remove(owner, first.get(owner) - 1)
+    for (const index of this.indexes(owner)) this.delete(owner, index)
   }
 
-  indexes(owner: number, limit = Number.POSITIVE_INFINITY): number[] {
-    return this.#listed(owner, this.#index, limit)
+  indexes(owner: number, limit = Number.POSITIVE_INFINITY, first = 0): number[] {
+    return this.#groups.indexes(owner, limit, first)
   }
 
   ids(owner: number): number[] {
-    return this.#listed(owner, this.#chunk, Number.POSITIVE_INFINITY)
-  }
-
-  #listed(owner: number, column: Column, limit: number): number[] {
-    const values: number[] = []
-    let link = this.#heads.first.get(owner)
-    for (; link !== 0 && values.length < limit; link = this.#next.get(link - 1))
-      values.push(column.get(link - 1))
-    return values
+    return this.indexes(owner).map((index) => this.get(owner, index) ?? 0)
   }
 
   #find(owner: number, index: number): number {
     this.#soughtOwner = owner
     this.#soughtIndex = index
     return this.#byIndex.find(hashOfNumbers(owner, index))
-  }
-
-  #remove(owner: number, node: number): void {
-    const { first, count } = this.#heads
-    this.#byIndex.remove(node)
-    const next = this.#next.get(node)
-    const previous = this.#previous.get(node)
-    if (next !== 0) this.#previous.set(next - 1, previous)
-    if (previous !== 0) this.#next.set(previous - 1, next)
-    else first.set(owner, next)
-    count.set(owner, count.get(owner) - 1)
-    this.#nodes.free(node)
   }
 }
