@@ -19,6 +19,8 @@ export const GENERATION_KEY = 'cluster.generation'
 export const RECOVERY_KEY = 'cluster.recovery'
 /** Replicas of unknown chunks with lower ids are kept (rule G1). */
 export const UNKNOWN_KEPT_KEY = 'cluster.unknownKept'
+/** What was reported that these metadata cannot have given out: nothing is deleted while it is there (rule G1). */
+export const ALARM_KEY = 'cluster.alarm'
 /** No epoch begins with a lower version. */
 export const VERSION_FLOOR_KEY = 'cluster.versionFloor'
 
@@ -29,6 +31,10 @@ export function generationOf(state: Pick<ChunkState, 'config'>): number {
 
 export function isInRecovery(state: Pick<ChunkState, 'config'>): boolean {
   return state.config.has(RECOVERY_KEY)
+}
+
+export function isAlarmed(state: Pick<ChunkState, 'config'>): boolean {
+  return state.config.has(ALARM_KEY)
 }
 
 /** Rule G1: is it a replica that somebody we do not remember may have made? */

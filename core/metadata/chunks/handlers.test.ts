@@ -177,6 +177,29 @@ test('G1: ids that were never given out are not condemned, older unknown ones ar
   assert.equal(machine.state.condemned.size, 1)
 })
 
+test('G1: while there is an alarm nothing is condemned; it is kept until somebody acknowledges it', () => {
+  const { machine, a } = scene()
+  const next = machine.state.counters.get('nextChunk')
+  machine.done({ type: 'chunk.reserve', count: 10 })
+  const condemn = (chunk: number) => {
+    machine.done({ type: 'replica.condemn', replicas: [{ chunk, server: a, versionMax: 1 }] })
+    return machine.state.condemned.size
+  }
+  const alarm = { type: 'recovery.alarm', server: a, chunk: next + 100, version: 7 } as const
+  assert.deepEqual(machine.done(alarm), { isNew: true })
+  assert.deepEqual(machine.done(alarm), { isNew: false })
+  assert.equal(machine.state.counters.get('nextChunk'), next + 101)
+  assert.equal(condemn(next + 3), 0)
+  machine.done({ type: 'recovery.acknowledge' })
+  assert.equal(condemn(next + 3), 0, 'unknown, and perhaps of what we lost')
+  machine.done({ type: 'recovery.discard' })
+  assert.equal(condemn(next + 3), 1)
+  assert.deepEqual(machine.apply({ type: 'recovery.acknowledge' }), {
+    error: 'REFUSED',
+    message: 'there is no alarm',
+  })
+})
+
 test('T1: shrinking drops whole chunks and marks the tail in one command; growing past the mark waits for zeroing', () => {
   const { machine, session, inode, lease, servers } = scene()
   const second = machine.createChunk(lease, inode, 1, servers.slice(0, 3))

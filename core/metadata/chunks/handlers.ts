@@ -5,6 +5,7 @@
 import type { ApplyContext, CommandType, Handlers } from '../state/apply.ts'
 import type { MetadataState } from '../state/state.ts'
 import { administrationHandlers } from './administration.ts'
+import { alarmHandlers } from './alarm.ts'
 import type { ChunkTable } from './chunk-table.ts'
 import { epochHandlers } from './epochs.ts'
 import { intentHandlers } from './intents.ts'
@@ -32,4 +33,5 @@ export const chunkHandlers = {
   ...memberHandlers,
   ...administrationHandlers,
   ...renewalHandlers,
+  ...alarmHandlers,
 }

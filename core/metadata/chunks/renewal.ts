@@ -15,6 +15,7 @@ import { condemnedKey } from '../state/state.ts'
 import { refused } from '../state/result.ts'
 import type { ChunkRow } from '../state/rows.ts'
 import {
+  ALARM_KEY,
   GENERATION_KEY,
   generationOf,
   isInRecovery,
@@ -100,6 +101,7 @@ export const renewalHandlers: ChunkHandlers<'chunk.adopt' | 'recovery.end' | 're
     // The last resort of a cluster that was renewed two thousand times.
     state.config.set(VERSION_FLOOR_KEY, Math.min(floor, Math.max(VERSION_FLOOR_MAX, versionMax + 1)))
     state.config.delete(RECOVERY_KEY)
+    state.config.delete(ALARM_KEY)
     return { ok: {} }
   },
 

@@ -8,7 +8,7 @@ import { effectivePlacement } from '../namespace/placement.ts'
 import type { ChunkRow, CondemnedRow } from '../state/rows.ts'
 import { condemnedKey } from '../state/state.ts'
 import { FORMER_COUNT_MAX } from './chunk-table.ts'
-import { isKeptUnknown } from './administration.ts'
+import { isAlarmed, isKeptUnknown } from './administration.ts'
 import type { ChunkContext, ChunkHandlers, ChunkState } from './handlers.ts'
 
 type ReplicaCommandType = 'replica.condemn' | 'replica.deleted' | 'replica.former'
@@ -60,6 +60,8 @@ export function isMember(row: ChunkRow, server: number): boolean {
 }
 
 function mayCondemn(state: ChunkState, replica: CondemnedRow & { damaged?: boolean }): boolean {
+  // Rule G1: what these metadata know may be old.
+  if (isAlarmed(state)) return false
   const row = state.chunks.get(replica.chunk)
   // Rule G1: an id we never gave out means that we lost state.
   if (row === undefined)

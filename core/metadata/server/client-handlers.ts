@@ -57,6 +57,7 @@ export function clientHandlers(control: ControlPlane): Handlers<Methods> {
     'mds.backupEnd': (params) => backup.end(params),
     'mds.recovery': () => recovery.status(),
     'mds.recover': (params) => recovery.end(params),
+    'mds.acknowledge': () => recovery.acknowledge(),
     'mds.discardUnknown': () => recovery.discardUnknown(),
   }
 }

@@ -10,7 +10,7 @@ import type { MemberId, Snapshot } from '../../raft/index.ts'
 import { OBSERVER_ROLE, observerMethods } from '../../wire/messages/quorum.ts'
 import { WireServer } from '../../wire/server.ts'
 import type { Identity, Peer } from '../../wire/types.ts'
-import { RECOVERY_KEY, UNKNOWN_KEPT_KEY } from '../chunks/administration.ts'
+import { ALARM_KEY, RECOVERY_KEY, UNKNOWN_KEPT_KEY } from '../chunks/administration.ts'
 import type { ChunkState } from '../chunks/handlers.ts'
 import { memberRemoved } from '../errors.ts'
 import { MeasuredStore } from '../log/measured-store.ts'
@@ -321,7 +321,7 @@ export class MetadataServer {
 
   /** The recovery is over, or what is unknown may go: the master begins once more, with all reports. */
   #configDeleted(key: string): void {
-    if (key !== RECOVERY_KEY && key !== UNKNOWN_KEPT_KEY) return
+    if (![RECOVERY_KEY, UNKNOWN_KEPT_KEY, ALARM_KEY].includes(key)) return
     this.#options.clock.defer(() => {
       if (this.#mastership === null || this.#isClosed) return
       this.#lostMastership()

@@ -141,6 +141,10 @@ export type ControlCommand =
   | { type: 'recovery.end'; versionMax: number }
   /** Replicas of chunks that nobody knows may be deleted from now on. */
   | { type: 'recovery.discard' }
+  /** A chunk server has what the quorum cannot have given out: we lost state (rule G1). Result: { isNew }. */
+  | { type: 'recovery.alarm'; server: number; chunk: number; version: number }
+  /** An administrator has seen it: replicas may be deleted again. */
+  | { type: 'recovery.acknowledge' }
   | {
       type: 'event.record'
       system: 'MDS' | 'CS' | 'JRN' | 'CLI'

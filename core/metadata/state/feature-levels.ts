@@ -22,7 +22,7 @@ import type { ChangeTracked } from './table.ts'
 /** Of every version that announces none. */
 export const BASE_LEVEL = 1
 /** What this version understands. */
-export const HIGHEST_LEVEL = 2
+export const HIGHEST_LEVEL = 3
 
 /** The one table of the store that is not part of the replicated state: about the rows, not of them. */
 export const META_TABLE = 'meta'
@@ -76,6 +76,8 @@ export const commandLevels: Readonly<Record<Command['type'], number>> = {
   'chunk.adopt': 2,
   'recovery.end': 2,
   'recovery.discard': 2,
+  'recovery.alarm': 3,
+  'recovery.acknowledge': 3,
 }
 
 type FieldLevels = { readonly [T in Command['type']]?: Readonly<Record<string, number>> }

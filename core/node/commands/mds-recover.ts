@@ -20,6 +20,7 @@ const END_TIMEOUT_MS = 600_000
 interface RecoverOptions {
   readonly withoutMissing?: boolean
   readonly discardUnknown?: boolean
+  readonly acknowledge?: boolean
   readonly dryRun?: boolean
 }
 
@@ -29,6 +30,10 @@ export function registerRecover(mds: Command, contextOf: () => CommandContext): 
     .description('end the recovery of metadata that have begun anew: first look with --dry-run')
     .option('--without-missing', 'although chunk servers have not reported: what only they have is lost')
     .option('--discard-unknown', 'afterwards: replicas that the metadata do not know may be deleted')
+    .option(
+      '--acknowledge',
+      'of the alarm METADATA_BEHIND: replicas that are known not to be needed may be deleted',
+    )
     .option('--dry-run', 'only say what is there')
     .addHelpText('after', '\nExample:\n  cairn -c demo mds recover --dry-run')
     .action(async (options: RecoverOptions) => {
@@ -55,6 +60,16 @@ async function recover(
     await untilDone(context, discard, ({ keepsUnknown }) => !keepsUnknown)
     output.document({ discardUnknown: true })
     output.line('Replicas that the metadata do not know are deleted as their chunk servers report.')
+    return
+  }
+  if (options.acknowledge === true) {
+    if (status.alarm === undefined) throw notEnded('there is no alarm')
+    const acknowledge = () => admin.metadata.call('mds.acknowledge', {})
+    await untilDone(context, acknowledge, ({ alarm }) => alarm === undefined)
+    output.document({ acknowledged: true })
+    output.line(
+      'Deletion goes on; what the metadata do not know is kept. Reported again, it is an alarm again.',
+    )
     return
   }
   if (!status.isWaiting)
@@ -97,10 +112,15 @@ function notEnded(message: string): CairnError {
   return new CairnError('REFUSED', message, { next: 'see: cairn mds recover --dry-run' })
 }
 
-function describe({ isWaiting, keepsUnknown, missingServers, summary }: Status): string[] {
+function describe({ isWaiting, keepsUnknown, missingServers, summary, alarm }: Status): string[] {
   if (!isWaiting || summary === undefined) {
     const kept = keepsUnknown ? 'kept; --discard-unknown ends that' : 'deleted'
-    return [`The metadata are not being recovered. Replicas that they do not know are ${kept}.`]
+    const lines = [`The metadata are not being recovered. Replicas that they do not know are ${kept}.`]
+    if (alarm === undefined) return lines
+    return [
+      ...lines,
+      `ALARM: ${alarm}, which they never gave out. No replica is deleted until --acknowledge.`,
+    ]
   }
   const { chunkCount, foundCount, newerCount, doubtfulCount, missingCount, unknownCount } = summary
   const absent = missingServers.map((id) => `CS#${id}`).join(', ')

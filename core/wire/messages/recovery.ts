@@ -19,6 +19,8 @@ export const recoveryMethods = {
       /** Replicas of chunks that nobody knows are kept. */
       keepsUnknown: Type.Boolean(),
       missingServers: Type.Array(UInt),
+      /** What was reported that the metadata cannot have given out: nothing is deleted. */
+      alarm: Type.Optional(Type.String()),
       summary: Type.Optional(
         Type.Object({
           chunkCount: UInt,
@@ -33,5 +35,7 @@ export const recoveryMethods = {
   ),
   /** Ends the recovery. REFUSED while a chunk server has not reported, unless `withoutMissing`. */
   'mds.recover': method(Type.Object({ withoutMissing: Type.Boolean() }), Nothing),
+  /** Ends the alarm. REFUSED when there is none. */
+  'mds.acknowledge': method(Nothing, Nothing),
   'mds.discardUnknown': method(Nothing, Nothing),
 } as const

@@ -2,8 +2,9 @@
  * Ends replicas (rules G1, G2): stale ones of chunks that have been complete for a grace are condemned by a
  * command; condemned ones are deleted by version after their grace, and confirmed by a command. Graces start
  * afresh with every master (rule L11). An alarm, a replica the quorum cannot have given out, stops all of it
- * until the operator has looked.
+ * until the operator has looked (chunks/alarm.ts).
  */
+import { isAlarmed } from '../../chunks/administration.ts'
 import { effectivePlacement } from '../../namespace/placement.ts'
 import type { CondemnedRow } from '../../state/rows.ts'
 import { condemnedKey } from '../../state/state.ts'
@@ -42,7 +43,10 @@ export class Garbage {
   #condemned: Iterator<CondemnedRow> | null = null
   #former: Iterator<number> | null = null
   #confirmed: { chunk: number; server: number }[] = []
-  #isStopped = false
+  /** Before the alarm is in the log, and where not all members understand it yet. */
+  #isAlarmed = false
+  /** Said to the log at the end of this turn. */
+  #alarm: { server: number; chunk: number; version: number } | null = null
 
   constructor(parts: GarbageParts) {
     this.#parts = parts
@@ -50,20 +54,31 @@ export class Garbage {
   }
 
   get isStopped(): boolean {
-    return this.#isStopped
+    return this.#isAlarmed || isAlarmed(this.#parts.master.state)
   }
 
   /** Rule G1: we, not they, have lost state. */
   alarm(server: number, chunk: number, version: number): void {
-    this.#isStopped = true
+    this.#isAlarmed = true
     const message =
       `CS#${server} reports chunk ${chunk} version ${version}, which these metadata never gave out: ` +
-      'the metadata went back in time; deletion of replicas is stopped'
+      'the metadata went back in time; deletion of replicas is stopped, see: cairn mds recover --dry-run'
     this.#parts.events.record('MDS', 'err', 'METADATA_BEHIND', message, 'alarm')
+    // A report may be full of them: the highest id stands for all.
+    if (this.#alarm === null) this.#parts.master.defer(() => this.#tellAlarm())
+    if (chunk >= (this.#alarm?.chunk ?? 0)) this.#alarm = { server, chunk, version }
+  }
+
+  #tellAlarm(): void {
+    const { master } = this.#parts
+    const alarm = this.#alarm
+    this.#alarm = null
+    const isNews = !isAlarmed(master.state) || (alarm?.chunk ?? 0) >= master.state.counters.get('nextChunk')
+    if (alarm !== null && isNews) master.submit({ type: 'recovery.alarm', ...alarm })
   }
 
   #tick(): void {
-    if (this.#isStopped || this.#parts.master.isInRecovery || !this.#parts.isInformed()) return
+    if (this.isStopped || this.#parts.master.isInRecovery || !this.#parts.isInformed()) return
     this.#deleteDue()
     this.#condemnStale()
   }

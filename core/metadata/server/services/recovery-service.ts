@@ -4,7 +4,7 @@
  */
 import type { adminMethods } from '../../../wire/messages/metadata.ts'
 import type { ParamsOf, ResultOf } from '../../../wire/messages/method.ts'
-import { generationOf, UNKNOWN_KEPT_KEY } from '../../chunks/administration.ts'
+import { ALARM_KEY, generationOf, UNKNOWN_KEPT_KEY } from '../../chunks/administration.ts'
 import type { EventRecorder } from '../../control/servers/event-recorder.ts'
 import type { Master } from '../../control/servers/master.ts'
 import type { ReturnedReplicas } from '../../control/replication/returned-replicas.ts'
@@ -34,7 +34,11 @@ export class RecoveryService {
     const { master, returned } = this.#parts
     const generation = generationOf(master.state)
     const keepsUnknown = master.state.config.has(UNKNOWN_KEPT_KEY)
-    if (returned === null) return { isWaiting: false, generation, keepsUnknown, missingServers: [] }
+    const alarm = master.state.config.get(ALARM_KEY)
+    if (returned === null) {
+      const said = alarm === undefined ? {} : { alarm: String(alarm) }
+      return { isWaiting: false, generation, keepsUnknown, missingServers: [], ...said }
+    }
     const summary = await returned.summary()
     return { isWaiting: true, generation, keepsUnknown, missingServers: returned.missingServers(), summary }
   }
@@ -58,6 +62,15 @@ export class RecoveryService {
     } finally {
       this.#isEnding = false
     }
+  }
+
+  /** Rule G1: only an administrator ends the alarm. */
+  async acknowledge(): Promise<Record<string, never>> {
+    const { master, events } = this.#parts
+    valueOf(await master.log.propose({ type: 'recovery.acknowledge' }))
+    const message = 'An administrator acknowledged that the metadata are behind: replicas are deleted again'
+    events.record('MDS', 'warn', 'ALARM_ACKNOWLEDGED', message)
+    return {}
   }
 
   async discardUnknown(): Promise<Record<string, never>> {
