@@ -178,7 +178,10 @@ describe('an update from the previous version', { timeout: 240_000 }, () => {
     await loadGoesOn()
     const { featureLevel } = await statistics()
     assert.deepEqual(featureLevel, { inForce: 1, highest: HIGHEST_LEVEL, waitsFor: [2] })
-    assert.match(await run('new', 'stat'), new RegExp(`^Feature level: 1, ${HIGHEST_LEVEL} waits for MDS#2$`, 'm'))
+    assert.match(
+      await run('new', 'stat'),
+      new RegExp(`^Feature level: 1, ${HIGHEST_LEVEL} waits for MDS#2$`, 'm'),
+    )
     assert.match(await run('old', 'stat'), /connected to MDS#[13]/, 'the older command line understands it')
   })
 
