@@ -59,7 +59,6 @@ async function serve(directory: string): Promise<void> {
         const { user, system } = process.cpuUsage()
         return { incarnation: user + system }
       },
-      'cs.verify': () => ({ pages: 0, badPages: [], lostPages: [], digests: [] }),
       'cs.shutdown': () => ({}),
     })
     const answer = emptyDataAnswer()

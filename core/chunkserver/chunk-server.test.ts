@@ -225,9 +225,9 @@ test('register, create, write, flush, join over sockets, report, restart', async
   const other = await connect(second)
   const copy = await exchange(other, dataRequest(DataOp.read, { ...fields, lease: 0 }), null)
   assert.ok(copy.payload?.equals(content))
-  const verify = (each: Peer): Promise<{ digests: number[] }> =>
-    each.caller(chunkServerPortMethods).call('cs.verify', { chunk: 9, version: 1 })
-  assert.deepEqual((await verify(peer)).digests, (await verify(other)).digests)
+  const verify = (id: number): Promise<{ digests: number[] }> =>
+    master.known(id).caller.call('replica.verify', { chunk: 9, version: 1, depth: 'pages' })
+  assert.deepEqual((await verify(firstId)).digests, (await verify(secondId)).digests)
 
   const { disk } = first.store ?? assert.fail('running')
   assert.ok(disk instanceof NodeDisk)

@@ -26,6 +26,8 @@ import { serveOrders } from './orders.ts'
 import { ReplicaControl, reportOf } from './store/replica-control.ts'
 import { Repairer } from './repair/repairer.ts'
 import { SourcePool } from './repair/source-pool.ts'
+import { VerifiedKeeper } from './repair/verified-keeper.ts'
+import { Verifier } from './repair/verifier.ts'
 import { closeStore, openStore, recordRegistration } from './store/store-open.ts'
 
 const OPEN_RETRY_MS = 5000
@@ -34,6 +36,8 @@ const SESSION_TIMEOUT_MS = 5000
 /** The same bad page is not reported more often. */
 const REPORT_AGAIN_MS = 5000
 const REPORTED_COUNT_MAX = 10_000
+/** As long as the master takes them one after the other within a heartbeat. */
+const DUE_COUNT_MAX = 64
 const POOL_RETAINED_BYTES = 8 * MIB
 
 export interface ChunkServerOptions {
@@ -75,6 +79,7 @@ export class ChunkServer {
   #retry: Timer | null = null
   #joiner: Joiner | null = null
   #badPages: BadPageWatch | null = null
+  #verified: VerifiedKeeper | null = null
   readonly #reportedMs = new Map<string, number>()
 
   constructor(options: ChunkServerOptions) {
@@ -159,6 +164,7 @@ export class ChunkServer {
     this.#badPages?.close()
     this.#sources?.close()
     await this.#server?.close('shutting down')
+    await this.#verified?.close()
     if (this.#store !== null) await closeStore(this.#store)
   }
 
@@ -179,7 +185,10 @@ export class ChunkServer {
     })
     const control = new ReplicaControl(store)
     const repairer = new Repairer(store, sources.open)
-    const port = new DataPort(store, repairer, () => this.#shutdownOrdered())
+    const verifier = new Verifier(store)
+    this.#verified = new VerifiedKeeper(store)
+    await this.#verified.start()
+    const port = new DataPort(store, () => this.#shutdownOrdered())
     const joiner = new Joiner(store, sources.open, {
       onJoined: ({ chunk, version, attempt }, bytesPulled, lostPages) => {
         link.send({ method: 'cs.joined', params: { chunk, version, attempt, bytesPulled, lostPages } })
@@ -202,7 +211,7 @@ export class ChunkServer {
         servers: asMetadataServers(this.#options.metadataAddresses),
       },
       {
-        onPeer: (peer) => serveOrders(peer, { store, control, joiner, repairer }),
+        onPeer: (peer) => serveOrders(peer, { store, control, joiner, repairer, verifier }),
         registration: () => this.#registration(store),
         onRegistered: (answer, peer) =>
           recordRegistration(
@@ -222,7 +231,10 @@ export class ChunkServer {
           store.refreshSpace()
           const { space, flags, oldestIoAgeMs } = store
           const grown = store.grown.take()
-          return { counter, space, flags, oldestIoAgeMs, counters: store.counters.snapshot(), grown }
+          const oldestUnverifiedMs = store.verified.oldestMs(store.isVerifiable)
+          const counters = { ...store.counters.snapshot(), oldestUnverifiedMs }
+          const due = store.verified.due(DUE_COUNT_MAX, store.isVerifiable)
+          return { counter, space, flags, oldestIoAgeMs, counters, grown, due }
         },
       },
     )

@@ -1,6 +1,6 @@
 /**
  * The data port: data requests of clients and other chunk servers, draining of a session's earlier
- * connections (rule E5), verification for fsck.
+ * connections (rule E5).
  */
 import type { DataAnswer, DataRequest } from '../wire/data.ts'
 import { chunkServerPortMethods } from '../wire/messages/chunk.ts'
@@ -8,10 +8,6 @@ import type { DataResponder, Peer } from '../wire/types.ts'
 import type { ChunkStore } from './store/chunk-store.ts'
 import { wireError } from './format/errors.ts'
 import type { RequestOwner } from './store/operation.ts'
-import type { Repairer } from './repair/repairer.ts'
-
-const VERIFY_COUNT_MAX = 2
-const VERIFY_WAITING_MAX = 64
 
 /** What one connection has under way. */
 class DataPeer implements RequestOwner {
@@ -38,19 +34,15 @@ class DataPeer implements RequestOwner {
 
 export class DataPort {
   readonly #store: ChunkStore
-  readonly #repairer: Repairer
   /** Registered and reported (rule B3). */
   serving = false
   readonly #peers = new Set<DataPeer>()
-  #verifying = 0
-  readonly #verifyWaiting: (() => void)[] = []
   readonly #refusal: DataAnswer
   readonly #onShutdown: () => void
 
-  constructor(store: ChunkStore, repairer: Repairer, onShutdown: () => void = () => {}) {
+  constructor(store: ChunkStore, onShutdown: () => void = () => {}) {
     this.#onShutdown = onShutdown
     this.#store = store
-    this.#repairer = repairer
     this.#refusal = {
       op: 2,
       flags: 0,
@@ -76,7 +68,6 @@ export class DataPort {
         await this.#drain(session, entry)
         return { incarnation: this.#store.incarnation }
       },
-      'cs.verify': ({ chunk, version }) => this.#verify(chunk, version),
       'cs.shutdown': () => {
         if (peer.remoteIdentity?.role !== 'admin')
           throw wireError('REFUSED', 'only an administrator may do that')
@@ -110,20 +101,5 @@ export class DataPort {
     const others = [...this.#peers].filter((entry) => entry !== asking && entry.session === session)
     for (const entry of others) entry.peer.close('superseded by a newer connection of its session')
     await Promise.all(others.map((entry) => entry.idle()))
-  }
-
-  async #verify(chunk: number, version: number): ReturnType<Repairer['verify']> {
-    while (this.#verifying >= VERIFY_COUNT_MAX) {
-      if (this.#verifyWaiting.length >= VERIFY_WAITING_MAX)
-        throw wireError('OVERLOADED', 'too many verifications')
-      await new Promise<void>((resolve) => this.#verifyWaiting.push(resolve))
-    }
-    this.#verifying++
-    try {
-      return await this.#repairer.verify(chunk, version)
-    } finally {
-      this.#verifying--
-      this.#verifyWaiting.shift()?.()
-    }
   }
 }

@@ -5,6 +5,7 @@ import type { ChunkStore } from './store/chunk-store.ts'
 import type { Joiner } from './repair/joiner.ts'
 import type { ReplicaControl } from './store/replica-control.ts'
 import type { Repairer } from './repair/repairer.ts'
+import type { Verifier } from './repair/verifier.ts'
 import { roleOf } from './format/replica-state.ts'
 import { wireCodeOfDiskError } from './format/errors.ts'
 import { isWireCode } from '../wire/codes.ts'
@@ -15,6 +16,7 @@ export interface OrderReceivers {
   readonly control: ReplicaControl
   readonly joiner: Joiner
   readonly repairer: Repairer
+  readonly verifier: Verifier
 }
 
 /** Disk errors become wire codes: they would cross as INTERNAL otherwise. */
@@ -28,7 +30,10 @@ async function asWireErrors<T>(work: Promise<T>): Promise<T> {
   }
 }
 
-export function serveOrders(peer: Peer, { store, control, joiner, repairer }: OrderReceivers): void {
+export function serveOrders(
+  peer: Peer,
+  { store, control, joiner, repairer, verifier }: OrderReceivers,
+): void {
   peer.serve(chunkServerOrderMethods, {
     'replica.create': async ({ replicas }) => {
       const codes = await Promise.all(
@@ -68,6 +73,17 @@ export function serveOrders(peer: Peer, { store, control, joiner, repairer }: Or
     },
     'replica.heal': ({ chunk, version, peers }) => asWireErrors(repairer.heal(chunk, version, peers)),
     'replica.repair': (order) => asWireErrors(repairer.repair(order)),
+    'replica.verify': ({ chunk, version, depth }) => asWireErrors(verifier.verify(chunk, version, depth)),
+    'replica.records': async ({ chunk, version, region }) => ({
+      records: await asWireErrors(verifier.records(chunk, version, region)),
+    }),
+    'replica.reject': async ({ chunk, version, pages }) => ({
+      rejected: await asWireErrors(verifier.reject(chunk, version, pages)),
+    }),
+    'replica.verified': ({ chunks }) => {
+      for (const chunk of chunks) store.verified.verified(chunk)
+      return {}
+    },
     'replica.promote': async ({ chunk, version }) => {
       await asWireErrors(control.promote(chunk, version))
       return {}

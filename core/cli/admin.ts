@@ -1,6 +1,6 @@
 /**
  * A session of the command line with the cluster's master: tries every known metadata server until one
- * answers or the deadline passes. Also reads replicas from chunk servers for fsck.
+ * answers or the deadline passes.
  */
 import os from 'node:os'
 import { BufferPool } from '../base/buffer-pool.ts'
@@ -10,9 +10,9 @@ import { type Address, formatAddress } from '../platform/network.ts'
 import { nodeClock } from '../platform/node/platform.ts'
 import { finalRefusals } from '../wire/codes.ts'
 import { chunkServerPortMethods } from '../wire/messages/chunk.ts'
-import type { Mutation, ServerAddress } from '../wire/messages/common.ts'
+import type { Mutation } from '../wire/messages/common.ts'
 import { type MetadataMethods, metadataMethods } from '../wire/messages/metadata.ts'
-import type { ParamsOf, ResultOf } from '../wire/messages/method.ts'
+import type { ParamsOf } from '../wire/messages/method.ts'
 import type { Authenticator, Caller, Identity, Peer } from '../wire/types.ts'
 import { hostAuthenticator } from './authentication.ts'
 import { CONNECT_TIMEOUT_MS, dial, dialMaster } from './dial.ts'
@@ -21,10 +21,6 @@ import { NoQuorumError, surveyMembers } from './survey.ts'
 
 const MASTER_DEADLINE_MS = 15_000
 const RETRY_DELAY_MS = 250
-/** A whole chunk is read from a disk. */
-const VERIFY_TIMEOUT_MS = 120_000
-
-type VerifyResult = ResultOf<typeof chunkServerPortMethods, 'cs.verify'>
 
 export interface AdminConnection {
   /** For messages that only an administrator's commands know. */
@@ -37,7 +33,6 @@ export interface AdminConnection {
   readonly address: Address
   /** For the next mutating call. Calls of one connection are made one after the other. */
   mutation(): Mutation
-  verify(address: ServerAddress, chunk: number, version: number): Promise<VerifyResult>
   /** Ends a chunk server. Rejects when it does not answer. */
   shutDownChunkServer(address: Address): Promise<void>
   pause(milliseconds: number): Promise<void>
@@ -152,16 +147,6 @@ async function openAdmin(
       mutation() {
         sequence += 1
         return { sequence, acknowledgedBelow: sequence }
-      },
-      async verify(address, chunk, version) {
-        const key = formatAddress(address)
-        try {
-          const caller = (await connectChunkServer(address)).caller(chunkServerPortMethods)
-          return await caller.call('cs.verify', { chunk, version }, { timeoutMs: VERIFY_TIMEOUT_MS })
-        } catch (error) {
-          if (codeOf(error) === 'DISCONNECTED') chunkServers.delete(key)
-          throw error
-        }
       },
       async shutDownChunkServer(address) {
         const caller = (await connectChunkServer(address)).caller(chunkServerPortMethods)

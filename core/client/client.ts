@@ -57,6 +57,10 @@ export class CairnClient implements Client {
         this.files.recalled(inode, lease, deadlineMs)
         return {}
       },
+      'intent.recall': ({ inode, lease, chunks }) => {
+        this.files.intentsRecalled(inode, lease, chunks)
+        return {}
+      },
       'chunk.moved': ({ inode, locations, servers }) => {
         this.files.moved(inode, locations, servers)
         return {}

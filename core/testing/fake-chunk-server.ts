@@ -4,9 +4,12 @@
  */
 import { BufferPool } from '../base/buffer-pool.ts'
 import { CairnError } from '../base/errors.ts'
+import { PAGES_PER_REGION, REGIONS_PER_CHUNK } from '../base/units.ts'
 import { silentLogger } from '../platform/logger.ts'
 import type { Address } from '../platform/network.ts'
 import type { Timer } from '../platform/clock.ts'
+import { crc32c } from '../wire/checksum.ts'
+import { PAGE_RECORD_BYTES } from '../wire/data.ts'
 import { Dialer } from '../wire/dialer.ts'
 import {
   type ChunkServerOrderMethods,
@@ -34,6 +37,8 @@ export interface FakeReplica {
   writtenEnd: number
   /** An overlay: what it reads through on this server. 0 or absent: flat. */
   parent?: number
+  /** Page records by region, for comparison; without an entry the region is blank. */
+  records?: Map<number, Buffer>
 }
 
 export interface FakeChunkServerOptions {
@@ -54,6 +59,7 @@ type OrderName = keyof Orders
 
 const GIB = 2 ** 30
 const JOIN_MS = 20
+const blankRecords = Buffer.alloc(PAGES_PER_REGION * PAGE_RECORD_BYTES)
 
 export class FakeChunkServer {
   readonly replicas = new Map<number, FakeReplica>()
@@ -69,6 +75,12 @@ export class FakeChunkServer {
   freeBytes: number
   /** Told with every heartbeat: bytes by chunk (rule A2). */
   readonly grown = new Map<number, number>()
+  /** Told with every heartbeat: replicas to be verified next. */
+  due: { chunk: number; ageMs: number }[] = []
+  /** What else is told with it. */
+  counters: Record<string, number> = {}
+  /** How long it takes to verify a replica. */
+  verifyMs = 0
   isRegistered = false
   readonly #options: FakeChunkServerOptions
   #incarnation = 0
@@ -215,7 +227,8 @@ export class FakeChunkServer {
       space: this.#space(),
       flags: 'C',
       oldestIoAgeMs: 0,
-      counters: {},
+      counters: this.counters,
+      due: this.due,
       grown: [...this.grown].map(([chunk, bytes]) => ({ chunk, bytes })),
     })
     if (!sent) {
@@ -294,6 +307,28 @@ export class FakeChunkServer {
           lost: params.sources.length > 0 ? 0 : params.pages.length,
         }
       },
+      'replica.verify': async (params) => {
+        obey('replica.verify', params)
+        const records = this.#at(params.chunk, params.version).records ?? new Map<number, Buffer>()
+        const digests = Array.from({ length: REGIONS_PER_CHUNK }, (_, region) =>
+          crc32c(records.get(region) ?? blankRecords),
+        )
+        if (this.verifyMs > 0) await new Promise<void>((done) => void clock.setTimer(this.verifyMs, done))
+        return { pages: records.size, badPages: [], lostPages: [], digests }
+      },
+      'replica.records': (params) => {
+        obey('replica.records', params)
+        const { records } = this.#at(params.chunk, params.version)
+        return { records: records?.get(params.region) ?? blankRecords }
+      },
+      'replica.reject': (params) => {
+        obey('replica.reject', params)
+        return { rejected: params.pages.length }
+      },
+      'replica.verified': (params) => {
+        obey('replica.verified', params)
+        return {}
+      },
       'replica.promote': (params) => {
         obey('replica.promote', params)
         const replica = this.#at(params.chunk, params.version)
@@ -360,15 +395,6 @@ export class FakeChunkServer {
 
 function newReplica(version: number, role: ReplicaRole, lease: number): FakeReplica {
   const complete = role === 'in-sync'
-  return {
-    version,
-    role,
-    lease,
-    unclean: false,
-    restartedAt: 0,
-    damaged: false,
-    complete,
-    writtenEnd: 0,
-    parent: 0,
-  }
+  const flags = { unclean: false, restartedAt: 0, damaged: false }
+  return { version, role, lease, ...flags, complete, writtenEnd: 0, parent: 0 }
 }

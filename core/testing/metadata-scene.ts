@@ -177,6 +177,7 @@ export class MetadataScene {
 export class SceneSession {
   readonly name: string
   readonly recalls: ParamsOf<ClientMethods, 'lease.recall'>[] = []
+  readonly recalledIntents: ParamsOf<ClientMethods, 'intent.recall'>[] = []
   readonly moved: ParamsOf<ClientMethods, 'chunk.moved'>[] = []
   onRecall: ((params: ParamsOf<ClientMethods, 'lease.recall'>) => void) | null = null
   id = 0
@@ -301,6 +302,10 @@ export class SceneSession {
       'lease.recall': (params) => {
         this.recalls.push(params)
         this.onRecall?.(params)
+        return {}
+      },
+      'intent.recall': (params) => {
+        this.recalledIntents.push(params)
         return {}
       },
       'chunk.moved': (params) => {

@@ -113,6 +113,8 @@ class Run {
       metadataServerCount: options.metadataServerCount ?? 1,
       replicas: { normal: 3, minimum },
       parameters: {
+        // scrubbing is at work all the time, beside everything else
+        'mds.wd.verify_chunks': '120',
         'mds.wd.offline_tout': `${options.offlineSeconds ?? offlineSeconds}s`,
         'mds.wd.inactive_tout': '2s',
         'mds.lease.recall_tout': '10s',

@@ -42,7 +42,7 @@ const foldersUpward: Record<string, string[]> = {
   chunkserver: ['format', 'replica', 'store', 'repair'],
   client: ['session', 'chunk', 'file'],
   'metadata/state': ['columns'],
-  'metadata/control': ['servers', 'replication'],
+  'metadata/control': ['servers', 'replication', 'scrub'],
   'metadata/server': ['services'],
   testing: ['simulation', 'linearizability'],
 }

@@ -1,11 +1,9 @@
 /**
- * Heal, repair, verify: what the metadata server or fsck orders about pages that do not verify (rules
- * P1, R1, J7, F8).
+ * Heal and repair: what the metadata server orders about pages that do not verify (rules P1, R1, J7, F8).
  */
 import { codeOf } from '../../base/errors.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES, REGIONS_PER_CHUNK } from '../../base/units.ts'
 import { crc32c } from '../../wire/checksum.ts'
-import { PAGE_RECORD_BYTES } from '../../wire/data.ts'
 import { hasRegionBit, pagePosition } from '../format/chunk-layout.ts'
 import type { ChunkStore } from '../store/chunk-store.ts'
 import { wireError } from '../format/errors.ts'
@@ -18,23 +16,14 @@ import {
   loadRegion,
   type PageImage,
   readData,
-  readRegion,
   syncReplica,
   verifies,
   withPages,
 } from '../store/page-tasks.ts'
-import { encodePageRecords } from '../store/read-operations.ts'
 import { PageState } from '../format/region-records.ts'
 import { commitState, exclusively } from '../store/replica-control.ts'
 import type { Replica } from '../replica/replica.ts'
 import { StateFlag } from '../format/replica-state.ts'
-
-export interface Verification {
-  pages: number
-  badPages: number[]
-  lostPages: number[]
-  digests: number[]
-}
 
 interface Found {
   /** The copy with the highest stamp (rule P3). */
@@ -127,40 +116,6 @@ export class Repairer {
     }
     if (repaired + lost > 0) await syncReplica(this.#store, replica)
     return { repaired, lost }
-  }
-
-  /** Reads and verifies everything; digests let replicas be compared. */
-  async verify(chunk: number, version: number): Promise<Verification> {
-    const replica = this.#replica(chunk, version)
-    const result: Verification = { pages: 0, badPages: [], lostPages: [], digests: [] }
-    const table = Buffer.alloc(PAGES_PER_REGION * PAGE_RECORD_BYTES)
-    for (let region = 0; region < REGIONS_PER_CHUNK; region++) {
-      const first = region * PAGES_PER_REGION
-      await withPages(replica, Hold.read, first, first + PAGES_PER_REGION - 1, async () => {
-        const records = await loadRegion(this.#store, replica, region)
-        const hasData = records.states.includes(PageState.data)
-        const data = hasData ? await readRegion(this.#store, replica, region) : null
-        const bad: number[] = []
-        const pagesToJudge = records.isBlank ? 0 : PAGES_PER_REGION
-        for (let index = 0; index < pagesToJudge; index++) {
-          const state = records.states[index]
-          if (state === PageState.lost) result.lostPages.push(first + index)
-          if (state === PageState.bad) result.badPages.push(first + index)
-          if (state !== PageState.data || data === null) continue
-          result.pages++
-          const content = data.subarray(index * PAGE_SIZE_BYTES, (index + 1) * PAGE_SIZE_BYTES)
-          if (crc32c(content) !== records.contentChecksum(index)) bad.push(first + index)
-        }
-        if (data !== null) this.#store.pool.release(data)
-        if (bad.length > 0 && this.#store.checksums) {
-          this.#store.markBad(replica, bad, 'page does not verify')
-          result.badPages.push(...bad)
-        }
-        encodePageRecords(table, 0, records, 0, PAGES_PER_REGION)
-        result.digests.push(crc32c(table))
-      })
-    }
-    return result
   }
 
   #replica(chunk: number, version: number): Replica {

@@ -30,6 +30,7 @@ import { type SyncHost, SyncScheduler, type SyncWaiter } from '../replica/replic
 import type { Superblock, UncleanStop } from '../format/superblock.ts'
 import { StoreSpace } from '../replica/store-space.ts'
 import { validateRequest } from './validate.ts'
+import { VerifiedTimes } from '../replica/verified-times.ts'
 import { WriteBack } from '../replica/write-back.ts'
 import { type PulledBase, WriteOperation } from './write-operations.ts'
 
@@ -76,6 +77,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   readonly writeBack: WriteBack
   readonly #space: StoreSpace
   readonly grown = new GrownReplicas()
+  readonly verified: VerifiedTimes
   readonly replicas: Map<number, Replica>
   readonly uncleanStop: UncleanStop
   superblock: Superblock
@@ -108,6 +110,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.uncleanStop = parts.uncleanStop
     this.replicas = parts.replicas
     this.counters = new StoreCounters(parts.clock)
+    this.verified = new VerifiedTimes(parts.clock)
     this.cache = new RegionCache(parts.disk, parts.pool, this)
     this.syncs = new SyncScheduler(this)
     this.log.onFailure = (error) => this.fail(error)
@@ -367,6 +370,12 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
 
   get space(): { totalBytes: number; freeBytes: number } {
     return this.#space.report
+  }
+
+  /** In sync, as far as this server knows: it can be verified and compared. */
+  readonly isVerifiable = (chunk: number): boolean => {
+    const replica = this.replicas.get(chunk)
+    return replica?.servesReads === true && !replica.isUnclean
   }
 
   get oldestIoAgeMs(): number {

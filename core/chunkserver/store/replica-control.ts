@@ -115,6 +115,7 @@ export class ReplicaControl {
       return wireCodeOfDiskError(error)
     }
     replica.resetGood()
+    store.verified.add(replica.chunk)
     return ''
   }
 
@@ -246,6 +247,7 @@ export class ReplicaControl {
       store.writeBack.drop(replica)
       store.cache.forget(replica)
       store.replicas.delete(chunk)
+      store.verified.delete(chunk)
       try {
         await this.#logDeletion(chunk)
         this.#removeFile(chunk)

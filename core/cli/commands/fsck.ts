@@ -2,10 +2,12 @@
 import type { Command } from 'commander'
 import type { CommandContext } from '../context.ts'
 import { ExitStatus } from '../exit.ts'
-import { checkCluster, type FsckResult } from '../fsck.ts'
+import { checkCluster, type FsckResult, type Problem } from '../fsck.ts'
 import type { Output } from '../output.ts'
 
 const PROGRESS_EVERY_MS = 200
+
+const repairedByOrder: readonly Problem['kind'][] = ['bad-page', 'lost-page', 'unreadable']
 
 export function registerFsckCommand(program: Command, contextOf: () => CommandContext): void {
   program
@@ -17,14 +19,12 @@ export function registerFsckCommand(program: Command, contextOf: () => CommandCo
       const context = contextOf()
       const { output } = context
       await context.withAdmin(async (admin) => {
-        const result = await checkCluster(
-          admin,
-          (address, chunk, version) => admin.verify(address, chunk, version),
-          progress(output),
-        )
-        if (options.repair === true) {
+        const repairs = options.repair === true
+        const result = await checkCluster(admin, { repairs, onProgress: progress(output) })
+        if (repairs) {
           for (const problem of result.problems) {
-            if (problem.server === 0 || problem.kind === 'unreachable') continue
+            // what differs is being repaired already
+            if (!repairedByOrder.includes(problem.kind)) continue
             await admin.metadata.call('admin.repair', {
               chunk: problem.chunk,
               server: problem.server,
@@ -34,7 +34,7 @@ export function registerFsckCommand(program: Command, contextOf: () => CommandCo
           }
         }
         output.document(result)
-        printResult(output, result, options.repair === true)
+        printResult(output, result, repairs)
         if (result.problemCount > 0) process.exitCode = ExitStatus.failed
       })
     })

@@ -300,11 +300,24 @@ function printServers(output: Output, stat: ClusterStatistics): void {
     `${server.ioWaitPct.toFixed(0)}%`,
     `${server.ioLatMsAvg.toFixed(1)}/${server.ioLatMsMax.toFixed(0)}`,
     server.queueDepth.toFixed(1),
+    formatDuration(server.oldestUnverifiedMs),
     server.flags,
     server.address,
   ])
   for (const line of formatTable(
-    ['CSID', 'STATUS', 'SPACE', 'FREE', 'REPLICAS', 'IOWAIT', 'IOLAT(ms)', 'QDEPTH', 'FLAGS', 'HOST'],
+    [
+      'CSID',
+      'STATUS',
+      'SPACE',
+      'FREE',
+      'REPLICAS',
+      'IOWAIT',
+      'IOLAT(ms)',
+      'QDEPTH',
+      'UNVERIFIED',
+      'FLAGS',
+      'HOST',
+    ],
     csRows,
   ))
     output.line(line)

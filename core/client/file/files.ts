@@ -167,6 +167,18 @@ export class Files {
     )
   }
 
+  /** Rule R2: these chunks are to be compared. Writers wait for a moment, and ask for their intents again. */
+  intentsRecalled(inode: number, lease: number, chunks: readonly number[]): void {
+    const file = this.#files.get(inode)
+    if (file === undefined || file.leaseNumber !== lease || file.lease.isReturning) return
+    const writers = [...file.writers.values()].filter(
+      ({ phase, chunk }) => phase === 'active' && chunks.includes(chunk),
+    )
+    file.intents.surrender(writers).catch((error: unknown) => {
+      this.#engine.logger.info('intents not given up', { inode, error: String(error) })
+    })
+  }
+
   moved(inode: number, locations: readonly ChunkLocation[], servers: readonly ServerAddress[]): void {
     this.#engine.pool.updateAddresses(servers)
     const file = this.#files.get(inode)

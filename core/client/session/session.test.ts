@@ -241,6 +241,27 @@ test('a recall does not wait for ever on held writes (L9)', async () => {
   await clock.until(() => done)
 })
 
+test('an intent that is recalled for scrubbing goes back flushed, and a write that waits asks for it again (R2)', async () => {
+  const { cluster, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  const chunk = cluster.master.chunkAt(file.inode, 0)
+  const lease = cluster.master.inodes.get(file.inode)?.lease ?? 0
+  const callsOf = (name: string): number => cluster.master.log.filter((method) => method === name).length
+  const granted = callsOf('intent.grant')
+  // of an earlier lease: ignored
+  cluster.master.notify('intent.recall', { inode: file.inode, lease: lease + 1, chunks: [chunk.id] })
+  await clock.advance(100)
+  assert.equal(callsOf('intent.clear'), 0)
+  cluster.master.notify('intent.recall', { inode: file.inode, lease, chunks: [chunk.id] })
+  await clock.advance(1)
+  const later = writeOf(file, 2, Buffer.from('bbbb'))
+  await clock.until(() => callsOf('intent.clear') === 1)
+  await clock.wait(later)
+  assert.equal(callsOf('intent.grant'), granted + 1)
+  assert.equal(cluster.master.inodes.get(file.inode)?.lease, lease, 'the lease stays')
+  await clock.wait(flushOf(file))
+})
+
 test('a block device keeps its lease, and is dead when it is lost (L5)', async () => {
   const { cluster, client, file, clock } = await withFile()
   await clock.wait(file.truncate(1024 * 1024))

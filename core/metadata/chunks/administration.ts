@@ -93,8 +93,9 @@ export const administrationHandlers: ChunkHandlers<
   },
 
   'admin.setConfig'({ state }, { key, value }) {
-    const parsed = parseParameter(key, value)
-    if ('error' in parsed) return refused(isParameter(key) ? 'EINVAL' : 'NOT_FOUND', parsed.error)
+    const parsed = parseParameter(key, value, state.level.inForce)
+    if ('error' in parsed)
+      return refused(isParameter(key, state.level.inForce) ? 'EINVAL' : 'NOT_FOUND', parsed.error)
     state.config.set(key, parsed.value)
     return { ok: {} }
   },

@@ -257,6 +257,19 @@ test('L11: one tick advances log time by a bounded amount, never backward', () =
   assert.equal(machine.state.counters.get('logTimeMs'), 10_000)
 })
 
+test('a parameter of a newer version is refused as an older one refuses it, until all members know it', () => {
+  const machine = new ChunkMachine()
+  const session = machine.openSession()
+  const set = (key: string, value: string) =>
+    machine.apply({ type: 'admin.setConfig', session, mutation: machine.mutation(), key, value })
+  const unknown = set('mds.wd.no_such', '3')
+  const early = set('mds.wd.verify_chunks', '3')
+  assert.deepEqual(early, JSON.parse(JSON.stringify(unknown).replace('no_such', 'verify_chunks')))
+  machine.done({ type: 'level.raise', level: 3 })
+  assert.ok('ok' in set('mds.wd.verify_chunks', '3'))
+  assert.equal(machine.state.config.get('mds.wd.verify_chunks'), 3)
+})
+
 test('parameters: units, bounds and unknown names', () => {
   const machine = new ChunkMachine()
   const session = machine.openSession()

@@ -12,6 +12,8 @@ export interface Parameter {
   readonly minimum: number
   readonly maximum: number
   readonly meaning: string
+  /** Feature level from which on it exists (state/feature-levels.ts); absent: always. */
+  readonly level?: number
 }
 
 const second = 1000
@@ -98,6 +100,22 @@ export const parameters = {
     maximum: 7 * 24 * hour,
     meaning: 'a stale replica is kept while its chunk has been complete for less than this (rule G2)',
   },
+  'mds.wd.verify_chunks': {
+    kind: 'count',
+    defaultValue: 2,
+    minimum: 0,
+    maximum: 100_000,
+    meaning: 'chunks that each chunk server verifies a minute, at least (scrubbing)',
+    level: 3,
+  },
+  'cs.scrub.period_days': {
+    kind: 'count',
+    defaultValue: 14,
+    minimum: 1,
+    maximum: 3650,
+    meaning: 'every replica is verified and compared once in so many days, whatever that takes',
+    level: 3,
+  },
   'mds.kv.bytes': {
     kind: 'bytes',
     defaultValue: 64 * mebibyte,
@@ -123,13 +141,24 @@ export const parameters = {
 
 export type ParameterName = keyof typeof parameters
 
-export function isParameter(key: string): key is ParameterName {
-  return Object.hasOwn(parameters, key)
+/** Under that feature level: members that do not know it yet would refuse it. */
+export function isParameter(key: string, level: number): key is ParameterName {
+  return Object.hasOwn(parameters, key) && levelOfParameter(key) <= level
+}
+
+/** From which on it can be set; 0: always, or there is none of that name. */
+export function levelOfParameter(key: string): number {
+  const known: Readonly<Record<string, Parameter>> = parameters
+  return Object.hasOwn(known, key) ? (known[key]?.level ?? 0) : 0
 }
 
 /** The value inside, or why it is not one. */
-export function parseParameter(key: string, text: string): { value: number } | { error: string } {
-  if (!isParameter(key)) return { error: `no parameter is called '${key}'` }
+export function parseParameter(
+  key: string,
+  text: string,
+  level: number,
+): { value: number } | { error: string } {
+  if (!isParameter(key, level)) return { error: `no parameter is called '${key}'` }
   const parameter: Parameter = parameters[key]
   const value = parseNumber(parameter.kind, text.trim())
   if (value === null) return { error: `${key}: '${text}' is no ${parameter.kind}` }

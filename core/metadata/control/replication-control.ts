@@ -22,6 +22,8 @@ import { Reconciler } from './replication/reconciler.ts'
 import { Recovery } from './replication/recovery.ts'
 import { ReportProcessing } from './report-processing.ts'
 import { ReturnedReplicas } from './replication/returned-replicas.ts'
+import { ChunkCheck } from './scrub/chunk-check.ts'
+import { Scrub } from './scrub/scrub.ts'
 import type { ServerConnection } from './servers/server-connection.ts'
 import { ServerOrders } from './servers/server-orders.ts'
 import { ServerRegistry } from './server-registry.ts'
@@ -46,6 +48,8 @@ export interface ReplicationEvents {
   onLeasesEnded(): void
   onSessionEnded(session: number): void
   onIntentEnded(chunk: number): void
+  /** Rule R2: the holder is to flush these chunks and to give their intents up. */
+  recallIntents(lease: number, chunks: readonly number[]): void
 }
 
 export class ReplicationControl {
@@ -63,6 +67,8 @@ export class ReplicationControl {
   readonly registry: ServerRegistry
   readonly connectionOf = (server: number): ServerConnection | undefined => this.connections.get(server)
   readonly missingPages: MissingPages
+  readonly check: ChunkCheck
+  readonly scrub: Scrub
   /** While the cluster is recovered. */
   readonly returned: ReturnedReplicas | null
   readonly #driver: EpochDriver
@@ -130,12 +136,20 @@ export class ReplicationControl {
       onLost: (server) => joins.serverLost(server),
       onStateChanged: (server) => this.#serverChanged(server),
     })
+    this.check = new ChunkCheck({ master, events, connectionOf })
+    this.scrub = new Scrub({
+      ...{ master, check: this.check, connections: this.connections },
+      recallIntents: (lease, chunks) => outside.recallIntents(lease, chunks),
+    })
     this.#changes = new Changes({
       ...{ master, driver, joins, recovery, orders, troubles, waiters, promotions: this.#promotions },
       onMoved: (chunk) => outside.onMoved(chunk),
       onLeasesEnded: () => outside.onLeasesEnded(),
       onSessionEnded: (session) => outside.onSessionEnded(session),
-      onIntentEnded: (chunk) => outside.onIntentEnded(chunk),
+      onIntentEnded: (chunk) => {
+        outside.onIntentEnded(chunk)
+        this.scrub.intentEnded(chunk)
+      },
       onConfigChanged: () => this.health.maybeAnnounce(),
     })
   }

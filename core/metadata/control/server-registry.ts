@@ -122,6 +122,7 @@ export class ServerRegistry {
     promises.heartbeat(connection.server)
     connection.oldestIoAgeMs = params.oldestIoAgeMs
     connection.samples.add(nowMs, params.counters)
+    connection.due = params.due ?? []
     if (params.flags !== connection.flags) this.#flagsChanged(connection, params.flags)
     return {}
   }

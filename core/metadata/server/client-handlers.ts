@@ -48,6 +48,7 @@ export function clientHandlers(control: ControlPlane): Handlers<Methods> {
     'admin.getConfig': () => admin.getConfig(),
     'admin.setConfig': living<'admin.setConfig'>((session, params) => admin.setConfig(session, params)),
     'admin.chunks': (params) => admin.chunks(params),
+    'admin.check': (params) => admin.check(params),
     'admin.repair': (params) => admin.repair(params),
     'admin.shutdown': () => admin.shutdown(),
     'mds.add': (params) => admin.addMember(params),

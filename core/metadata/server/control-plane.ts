@@ -68,6 +68,7 @@ export class ControlPlane {
       onLeasesEnded: () => this.leases.leasesEnded(),
       onSessionEnded: (session) => this.sessions.ended(session),
       onIntentEnded: (chunk) => this.replication.promises.ended(chunk, true),
+      recallIntents: (lease, chunks) => this.leases.recallIntents(lease, chunks),
     })
     this.replication = replication
     const { events, health, view, waiters, orders, joins, recovery, connectionOf, promises } = replication
@@ -94,7 +95,10 @@ export class ControlPlane {
     this.leases = leases
     const locations = (this.#locations = new Locations(master.state, view))
     const creator = (this.#creator = new ChunkCreator({ master, view, orders, events, promises }))
-    const intents = new IntentService({ master, view, waiters, recovery, creator, locations, promises })
+    const intents = new IntentService({
+      ...{ master, view, waiters, recovery, creator, locations, promises },
+      compared: (chunks) => replication.scrub.compared(chunks),
+    })
     this.intents = intents
     const answers = (server: number) => replication.registry.answers(server)
     const { missingPages } = replication
@@ -120,7 +124,8 @@ export class ControlPlane {
     this.statistics = statistics
     const { onShutdown, formation } = options
     const { memberReports: reports } = this
-    this.admin = new AdminService({ master, statistics, locations, reports, formation, onShutdown })
+    const { check } = replication
+    this.admin = new AdminService({ master, statistics, locations, reports, check, formation, onShutdown })
     this.backup = new BackupService(master, options.backups)
     this.recovery = new RecoveryService({ master, events, returned: replication.returned })
     this.fileSystem = fileSystemHandlers({ state, log, openFiles, leases, space: statistics })

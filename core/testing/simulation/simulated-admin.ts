@@ -1,33 +1,27 @@
 /**
- * What an administrator's command does on a simulated cluster: a session for `admin.*` calls, and reading of
- * replicas for fsck. One connection; when it breaks, connect again.
+ * What an administrator's command does on a simulated cluster: a session for `admin.*` calls. One connection; when
+ * it breaks, connect again.
  */
 import { BufferPool } from '../../base/buffer-pool.ts'
 import { CairnError } from '../../base/errors.ts'
 import { silentLogger } from '../../platform/logger.ts'
 import type { Address } from '../../platform/network.ts'
-import { chunkServerPortMethods } from '../../wire/messages/chunk.ts'
-import type { Mutation, ServerAddress } from '../../wire/messages/common.ts'
+import type { Mutation } from '../../wire/messages/common.ts'
 import { type MetadataMethods, metadataMethods } from '../../wire/messages/metadata.ts'
-import type { ResultOf } from '../../wire/messages/method.ts'
 import { WirePeer } from '../../wire/peer.ts'
 import type { Caller, Peer } from '../../wire/types.ts'
 import type { ProcessLife } from './simulated-process.ts'
 
 const CONNECT_TIMEOUT_MS = 2000
-const VERIFY_TIMEOUT_MS = 60_000
 
 export class SimulatedAdmin {
   readonly metadata: Caller<MetadataMethods>
   readonly #life: ProcessLife
-  readonly #clusterName: string
   readonly #peer: Peer
-  readonly #pool = new BufferPool({ retainedBytesMax: 0 })
   #sequence = 0
 
-  private constructor(life: ProcessLife, clusterName: string, peer: Peer) {
+  private constructor(life: ProcessLife, peer: Peer) {
     this.#life = life
-    this.#clusterName = clusterName
     this.#peer = peer
     this.metadata = peer.caller<MetadataMethods>(metadataMethods)
   }
@@ -36,7 +30,7 @@ export class SimulatedAdmin {
   static async connect(life: ProcessLife, clusterName: string, base: Address): Promise<SimulatedAdmin> {
     const pool = new BufferPool({ retainedBytesMax: 0 })
     const address = { host: base.host, port: base.port + 1 }
-    const admin = new SimulatedAdmin(life, clusterName, await dial(life, clusterName, address, pool))
+    const admin = new SimulatedAdmin(life, await dial(life, clusterName, address, pool))
     await admin.metadata.call('session.open', { name: 'admin', host: 'admin', kind: 'admin' })
     return admin
   }
@@ -45,20 +39,6 @@ export class SimulatedAdmin {
   mutation(): Mutation {
     this.#sequence += 1
     return { sequence: this.#sequence, acknowledgedBelow: this.#sequence }
-  }
-
-  async verify(
-    address: ServerAddress,
-    chunk: number,
-    version: number,
-  ): Promise<ResultOf<typeof chunkServerPortMethods, 'cs.verify'>> {
-    const peer = await dial(this.#life, this.#clusterName, address, this.#pool)
-    try {
-      const caller = peer.caller(chunkServerPortMethods)
-      return await caller.call('cs.verify', { chunk, version }, { timeoutMs: VERIFY_TIMEOUT_MS })
-    } finally {
-      peer.close('done')
-    }
   }
 
   pause(durationMs: number): Promise<void> {

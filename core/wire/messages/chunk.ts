@@ -80,6 +80,8 @@ export const chunkServerUpMethods = {
       counters: Type.Record(Type.String({ maxLength: 64 }), Type.Number()),
       /** Replicas that took new room, and how much since the server started (rule A2). */
       grown: Type.Optional(Type.Array(Type.Object({ chunk: UInt, bytes: UInt }), { maxItems: 4096 })),
+      /** The replicas that were verified longest ago, oldest first, and how long (rule R2). */
+      due: Type.Optional(Type.Array(Type.Object({ chunk: UInt, ageMs: UInt }), { maxItems: 64 })),
     }),
     Nothing,
   ),
@@ -205,21 +207,16 @@ export const chunkServerOrderMethods = {
     }),
     Type.Object({ repaired: UInt, lost: UInt }),
   ),
-  /** The role changes without a bump (joining to in-sync adds rights only, rule E7). */
-  'replica.promote': method(Type.Object({ chunk: UInt, version: UInt }), Nothing),
-  /** The intent is cleared: open-list entries may go after a covering sync (rule B1). */
-  'replica.close': method(Type.Object({ chunks: Type.Array(UInt, { maxItems: 1024 }) }), Nothing),
-  'cs.ping': method(Nothing, Type.Object({ incarnation: UInt })),
-} as const
-export type ChunkServerOrderMethods = typeof chunkServerOrderMethods
-
-/** Control messages on a chunk server's data port (clients, other chunk servers, fsck). */
-export const chunkServerPortMethods = {
-  /** Rule E5: answers when no request of an earlier connection of this session is queued any more. */
-  'cs.drain': method(Type.Object({ session: UInt }), Type.Object({ incarnation: UInt })),
-  /** Reads and verifies all pages of a replica; digests let fsck compare replicas. */
-  'cs.verify': method(
-    Type.Object({ chunk: UInt, version: UInt }),
+  /**
+   * Scrubbing and fsck: reads and verifies all pages of a replica in sync (rule R1; `depth` records: none of them),
+   * and says what its page records are, so that replicas can be compared (rule R2).
+   */
+  'replica.verify': method(
+    Type.Object({
+      chunk: UInt,
+      version: UInt,
+      depth: Type.Union([Type.Literal('pages'), Type.Literal('records')]),
+    }),
     Type.Object({
       pages: UInt,
       badPages: Type.Array(UInt),
@@ -228,6 +225,40 @@ export const chunkServerPortMethods = {
       digests: Type.Array(UInt),
     }),
   ),
+  /** The page records of one region (`PAGE_RECORD_BYTES` each). */
+  'replica.records': method(
+    Type.Object({ chunk: UInt, version: UInt, region: UInt }),
+    Type.Object({ records: Type.Uint8Array() }),
+  ),
+  /**
+   * Pages that verify here, and that another replica is right about: not good from now on, unless their record has
+   * changed since it was compared, and repaired as any bad page is (rules R1, R2).
+   */
+  'replica.reject': method(
+    Type.Object({
+      chunk: UInt,
+      version: UInt,
+      pages: Type.Array(
+        Type.Object({ page: UInt, stamp: UInt, checksum: UInt, rightStamp: UInt, rightChecksum: UInt }),
+        { maxItems: 1024 },
+      ),
+    }),
+    Type.Object({ rejected: UInt }),
+  ),
+  /** Their replicas were verified and compared: not looked at again before all others. */
+  'replica.verified': method(Type.Object({ chunks: Type.Array(UInt, { maxItems: 1024 }) }), Nothing),
+  /** The role changes without a bump (joining to in-sync adds rights only, rule E7). */
+  'replica.promote': method(Type.Object({ chunk: UInt, version: UInt }), Nothing),
+  /** The intent is cleared: open-list entries may go after a covering sync (rule B1). */
+  'replica.close': method(Type.Object({ chunks: Type.Array(UInt, { maxItems: 1024 }) }), Nothing),
+  'cs.ping': method(Nothing, Type.Object({ incarnation: UInt })),
+} as const
+export type ChunkServerOrderMethods = typeof chunkServerOrderMethods
+
+/** Control messages on a chunk server's data port (clients, other chunk servers). */
+export const chunkServerPortMethods = {
+  /** Rule E5: answers when no request of an earlier connection of this session is queued any more. */
+  'cs.drain': method(Type.Object({ session: UInt }), Type.Object({ incarnation: UInt })),
   /** `cairn shutdown`, after the metadata servers: end in order. Administrators only. */
   'cs.shutdown': method(Type.Object({}), Type.Object({})),
 } as const

@@ -11,6 +11,7 @@ import {
   PlacementAttributes,
   ServerAddress,
 } from './common.ts'
+import { checkMethods } from './checks.ts'
 import { keyValueMethods } from './key-value.ts'
 import { membershipMethods, registerMethods } from './membership.ts'
 import { method, Nothing, UInt } from './method.ts'
@@ -345,25 +346,7 @@ export const adminMethods = {
     }),
     Nothing,
   ),
-  /** Pages through all chunks for fsck: every replica the quorum believes in. */
-  'admin.chunks': method(
-    Type.Object({ after: UInt, limit: Type.Integer({ minimum: 1, maximum: 4096 }) }),
-    Type.Object({
-      chunks: Type.Array(Type.Object({ inode: UInt, busy: Type.Boolean(), location: ChunkLocation })),
-      servers: Type.Array(ServerAddress),
-      end: Type.Boolean(),
-    }),
-  ),
-  /** Asks for repair of pages or replicas that fsck found bad. */
-  'admin.repair': method(
-    Type.Object({
-      chunk: UInt,
-      server: UInt,
-      page: Type.Optional(UInt),
-      reason: Type.String({ maxLength: 64 }),
-    }),
-    Nothing,
-  ),
+  ...checkMethods,
   ...membershipMethods,
 } as const
 
@@ -381,6 +364,11 @@ export const clientMethods = {
   ...registerMethods,
   /** Drain, flush, surrender intents and release within `deadlineMs` (rule L9). */
   'lease.recall': method(Type.Object({ inode: UInt, lease: UInt, deadlineMs: UInt }), Nothing),
+  /** Scrubbing: flush these chunks and clear their intents; they may be asked for again at once (rule R2). */
+  'intent.recall': method(
+    Type.Object({ inode: UInt, lease: UInt, chunks: Type.Array(UInt, { maxItems: 1024 }) }),
+    Nothing,
+  ),
   /** The epoch of chunks under the client's intents changed: what is unanswered is sent again. */
   'chunk.moved': method(
     Type.Object({ inode: UInt, locations: Type.Array(ChunkLocation), servers: Type.Array(ServerAddress) }),

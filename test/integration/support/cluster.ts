@@ -144,6 +144,14 @@ export class TestCluster {
     })
   }
 
+  /** Is a chunk being written, as far as the metadata servers know? */
+  isBusy(): Promise<boolean> {
+    return this.#ask(async (admin) => {
+      const page = await admin.metadata.call('admin.chunks', { after: 0, limit: 1000 })
+      return page.chunks.some((listed) => listed.busy)
+    })
+  }
+
   get keyFile(): string {
     return new EtcDirectory(path.join(this.directory, 'etc')).keyFile('demo')
   }

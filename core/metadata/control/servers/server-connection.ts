@@ -30,6 +30,8 @@ export class ServerConnection {
   /** Reported as not in sync though the quorum has them in sync: the promotion was lost. */
   unpromoted: { chunk: number; version: number }[] = []
   readonly samples = new RateSamples()
+  /** Replicas to be verified next, as it said last; those that were taken are out (control/scrub/). */
+  due: { chunk: number; ageMs: number }[] = []
 
   constructor(
     server: number,

@@ -1,9 +1,11 @@
 /** The administrator's methods: events, parameters, chunk listing and repair for fsck, shutdown. */
 import type { adminMethods } from '../../../wire/messages/metadata.ts'
 import type { ParamsOf, ResultOf } from '../../../wire/messages/method.ts'
-import { formatParameter, type ParameterName, parameters } from '../../chunks/parameters.ts'
+import { formatParameter, levelOfParameter, type ParameterName, parameters } from '../../chunks/parameters.ts'
 import { isSettled } from '../../control/replication/chunk-waiters.ts'
+import type { ChunkCheck } from '../../control/scrub/chunk-check.ts'
 import type { Master } from '../../control/servers/master.ts'
+import { wireError } from '../../errors.ts'
 import { valueOf } from '../../state/result.ts'
 import type { ChunkRow } from '../../state/rows.ts'
 import type { Formation } from '../../quorum/formation.ts'
@@ -26,6 +28,7 @@ export interface AdminParts {
   readonly statistics: Statistics
   readonly locations: Locations
   readonly reports: MemberReports
+  readonly check: ChunkCheck
   readonly formation: Formation
   readonly onShutdown: () => void
 }
@@ -68,7 +71,14 @@ export class AdminService {
   }
 
   async setConfig(session: number, params: Params<'admin.setConfig'>): Promise<Result<'admin.setConfig'>> {
-    return valueOf(await this.#parts.master.log.propose({ type: 'admin.setConfig', session, ...params }))
+    const { state, log } = this.#parts.master
+    const needed = levelOfParameter(params.key)
+    // it would be refused as unknown, which it is to the older ones
+    if (needed > state.level.inForce) {
+      const message = `${params.key} comes with feature level ${needed}, in force is ${state.level.inForce}`
+      throw wireError('FEATURE_LEVEL', `${message}: update all metadata servers first`)
+    }
+    return valueOf(await log.propose({ type: 'admin.setConfig', session, ...params }))
   }
 
   /** By rising id; ids are never reused, so a page boundary loses nothing. */
@@ -98,6 +108,14 @@ export class AdminService {
       servers: locations.addressesOf(rows),
       end: id >= nextId,
     }
+  }
+
+  async check({ chunk, repairs }: Params<'admin.check'>): Promise<Result<'admin.check'>> {
+    const checked = await this.#parts.check.check(chunk, { depth: 'pages', repairs })
+    const none = { replicas: 0, pages: 0, isCompared: false, problemCount: 0, problems: [] }
+    if (checked === null) return { exists: false, ...none }
+    const { servers, pages, isCompared, problemCount, problems } = checked
+    return { exists: true, replicas: servers.length, pages, isCompared, problemCount, problems }
   }
 
   repair({ chunk, server, page, reason }: Params<'admin.repair'>): Result<'admin.repair'> {

@@ -47,6 +47,8 @@ export interface IntentParts {
   readonly creator: ChunkCreator
   readonly locations: Locations
   readonly promises: SpacePromises
+  /** Chunks that were given up to be compared are, or had their time (rule R2). */
+  readonly compared: (chunks: readonly number[]) => Promise<void>
 }
 
 export class IntentService {
@@ -77,6 +79,7 @@ export class IntentService {
     const indexes = [...new Set(params.indexes)].toSorted((a, b) => a - b)
     if (indexes.some((index) => index >= INDEX_MAX)) throw wireError('EFBIG', 'beyond the largest file')
     const limitOf = limitsOf(params)
+    await this.#parts.compared(locations.chunksAt(file, indexes))
     await this.#prepare(locations.chunksAt(file, indexes))
     this.#reserve(file, locations.chunksAt(file, indexes), limitOf)
     const propose = (chunks: number[]) =>

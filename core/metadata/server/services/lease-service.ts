@@ -115,6 +115,13 @@ export class LeaseService implements LeasePublisher {
     }
   }
 
+  /** Rule R2. One that is not connected does not write; an older one does not know it and goes on. */
+  recallIntents(lease: number, chunks: readonly number[]): void {
+    const row = this.#parts.master.state.leases.get(lease)
+    if (row === undefined) return
+    this.#parts.sessions.recallIntents(row.session, { inode: row.inode, lease, chunks: [...chunks] })
+  }
+
   #otherHolder(inode: number, session: number): LeaseRow | undefined {
     const { state } = this.#parts.master
     const lease = state.leaseByInode.get(inode)

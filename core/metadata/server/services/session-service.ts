@@ -125,6 +125,13 @@ export class SessionService implements SessionNotifier {
       })
   }
 
+  recallIntents(session: number, params: ParamsOf<ClientMethods, 'intent.recall'>): void {
+    this.#sessions
+      .get(session)
+      ?.client?.call('intent.recall', params)
+      .catch(() => this.#master.logger.debug('intent recall not answered', { session, inode: params.inode }))
+  }
+
   moved(session: number, params: ParamsOf<ClientMethods, 'chunk.moved'>): void {
     const client = this.#sessions.get(session)?.client
     // The holder asks again by itself when this is lost.
