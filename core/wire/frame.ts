@@ -32,8 +32,9 @@ export const FrameKind = {
   dataRequest: 10,
   dataAnswer: 11,
   authentication: 12,
+  bundle: 13,
 } as const
-const KIND_MAX = 12
+const KIND_MAX = 13
 
 /** What a header says; one object per parser, reused for every frame. */
 export interface FrameHeader {

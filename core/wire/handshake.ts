@@ -14,7 +14,7 @@ import {
   encodeWelcome,
   FEATURE_AUTHENTICATION,
   type LocalSide,
-  PROTOCOL_FEATURES,
+  FEATURE_BUNDLES,
   PROTOCOL_VERSIONS,
 } from './hello.ts'
 import type {
@@ -174,7 +174,7 @@ export class Handshake {
     return {
       identity: identity(),
       versions: versions ?? PROTOCOL_VERSIONS,
-      features: (features ?? PROTOCOL_FEATURES) | (authenticator === undefined ? 0 : FEATURE_AUTHENTICATION),
+      features: (features ?? FEATURE_BUNDLES) | (authenticator === undefined ? 0 : FEATURE_AUTHENTICATION),
     }
   }
 }

@@ -11,9 +11,10 @@ import { masterHint, NotMasterError } from './not-master.ts'
 import type { Identity, RemoteIdentity } from './types.ts'
 
 export const PROTOCOL_VERSIONS: readonly number[] = [1]
-export const PROTOCOL_FEATURES = 0
 /** Feature bit: this side takes part in the authentication (docs/formats/authentication.md). */
 export const FEATURE_AUTHENTICATION = 1
+/** Feature bit: this side takes bundles (bundle.ts). */
+export const FEATURE_BUNDLES = 2
 
 const METADATA_ROLE = 'mds'
 

@@ -5,6 +5,7 @@
  */
 import type { Clock } from '../platform/clock.ts'
 import type { Connection } from '../platform/network.ts'
+import type { BundleReader } from './bundle.ts'
 import type { FrameParser } from './frame.ts'
 
 /** Pieces kept while paused; a network stops after one or two. */
@@ -14,14 +15,17 @@ export class Inbound {
   readonly #connection: Connection
   readonly #clock: Clock
   readonly #parser: FrameParser
+  /** Holds what is left of a bundle in the middle of which we paused; comes before all that is held here. */
+  readonly #bundles: BundleReader
   #held: Buffer[] = []
   #paused = false
   #closed = false
 
-  constructor(connection: Connection, clock: Clock, parser: FrameParser) {
+  constructor(connection: Connection, clock: Clock, parser: FrameParser, bundles: BundleReader) {
     this.#connection = connection
     this.#clock = clock
     this.#parser = parser
+    this.#bundles = bundles
   }
 
   get paused(): boolean {
@@ -29,12 +33,13 @@ export class Inbound {
   }
 
   get heldBytes(): number {
-    return this.#held.reduce((sum, piece) => sum + piece.length, this.#parser.heldBytes)
+    const inside = this.#parser.heldBytes + this.#bundles.heldBytes
+    return this.#held.reduce((sum, piece) => sum + piece.length, inside)
   }
 
   /** False: more arrives than a paused connection may deliver. */
   take(borrowed: Buffer): boolean {
-    if (this.#paused || this.#held.length > 0) {
+    if (this.#paused || this.#held.length > 0 || this.#bundles.isInterrupted) {
       if (this.#held.length >= HELD_PIECE_COUNT_MAX) return false
       this.#held.push(Buffer.from(borrowed))
       return true
@@ -63,9 +68,11 @@ export class Inbound {
     this.#closed = true
     this.#held = []
     this.#parser.stop()
+    this.#bundles.stop()
   }
 
   readonly #feedHeld = (): void => {
+    if (!this.#paused && !this.#closed) this.#bundles.goOn()
     while (this.#held.length > 0 && !this.#paused && !this.#closed) {
       const piece = this.#held[0] as Buffer
       const taken = this.#parser.feed(piece)

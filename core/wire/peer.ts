@@ -10,17 +10,13 @@ import { CairnError } from '../base/errors.ts'
 import type { Clock, Timer } from '../platform/clock.ts'
 import type { Logger } from '../platform/logger.ts'
 import type { Connection } from '../platform/network.ts'
+import { BundleReader } from './bundle.ts'
 import { encodeMessage } from './codec.ts'
-import { DATA_ANSWER_BYTES, DATA_REQUEST_BYTES, type DataAnswer, type DataRequest } from './data.ts'
-import {
-  emptyDataAnswer,
-  readDataAnswer,
-  writeDataAnswer,
-  writeDataRequest,
-  writeTable,
-} from './data-codec.ts'
+import { DATA_ANSWER_BYTES, type DataAnswer, type DataRequest } from './data.ts'
+import { emptyDataAnswer, readDataAnswer } from './data-codec.ts'
 import { type FrameHeader, FrameKind, FrameParser } from './frame.ts'
 import { Handshake, type HandshakeOptions } from './handshake.ts'
+import { FEATURE_BUNDLES } from './hello.ts'
 import { Inbound } from './inbound.ts'
 import { META_BYTES_MAX, TAG_BYTES, wireLimits } from './limits.ts'
 import { Liveness } from './liveness.ts'
@@ -51,6 +47,7 @@ export class WirePeer implements Peer {
   readonly #connection: Connection
   readonly #onReady: (peer: Peer) => void
   readonly #parser: FrameParser
+  readonly #bundles: BundleReader
   readonly #inbound: Inbound
   readonly #outbox: Outbox
   readonly #handshake: Handshake
@@ -80,7 +77,14 @@ export class WirePeer implements Peer {
       },
       options.pool,
     )
-    this.#inbound = new Inbound(options.connection, options.clock, this.#parser)
+    this.#bundles = new BundleReader({
+      onBundled: (kind, requestId, meta) => {
+        this.#dispatch(kind, requestId, meta)
+        return !this.#maybePause()
+      },
+      onBundleFault: (reason) => this.#close(reason, true),
+    })
+    this.#inbound = new Inbound(options.connection, options.clock, this.#parser, this.#bundles)
     this.#outbox = new Outbox(options.connection, options.clock, options.pool, () => this.#maybeResume())
     this.#handshake = new Handshake(options, this.remote, {
       send: (kind, meta) => {
@@ -167,15 +171,9 @@ export class WirePeer implements Peer {
       callback(fault, null, null, null)
       return
     }
-    const metaBytes = DATA_REQUEST_BYTES + (borrowedTable === null ? 0 : borrowedTable.byteLength)
-    assert(metaBytes <= META_BYTES_MAX, 'the table of a data request fits its frame')
     const requestId = this.#pending.add(this.#liveness.deadline(timeoutMs), callback, null)
-    const outbox = this.#outbox
-    outbox.begin(metaBytes)
-    writeDataRequest(outbox.metaTarget, outbox.metaAt, borrowedRequest)
-    writeTable(outbox.metaTarget, outbox.metaAt + DATA_REQUEST_BYTES, borrowedTable)
-    outbox.commit(FrameKind.dataRequest, requestId, metaBytes, borrowedPayload, false, false)
-    this.#pending.mark(requestId, outbox.takenBytes)
+    this.#outbox.dataRequest(requestId, borrowedRequest, borrowedTable, borrowedPayload)
+    this.#pending.mark(requestId, this.#outbox.takenBytes)
   }
 
   onClosed(callback: (reason: string) => void): () => void {
@@ -229,13 +227,7 @@ export class WirePeer implements Peer {
     table: Uint32Array | Buffer | null,
     ownedPayload: Buffer | null,
   ): void => {
-    const metaBytes = DATA_ANSWER_BYTES + (table === null ? 0 : table.byteLength)
-    assert(metaBytes <= META_BYTES_MAX, 'the table of a data answer fits its frame')
-    const outbox = this.#outbox
-    outbox.begin(metaBytes)
-    writeDataAnswer(outbox.metaTarget, outbox.metaAt, answer)
-    writeTable(outbox.metaTarget, outbox.metaAt + DATA_ANSWER_BYTES, table)
-    outbox.commit(FrameKind.dataAnswer, requestId, metaBytes, ownedPayload, true, true)
+    this.#outbox.dataAnswer(requestId, answer, table, ownedPayload)
     if (this.#inbound.paused) this.#maybeResume()
   }
 
@@ -251,8 +243,14 @@ export class WirePeer implements Peer {
     if (header.kind === FrameKind.dataRequest) this.#onDataRequest(header.requestId, meta, payload)
     else if (header.kind === FrameKind.dataAnswer) this.#onDataAnswer(header.requestId, meta, payload)
     else this.#onControl(header.kind, header.requestId, meta)
-    // a peer that asks without reading the answers must not fill our memory
-    if (this.#outbox.answerBytes >= this.#limits.answerBytesMax) this.#inbound.pause()
+    this.#maybePause()
+  }
+
+  /** A peer that asks without reading the answers must not fill our memory. */
+  #maybePause(): boolean {
+    const isTooMuch = this.#outbox.answerBytes >= this.#limits.answerBytesMax
+    if (isTooMuch) this.#inbound.pause()
+    return isTooMuch
   }
 
   #onDataRequest(requestId: number, meta: Buffer, payload: Buffer | null): void {
@@ -285,10 +283,11 @@ export class WirePeer implements Peer {
       return
     }
     const { protection } = this.#outbox
-    const isGenuine = protection === null || protection.verify(meta, kind, requestId)
-    if (!isGenuine) this.#close('the tag of a frame does not verify: changed, repeated or left out', true)
-    else
-      this.#dispatch(kind, requestId, protection === null ? meta : meta.subarray(0, meta.length - TAG_BYTES))
+    const body = protection === null ? meta : meta.subarray(0, meta.length - TAG_BYTES)
+    if (protection?.verify(meta, kind, requestId) === false)
+      this.#close('the tag of a frame does not verify: changed, repeated or left out', true)
+    else if (kind === FrameKind.bundle) this.#bundles.take(body)
+    else this.#dispatch(kind, requestId, body)
   }
 
   #dispatch(kind: number, requestId: number, meta: Buffer): void {
@@ -360,6 +359,7 @@ export class WirePeer implements Peer {
     this.#state = 'ready'
     this.#outbox.protection = protection
     const remote = this.#handshake.remote
+    this.#outbox.hasBundles = ((remote?.features ?? 0) & FEATURE_BUNDLES) !== 0
     this.#logger.debug('connected', { remote: this.remote, role: remote?.role, name: remote?.name })
     this.#onReady(this)
   }

@@ -1,8 +1,7 @@
 /**
- * The metadata store on SQLite: one file in WAL mode, synchronous=FULL. A commit is one statement: an
- * insert into a view whose trigger does every step, so it is atomic by itself, takes one trip through the
- * thread pool and ends in one sync. Rows and entries reach it as one JSON text and one blob, read with
- * json_each. After a commit has failed nothing more is committed: the process has to start again.
+ * The metadata store on SQLite: one file in WAL mode, synchronous=FULL. A commit is one statement
+ * (sqlite-commit.ts), so it is atomic by itself, takes one trip through the thread pool and ends in one sync.
+ * After a commit has failed nothing more is committed: the process has to start again.
  */
 import { open, rename, rm, stat, statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -10,7 +9,15 @@ import sqlite3 from 'sqlite3'
 import { assert } from '../../base/assert.ts'
 import { CairnError } from '../../base/errors.ts'
 import { NUL, PackedRows } from '../packed-rows.ts'
-import type { RowChange, Store, StoreBatch, StoredLogEntry, StoreGlance, StoreLoadHandler } from '../store.ts'
+import type { Store, StoreBatch, StoreGlance, StoreLoadHandler } from '../store.ts'
+import {
+  APPEND,
+  appendParameters,
+  COMMIT,
+  COMMIT_SCHEMA,
+  commitParameters,
+  isAppend,
+} from './sqlite-commit.ts'
 
 const FORMAT_VERSION = 1
 /** Taken in at once: a few milliseconds, also when the machine is busy. */
@@ -45,9 +52,6 @@ const SCHEMA = `
   END;
   PRAGMA user_version = ${FORMAT_VERSION};
 `
-const COMMIT =
-  'INSERT INTO batch (applied, truncate_from, trim_through, entries, data, rows, gone) VALUES (?,?,?,?,?,?,?)'
-
 /** Rows of one table as PackedRows, made by SQLite's thread: an object for each would cost this one seven times as much. */
 const pageOf = (condition: string): string => `
   SELECT count(*) AS count, CAST(group_concat(key || NUL || value, NUL) || NUL AS BLOB) AS bytes
@@ -80,6 +84,8 @@ interface EntryRecord {
 export class SqliteStore implements Store {
   readonly #path: string
   readonly #database: sqlite3.Database
+  /** Entries behind the log and nothing else; whatever there is. */
+  readonly #append: sqlite3.Statement
   readonly #commit: sqlite3.Statement
   #appliedIndex: number
   #committing = false
@@ -88,12 +94,13 @@ export class SqliteStore implements Store {
   private constructor(
     path: string,
     database: sqlite3.Database,
-    commit: sqlite3.Statement,
+    statements: { readonly append: sqlite3.Statement; readonly commit: sqlite3.Statement },
     appliedIndex: number,
   ) {
     this.#path = path
     this.#database = database
-    this.#commit = commit
+    this.#append = statements.append
+    this.#commit = statements.commit
     this.#appliedIndex = appliedIndex
   }
 
@@ -119,7 +126,9 @@ export class SqliteStore implements Store {
           `${path} has format version ${version}, known is ${FORMAT_VERSION}`,
         )
       const applied = (await all<{ applied: number }>(database, 'SELECT applied FROM state'))[0]?.applied ?? 0
-      return new SqliteStore(path, database, await prepare(database, COMMIT), applied)
+      await execute(database, COMMIT_SCHEMA)
+      const statements = { append: await prepare(database, APPEND), commit: await prepare(database, COMMIT) }
+      return new SqliteStore(path, database, statements, applied)
     } catch (error) {
       await closeDatabase(database)
       throw error
@@ -179,7 +188,8 @@ export class SqliteStore implements Store {
     if (this.#failure !== null) throw this.#failure
     this.#committing = true
     try {
-      await run(this.#commit, commitParameters(batch))
+      if (isAppend(batch, this.#appliedIndex)) await run(this.#append, appendParameters(batch))
+      else await run(this.#commit, commitParameters(batch))
       this.#appliedIndex = batch.appliedIndex
     } catch (error) {
       this.#failure = storeError('commit to', this.#path, error)
@@ -238,7 +248,8 @@ export class SqliteStore implements Store {
   }
 
   async close(): Promise<void> {
-    await new Promise<void>((resolve) => this.#commit.finalize(() => resolve()))
+    for (const statement of [this.#append, this.#commit])
+      await new Promise<void>((resolve) => statement.finalize(() => resolve()))
     await closeDatabase(this.#database)
   }
 }
@@ -258,45 +269,6 @@ async function checkIsDatabase(path: string): Promise<void> {
   }
   if (head.toString('latin1') === HEADER_TEXT) return
   throw new CairnError('STORE_FORMAT', `${path} is no metadata database any more: its beginning is lost`)
-}
-
-function commitParameters(batch: StoreBatch): unknown[] {
-  const [changed, gone] = splitRows(batch.rows)
-  return [
-    batch.appliedIndex,
-    batch.truncateFrom ?? null,
-    batch.trimThrough ?? null,
-    JSON.stringify(entryTable(batch.entries)),
-    batch.entries.length === 1
-      ? batch.entries[0]?.data
-      : Buffer.concat(batch.entries.map(({ data }) => data)),
-    JSON.stringify(changed),
-    JSON.stringify(gone),
-  ]
-}
-
-/** What to set and what to delete; of several changes of one key the last counts. */
-function splitRows(rows: readonly RowChange[]): [string[][], string[][]] {
-  const changed = new Map<string, string[]>()
-  const gone = new Map<string, string[]>()
-  for (const { table, key, value } of rows) {
-    const id = `${table}\0${key}`
-    changed.delete(id)
-    gone.delete(id)
-    if (value === null) gone.set(id, [table, key])
-    else changed.set(id, [table, key, value])
-  }
-  return [[...changed.values()], [...gone.values()]]
-}
-
-/** Index, term, offset and length in the blob. */
-function entryTable(entries: readonly StoredLogEntry[]): [number, number, number, number][] {
-  let offset = 0
-  return entries.map(({ index, term, data }) => {
-    const entry: [number, number, number, number] = [index, term, offset, data.length]
-    offset += data.length
-    return entry
-  })
 }
 
 function storeError(action: string, path: string, error: unknown): CairnError {

@@ -27,7 +27,8 @@ async function refused(
 }
 
 test('both have the key: calls are answered, and control frames carry 16 bytes more', async () => {
-  const keyed = new KeyedPair()
+  const side = () => ({ keys: storeOf([[1, keyOf(1)]]), peer: { features: 0 } })
+  const keyed = new KeyedPair(side(), side())
   await keyed.run()
   ok(keyed.isReady)
   await keyed.ask('hello')

@@ -4,19 +4,28 @@ import { test } from 'node:test'
 import { DataOp } from '../data.ts'
 import { emptyDataAnswer, emptyDataRequest } from '../data-codec.ts'
 import { FrameKind } from '../frame.ts'
+import { FEATURE_BUNDLES } from '../hello.ts'
 import { FailureDelays, hostOf } from './failure-delays.ts'
 import { echo, type Frame, KeyedPair, keyOf, storeOf } from './keyed-pair.ts'
 import { ManualClock } from '../manual-pair.ts'
 
 const isCall = (frame: Frame): boolean => frame.kind === FrameKind.call
+const isBundle = (frame: Frame): boolean => frame.kind === FrameKind.bundle
+
+/** With bundles, or with a tag for each frame, as with a peer that does not take them. */
+function keyedPair(features = 0): KeyedPair {
+  const side = () => ({ keys: storeOf([[1, keyOf(1)]]), peer: { features } })
+  return new KeyedPair(side(), side())
+}
 
 /** Sends calls through `change`; the connection must end, and only `served` may have been asked. */
 async function tampered(
   texts: readonly string[],
   change: (frames: Frame[]) => Frame[],
   served: readonly string[],
+  features = 0,
 ): Promise<void> {
-  const keyed = new KeyedPair()
+  const keyed = keyedPair(features)
   await keyed.run()
   ok(keyed.isReady)
   keyed.onTheWay(change, (frames) => frames)
@@ -49,6 +58,32 @@ test('a frame with a changed bit ends the connection unserved: meta, tag, kind o
   await tampered(['a'], (frames) => frames.map((frame) => ({ ...frame, requestId: frame.requestId + 1 })), [])
 })
 
+test('one tag covers all frames of a bundle, and their headers', async () => {
+  const keyed = keyedPair(FEATURE_BUNDLES)
+  await keyed.run()
+  await keyed.ask('a')
+  const sizeBytes = keyed.fromDial.find(isBundle)?.meta.length ?? 0
+  ok(sizeBytes > 12 + 16)
+  const texts = ['a', 'b', 'c']
+  // every byte of the first frame, some of the others, all of the tag
+  const places = [...Array(sizeBytes).keys(), -1, -16, -17, -40]
+  for (const at of places) {
+    const change = (frames: Frame[]): Frame[] =>
+      frames.map((frame) => {
+        if (!isBundle(frame)) return frame
+        const meta = Buffer.from(frame.meta)
+        const index = (at + meta.length) % meta.length
+        meta[index] = (meta[index] ?? 0) ^ 1
+        return { ...frame, meta }
+      })
+    await tampered(texts, change, [], FEATURE_BUNDLES)
+  }
+  const twice = (frames: Frame[]): Frame[] => frames.flatMap((frame) => [frame, frame])
+  await tampered(texts, twice, texts, FEATURE_BUNDLES)
+  const opened = (frames: Frame[]): Frame[] => frames.map((frame) => ({ ...frame, kind: FrameKind.call }))
+  await tampered(texts, opened, [], FEATURE_BUNDLES)
+})
+
 test('a frame without a tag, or shorter than one, ends the connection', async () => {
   const cut = (count: number) => (frames: Frame[]) =>
     frames.map((frame) => ({
@@ -63,7 +98,7 @@ test('a repeated, left out, swapped or reflected frame ends the connection', asy
   await tampered(['a'], (frames) => frames.flatMap((frame) => [frame, frame]), ['a'])
   await tampered(['a', 'b'], (frames) => frames.slice(1), [])
   await tampered(['a', 'b'], (frames) => frames.toReversed(), [])
-  const keyed = new KeyedPair()
+  const keyed = keyedPair()
   await keyed.run()
   await keyed.ask('a')
   // The answer of the other side, sent back to it as if we had said it.
@@ -81,7 +116,7 @@ test('a repeated, left out, swapped or reflected frame ends the connection', asy
 })
 
 test('a frame of another session does not verify in this one', async () => {
-  const first = new KeyedPair()
+  const first = keyedPair()
   await first.run()
   await first.ask('a')
   const recorded = first.fromDial.find(isCall)
