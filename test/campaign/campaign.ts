@@ -20,7 +20,7 @@ import { longestGap, type Struck } from './figures.ts'
 import { KeyValueLoad } from './key-value-load.ts'
 import { MastershipWatch } from './mastership-watch.ts'
 import { NamesLoad } from './names-load.ts'
-import { addressOf, makeNetwork, prefixOf } from './network.ts'
+import { hostOf, makeNetwork } from '../integration/support/network.ts'
 import { Pulse } from './pulse.ts'
 
 export interface CampaignOptions {
@@ -132,14 +132,14 @@ class Campaign {
 
   async #makeCluster(): Promise<QuorumCluster> {
     const { metadataServers, directory } = this.#options
-    await makeNetwork(metadataServers)
-    const numbers = Array.from({ length: metadataServers }, (_, index) => index + 1)
-    for (const number of numbers) this.#disks.push(await LoopDisk.make(path.join(directory, `${number}`)))
+    const hosts = Array.from({ length: metadataServers }, (_, index) => hostOf('mds', index + 1))
+    await makeNetwork(hosts)
+    for (const { name } of hosts) this.#disks.push(await LoopDisk.make(path.join(directory, name)))
     return await QuorumCluster.start(this.#after, {
-      places: this.#disks.map(({ mountPoint }, index) => ({
-        address: `${addressOf(index + 1)}:${PORT}`,
-        repository: path.join(mountPoint, 'mds'),
-        prefix: prefixOf(index + 1),
+      places: hosts.map(({ address, prefix }, index) => ({
+        address: `${address}:${PORT}`,
+        repository: path.join(this.#disks[index]?.mountPoint ?? '', 'mds'),
+        prefix,
       })),
       chunkServers: CHUNK_SERVERS,
       replicas: REPLICAS,
@@ -165,7 +165,7 @@ class Campaign {
     const number = cluster.members.indexOf(member) + 1
     const disk = this.#disks[number - 1]
     if (disk === undefined) throw new Error(`MDS#${member.id} has no disk`)
-    const victim: Victim = { member, number, disk, awayMsMax: this.#options.awayMsMax }
+    const victim: Victim = { member, host: hostOf('mds', number), disk, awayMsMax: this.#options.awayMsMax }
     this.#pulse.takeWindow()
     const startedMs = performance.now()
     const what = await strike(kind, victim, this.#random)

@@ -6,7 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
 import type { Member } from '../integration/support/quorum-cluster.ts'
 import type { LoopDisk } from '../integration/support/loop-disk.ts'
-import { isolate, isolations, reconnect } from './network.ts'
+import { isolate, type Isolation, type NetworkHost, reconnect } from '../integration/support/network.ts'
 
 export const faultKinds = ['kill', 'stop', 'power-cut', 'isolation'] as const
 export type FaultKind = (typeof faultKinds)[number]
@@ -19,8 +19,7 @@ export interface Fault {
 
 export interface Victim {
   readonly member: Member
-  /** Of its namespace. */
-  readonly number: number
+  readonly host: NetworkHost
   readonly disk: LoopDisk
   /** Stopped or cut off for no longer. */
   readonly awayMsMax: number
@@ -28,6 +27,8 @@ export interface Victim {
 
 /** One in so many faults strikes a follower too. */
 const FOLLOWER_PART = 6
+/** `mds`: from the other members only. */
+const isolations: readonly Isolation[] = ['cable', 'deaf', 'mute', 'mds']
 const DOWN_MS_MAX = 2_000
 const AWAY_MS_MIN = 2_000
 /** Between the first failed call and the end of the process. */
@@ -51,7 +52,7 @@ export function plan(count: number, random: SeededRandom): Fault[] {
 
 /** Resolves when it is over: the member runs and is connected, and has yet to catch up. Says what was done. */
 export async function strike(kind: FaultKind, victim: Victim, random: SeededRandom): Promise<string> {
-  const { member, number, disk, awayMsMax } = victim
+  const { member, host, disk, awayMsMax } = victim
   const awayMs = AWAY_MS_MIN + random.below(awayMsMax - AWAY_MS_MIN)
   const downMs = random.below(DOWN_MS_MAX)
   switch (kind) {
@@ -78,9 +79,9 @@ export async function strike(kind: FaultKind, victim: Victim, random: SeededRand
     }
     case 'isolation': {
       const isolation = isolations[random.below(isolations.length)] ?? 'cable'
-      await isolate(number, isolation)
+      await isolate(host, isolation)
       await pause(awayMs)
-      await reconnect(number)
+      await reconnect(host)
       return `cut off (${isolation}) for ${awayMs} ms`
     }
   }

@@ -2,11 +2,8 @@
  * `npm run campaign`: faults on a quorum of real processes; `--help` says how (below). Runs itself again inside
  * new namespaces of network, mounts and processes: whatever happens, nothing of it is left behind.
  */
-import { spawn } from 'node:child_process'
-import fs from 'node:fs'
-import os from 'node:os'
-import path from 'node:path'
 import { parseArgs } from 'node:util'
+import { enterOwnNamespaces, runInOwnNamespaces } from '../integration/support/own-namespaces.ts'
 import { type CampaignResult, runCampaign } from './campaign.ts'
 import { figuresOf, table } from './figures.ts'
 
@@ -20,8 +17,6 @@ const USAGE = `npm run campaign -- OPTIONS        as root, with xfsprogs, iprout
 
 With CAIRN_KEEP=1 in the environment logs and disks are kept.
 `
-/** Names of network namespaces are files here; the campaign mounts its own on top. */
-const NAMES_DIRECTORY = '/run/netns'
 const AWAY_MS_MAX = 6_000
 const SHORT_AWAY_MS_MAX = 3_000
 
@@ -60,28 +55,8 @@ function count(name: 'mds' | 'each' | 'seed'): number {
   return Number.isSafeInteger(value) && value > 0 ? value : fail(`--${name} ${values[name]} is no number`)
 }
 
-/** New namespaces end with their first process; that one ends with us. */
-async function outside(): Promise<number> {
-  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'cairn-campaign-'))
-  fs.mkdirSync(NAMES_DIRECTORY, { recursive: true })
-  const namespaces = ['--net', '--mount', '--pid', '--fork', '--mount-proc', '--kill-child']
-  const again = [process.execPath, import.meta.filename, ...process.argv.slice(2), '--inside', directory]
-  const child = spawn('unshare', [...namespaces, ...again], {
-    stdio: ['pipe', 'inherit', 'inherit'],
-    env: { ...process.env, TMPDIR: directory },
-  })
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.stdin?.end())
-  const status = await new Promise<number>((resolve, reject) => {
-    child.once('error', reject)
-    child.once('exit', (code) => resolve(code ?? 1))
-  })
-  if (process.env['CAIRN_KEEP'] !== undefined) process.stderr.write(`kept: ${directory}\n`)
-  else fs.rmSync(directory, { recursive: true, force: true })
-  return status
-}
-
 async function inside(directory: string): Promise<number> {
-  process.stdin.once('end', () => process.exit(130)).resume()
+  await enterOwnNamespaces()
   const note = (line: string): void => void process.stderr.write(`${line}\n`)
   const [metadataServers, each, seed] = [count('mds'), count('each'), count('seed')]
   const awayMsMax = values.short ? SHORT_AWAY_MS_MAX : AWAY_MS_MAX
@@ -103,7 +78,11 @@ function report({ struck, counts, problems }: CampaignResult): void {
 }
 
 try {
-  process.exit(values.inside === undefined ? await outside() : await inside(values.inside))
+  const status =
+    values.inside === undefined
+      ? await runInOwnNamespaces('campaign', import.meta.filename)
+      : await inside(values.inside)
+  process.exit(status)
 } catch (error) {
   process.stderr.write(`campaign: ${error instanceof Error ? error.message : String(error)}\n`)
   process.exit(1)

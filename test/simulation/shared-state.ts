@@ -1,5 +1,5 @@
 /** What the workloads of one run share: the oracle, the names, and when to stop. */
-import type { SimulatedClock } from '../../core/testing/simulation/simulated-clock.ts'
+import type { Clock } from '../../core/platform/clock.ts'
 import type { NamespaceModel } from './namespace-model.ts'
 import type { Oracle } from './oracle.ts'
 
@@ -8,7 +8,7 @@ export type Excuse = (code: string, during: string) => string | null
 
 export interface SharedState {
   readonly oracle: Oracle
-  readonly clock: SimulatedClock
+  readonly clock: Clock
   readonly names: NamespaceModel
   readonly excuse: Excuse
   readonly counts: Map<string, number>

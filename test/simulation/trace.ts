@@ -3,18 +3,18 @@
  * the lines themselves are kept only when somebody wants to read them (the last ones always).
  */
 import type { LogFields, Logger } from '../../core/platform/logger.ts'
-import type { SimulatedClock } from '../../core/testing/simulation/simulated-clock.ts'
+import type { Clock } from '../../core/platform/clock.ts'
 
 const LINES_KEPT = 60
 
 export class Trace {
-  readonly #clock: SimulatedClock
+  readonly #clock: Clock
   readonly #print: ((line: string) => void) | null
   readonly #last: string[] = []
   #hash = 0x811c9dc5
   #count = 0
 
-  constructor(clock: SimulatedClock, print: ((line: string) => void) | null) {
+  constructor(clock: Clock, print: ((line: string) => void) | null) {
     this.#clock = clock
     this.#print = print
   }

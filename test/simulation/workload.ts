@@ -5,11 +5,12 @@
  * client process dies, what was under way is concluded as unknown.
  */
 import { codeOf } from '../../core/base/errors.ts'
-import type { Client, File, Operation } from '../../core/client/api.ts'
+import type { Operation } from '../../core/client/api.ts'
 import type { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
 import { type FileModel, PAGE_BYTES, type WriteRecord } from './file-model.ts'
 import { patternOf } from './pattern.ts'
 import type { SharedState } from './shared-state.ts'
+import type { WorkedClient, WorkedFile } from './worked-client.ts'
 
 const REGION_BYTES = 1024 * 1024
 const CHUNK_BYTES = 64 * REGION_BYTES
@@ -17,14 +18,14 @@ const owner = { uid: 0, gid: 0 }
 
 interface OpenFile {
   readonly model: FileModel
-  readonly handle: File
+  readonly handle: WorkedFile
   /** Loops that use it now: it is not closed under them. */
   userCount: number
 }
 
 export class ClientWorkload {
   readonly #name: string
-  readonly #client: Client
+  readonly #client: WorkedClient
   readonly #random: SeededRandom
   readonly #shared: SharedState
   readonly #open = new Map<string, OpenFile>()
@@ -36,7 +37,7 @@ export class ClientWorkload {
   #isDead = false
   #loops = 0
 
-  constructor(name: string, client: Client, random: SeededRandom, shared: SharedState) {
+  constructor(name: string, client: WorkedClient, random: SeededRandom, shared: SharedState) {
     this.#name = name
     this.#client = client
     this.#random = random
@@ -397,7 +398,7 @@ export class ClientWorkload {
 
   async #create(name: string): Promise<void> {
     const file = `${this.#name}.${this.#shared.clock.nowMs().toFixed(0)}.${this.#nextFile++}`
-    let handle: File | null = null
+    let handle: WorkedFile | null = null
     const fileSystem = this.#client.fileSystem
     const isDone = await this.#mutate(`create ${name}`, [name], [file], async () => {
       const created = await fileSystem.create(this.#directory, name, 0o644, owner, true)
@@ -405,7 +406,7 @@ export class ClientWorkload {
       handle = created.file
     })
     if (!isDone || handle === null) return
-    const open = { model: this.#shared.oracle.file(file), handle: handle as File, userCount: 1 }
+    const open = { model: this.#shared.oracle.file(file), handle: handle as WorkedFile, userCount: 1 }
     await this.write(open)
     if (this.#random.below(2) === 0) await this.flush(open)
     if (!this.#isDead) open.handle.close()

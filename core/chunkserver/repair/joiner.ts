@@ -258,8 +258,7 @@ export class Joiner {
     const { chunk, version } = join.order
     const pulled = await this.#withSource(join, (source) => source.pull(chunk, version, run.first, run.count))
     try {
-      join.bytesPulled += pulled.bytes
-      this.#store.counters.pulledBytes += pulled.bytes
+      this.#countPulled(join, pulled)
       const usable = pulled.images.filter((image) => isUsable(image))
       await this.#apply(join, usable)
       for (const image of pulled.images) if (!isUsable(image)) await this.#pullElsewhere(join, image)
@@ -291,7 +290,7 @@ export class Joiner {
         const image = pulled.images[0]
         if (image === undefined || !isUsable(image)) continue
         await this.#apply(join, [image])
-        join.bytesPulled += pulled.bytes
+        this.#countPulled(join, pulled)
         return
       } finally {
         pulled.release()
@@ -330,6 +329,11 @@ export class Joiner {
       this.#store.logger.warn('kept a page that its source has lost', { chunk: order.chunk, page })
       return true
     })
+  }
+
+  #countPulled(join: Join, { bytes }: PulledPages): void {
+    join.bytesPulled += bytes
+    this.#store.counters.pulledBytes += bytes
   }
 
   #apply(join: Join, images: readonly PageImage[]): Promise<number> {
@@ -373,7 +377,7 @@ export class Joiner {
     this.#withSource(join, (source) => source.pull(chunk, version, page, 1)).then(
       (pulled) => {
         const image = pulled.images[0]
-        join.bytesPulled += pulled.bytes
+        this.#countPulled(join, pulled)
         if (image === undefined) callback(new CairnError('BAD_MESSAGE', 'no page'), null)
         else callback(null, { state: image.state, content: image.content })
         pulled.release()

@@ -184,6 +184,7 @@ export class Repairer {
       try {
         const source = await this.#open(address)
         const pulled = await source.pull(chunk, version, page, 1)
+        this.#store.counters.pulledBytes += pulled.bytes
         const image = pulled.images[0]
         if (isUsable(image) && image.stamp > (best?.images[0]?.stamp ?? -1)) {
           best?.release()
@@ -244,6 +245,7 @@ export class Repairer {
   ): Promise<PulledPages | null> {
     try {
       const pulled = await source.pull(chunk, inSyncVersion, page, 1, true)
+      this.#store.counters.pulledBytes += pulled.bytes
       if (isUsable(pulled.images[0])) return pulled
       pulled.release()
       return null

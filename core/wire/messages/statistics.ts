@@ -62,6 +62,8 @@ export interface ChunkServerStatistics {
   ioLatMsMax: number
   queueDepth: number
   rmw: number
+  /** Pages that it copied from other chunk servers since it was started. */
+  pulledBytes: number
   jrmw: number
   oldestUnverifiedMs: number
 }

@@ -128,8 +128,7 @@ export class TestCluster {
   serverId(number: number): number {
     const known = this.serverIds[number]
     if (known !== undefined) return known
-    const text = fs.readFileSync(path.join(this.directory, `cs${number}`, 'superblock'), 'latin1')
-    const id = Math.max(0, ...[...text.matchAll(/"server":(\d+)/g)].map((match) => Number(match[1])))
+    const id = readServerId(path.join(this.directory, `cs${number}`))
     if (id > 0) this.serverIds[number] = id
     return id
   }
@@ -305,6 +304,12 @@ export class TestCluster {
     if (process.env['CAIRN_KEEP'] === undefined) fs.rmSync(this.directory, { recursive: true, force: true })
     else process.stderr.write(`kept: ${this.directory}\n`)
   }
+}
+
+/** Of the chunk server with this repository, as its superblock says; 0 until it is registered. */
+export function readServerId(repository: string): number {
+  const text = fs.readFileSync(path.join(repository, 'superblock'), 'latin1')
+  return Math.max(0, ...[...text.matchAll(/"server":(\d+)/g)].map((match) => Number(match[1])))
 }
 
 /** A small ext4 file system on a loop device, unmounted and removed with the test. */

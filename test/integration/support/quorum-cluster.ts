@@ -1,7 +1,7 @@
 /**
- * A cluster whose metadata servers are started one by one, each where the caller says: at an address, behind a
- * command that enters a network namespace, on a disk of its own. For tests that kill, cut off, add and remove
- * metadata servers. Ends every process it started, by its id.
+ * A cluster whose servers are started one by one, each where the caller says: at an address, behind a command
+ * that enters a network namespace, on a disk of its own. For tests that kill, cut off, add and remove servers.
+ * Ends every process it started, by its id.
  */
 import type { ChildProcess } from 'node:child_process'
 import { type AdminConnection, connectAdmin } from '../../../core/cli/admin.ts'
@@ -9,7 +9,7 @@ import { EtcDirectory, parseAddress } from '../../../core/cli/etc.ts'
 import type { Client } from '../../../core/client/api.ts'
 import { connect } from '../../../core/client/connect.ts'
 import type { ClusterStatistics } from '../../../core/wire/messages/statistics.ts'
-import { CAIRN, isAlive, until } from './cluster.ts'
+import { CAIRN, isAlive, readServerId, until } from './cluster.ts'
 import { TestHost } from './hosts.ts'
 
 export const CLUSTER = 'demo'
@@ -26,33 +26,40 @@ export interface MemberPlace {
   readonly prefix?: readonly string[]
 }
 
+export interface ChunkServerPlace {
+  /** IP[:PORT]; default: as the metadata servers see this host. */
+  readonly address?: string
+  /** Its repository: does not exist yet. */
+  readonly repository: string
+  /** Put in front of the command. */
+  readonly prefix?: readonly string[]
+}
+
 export interface QuorumClusterOptions {
   readonly places: readonly MemberPlace[]
-  readonly chunkServers: number
+  /** So many in the cluster's own directory, or where they are. */
+  readonly chunkServers: number | readonly ChunkServerPlace[]
   readonly replicas: string
 }
 
-/** One metadata server; it may be down. */
-export class Member {
-  readonly id: number
-  readonly place: MemberPlace
+/** The process of one server; it may be down. */
+abstract class ServerProcess {
+  readonly name: string
   readonly logFile: string
   readonly #host: TestHost
   #child: ChildProcess | null = null
   #output: () => string = () => ''
 
-  constructor(host: TestHost, id: number, place: MemberPlace) {
+  constructor(host: TestHost, name: string) {
     this.#host = host
-    this.id = id
-    this.place = place
-    this.logFile = host.path(`mds${id}.log`)
+    this.name = name
+    this.logFile = host.path(`${name}.log`)
   }
 
-  start(): void {
-    const { prefix = [], repository } = this.place
-    const role = ['-c', CLUSTER, 'mds', '-r', repository, '--log', this.logFile]
-    const [program = CAIRN, ...parameters] = [...prefix, CAIRN, '--etc', this.#host.etc, ...role]
-    const { child, output } = this.#host.spawn(program, parameters)
+  protected startRole(role: 'mds' | 'cs', repository: string, prefix: readonly string[] = []): void {
+    const parameters = ['-c', CLUSTER, role, '-r', repository, '--log', this.logFile]
+    const [program = CAIRN, ...rest] = [...prefix, CAIRN, '--etc', this.#host.etc, ...parameters]
+    const { child, output } = this.#host.spawn(program, rest)
     this.#child = child
     this.#output = output
   }
@@ -69,7 +76,7 @@ export class Member {
 
   get pid(): number {
     const pid = this.#child?.pid
-    if (pid === undefined) throw new Error(`MDS#${this.id} was never started`)
+    if (pid === undefined) throw new Error(`${this.name} was never started`)
     return pid
   }
 
@@ -83,10 +90,52 @@ export class Member {
   }
 }
 
+/** One metadata server. */
+export class Member extends ServerProcess {
+  readonly id: number
+  readonly place: MemberPlace
+
+  constructor(host: TestHost, id: number, place: MemberPlace) {
+    super(host, `mds${id}`)
+    this.id = id
+    this.place = place
+  }
+
+  start(): void {
+    this.startRole('mds', this.place.repository, this.place.prefix)
+  }
+}
+
+/** One chunk server. */
+export class ChunkServer extends ServerProcess {
+  readonly place: ChunkServerPlace
+  #id = 0
+
+  constructor(host: TestHost, number: number, place: ChunkServerPlace) {
+    super(host, `cs${number}`)
+    this.place = place
+  }
+
+  start(): void {
+    this.startRole('cs', this.place.repository, this.place.prefix)
+  }
+
+  /** Under which the cluster knows it; 0 until it is registered. */
+  get id(): number {
+    if (this.#id === 0) this.#id = readServerId(this.place.repository)
+    return this.#id
+  }
+
+  /** Its repository was made anew: it is another one to the cluster. */
+  forgetId(): void {
+    this.#id = 0
+  }
+}
+
 export class QuorumCluster {
   readonly host: TestHost
   readonly members: Member[] = []
-  #chunkServers: { readonly repository: string; child: ChildProcess }[] = []
+  readonly chunkServers: ChunkServer[] = []
 
   private constructor(host: TestHost) {
     this.host = host
@@ -107,10 +156,10 @@ export class QuorumCluster {
     await host.cairn('-c', CLUSTER, ...making, ...password, ...placement)
     cluster.#add(1, first).start()
     for (const place of others) await cluster.addMember(place)
-    for (let number = 1; number <= chunkServers; number++) {
-      const repository = host.path(`cs${number}`)
-      await host.cairn('-c', CLUSTER, 'make-cs', '-r', repository)
-      cluster.#chunkServers.push({ repository, child: cluster.#startChunkServer(repository) })
+    for (const [index, place] of placesOf(chunkServers, host).entries()) {
+      const server = new ChunkServer(host, index + 1, place)
+      cluster.chunkServers.push(server)
+      await cluster.makeChunkServer(server)
     }
     await cluster.allThere()
     return cluster
@@ -139,9 +188,13 @@ export class QuorumCluster {
     await member.stop('SIGTERM')
   }
 
-  #startChunkServer(repository: string): ChildProcess {
-    const log = ['--log', `${repository}.log`]
-    return this.host.spawnCairn('-c', CLUSTER, 'cs', '-r', repository, ...log).child
+  /** `make-cs` where there is nothing (any more), and start. */
+  async makeChunkServer(server: ChunkServer): Promise<void> {
+    const { repository, address } = server.place
+    const where = address === undefined ? [] : ['-a', address]
+    await this.host.cairn('-c', CLUSTER, 'make-cs', '-r', repository, ...where)
+    server.forgetId()
+    server.start()
   }
 
   get keyFile(): string {
@@ -180,20 +233,20 @@ export class QuorumCluster {
     return member
   }
 
-  /** All members vote and are up to date, all chunk servers are registered. Rejects when a member has ended. */
+  /** All members vote and are up to date, all chunk servers are registered. Rejects when one of them has ended. */
   async allThere(timeoutMs = 60_000): Promise<void> {
     await until('all servers are there', () => this.#areAllThere(), timeoutMs)
   }
 
   async #areAllThere(): Promise<boolean | string> {
-    const ended = this.members.find((member) => !member.isRunning)
-    if (ended !== undefined) throw new Error(`MDS#${ended.id} has ended: ${ended.output}`)
+    const ended = [...this.members, ...this.chunkServers].find((server) => !server.isRunning)
+    if (ended !== undefined) throw new Error(`${ended.name} has ended: ${ended.output}`)
     try {
       const { mds, cs } = await this.statistics()
       const seen = mds.map(({ id, status, lag }) => `MDS#${id} ${status} ${lag}`).join(', ')
       const active = cs.filter(({ status }) => status === 'active').length
       const areThere = mds.every(({ status, lag }) => status === 'active' && lag < LAG_COUNT_MAX)
-      const isAll = mds.length === this.members.length && active === this.#chunkServers.length
+      const isAll = mds.length === this.members.length && active === this.chunkServers.length
       return (isAll && areThere) || `${seen}; ${active} chunk servers`
     } catch (error) {
       // A new master looks for its chunk servers, or there is none yet.
@@ -203,14 +256,21 @@ export class QuorumCluster {
 
   /** kill -9 of everything that still runs. */
   async killEverything(): Promise<void> {
-    const children = this.#chunkServers.map(({ child }) => this.host.stop(child, 'SIGKILL'))
-    await Promise.all([...this.members.map((member) => member.stop('SIGKILL')), ...children])
+    const servers = [...this.members, ...this.chunkServers]
+    await Promise.all(servers.map((server) => server.stop('SIGKILL')))
   }
 
   /** All that belongs to it, after `killEverything`. */
   async startEverything(): Promise<void> {
-    for (const member of this.members) member.start()
-    for (const server of this.#chunkServers) server.child = this.#startChunkServer(server.repository)
+    for (const server of [...this.members, ...this.chunkServers]) server.start()
     await this.allThere()
   }
+}
+
+function placesOf(
+  chunkServers: number | readonly ChunkServerPlace[],
+  host: TestHost,
+): readonly ChunkServerPlace[] {
+  if (typeof chunkServers !== 'number') return chunkServers
+  return Array.from({ length: chunkServers }, (_, index) => ({ repository: host.path(`cs${index + 1}`) }))
 }

@@ -182,6 +182,7 @@ export class Statistics implements SpaceSource {
       ioLatMsMax: round(counters['latencyMaxMs'] ?? 0),
       queueDepth: round(counters['queueDepth'] ?? 0),
       rmw: Math.round(counters['readModifyWrites'] ?? 0),
+      pulledBytes: Math.round(counters['pulledBytes'] ?? 0),
       jrmw: Math.round(counters['journalReadModifyWrites'] ?? 0),
       oldestUnverifiedMs: Math.round(counters['oldestUnverifiedMs'] ?? 0),
     }
