@@ -67,6 +67,7 @@ export function serveOrders(
         refused: chunks.filter((_, index) => outcomes[index] !== true),
       }
     },
+    'replica.describe': ({ chunk }) => control.describe(chunk),
     'replica.join': (order) => {
       joiner.join(order)
       return {}

@@ -16,30 +16,13 @@ import {
   chunkServerOrderMethods,
   type ChunkServerUpMethods,
   chunkServerUpMethods,
-  type ReplicaRole,
 } from '../wire/messages/chunk.ts'
 import type { ParamsOf, ResultOf } from '../wire/messages/method.ts'
 import type { Caller, Handlers, Peer } from '../wire/types.ts'
+import { describeReplica, type FakeReplica, newReplica } from './fake-replica.ts'
 import type { SeededRandom } from './simulation/seeded-random.ts'
 import type { ClockView, SimulatedClock } from './simulation/simulated-clock.ts'
 import type { SimulatedHost, SimulatedNetwork } from './simulation/simulated-network.ts'
-
-export interface FakeReplica {
-  version: number
-  role: ReplicaRole
-  lease: number
-  unclean: boolean
-  /** The version at which it had begun to join when its process started. */
-  restartedAt?: number
-  damaged: boolean
-  /** A joiner or reconciler that has pulled everything. */
-  complete: boolean
-  writtenEnd: number
-  /** An overlay: what it reads through on this server. 0 or absent: flat. */
-  parent?: number
-  /** Page records by region, for comparison; without an entry the region is blank. */
-  records?: Map<number, Buffer>
-}
 
 export interface FakeChunkServerOptions {
   readonly clock: SimulatedClock
@@ -288,6 +271,7 @@ export class FakeChunkServer {
         for (const { chunk, parent } of params.replicas) this.#mergeLater(chunk, parent, clock)
         return { refused: [] }
       },
+      'replica.describe': ({ chunk }) => describeReplica(this.replicas.get(chunk)),
       'replica.join': (params, peer) => {
         obey('replica.join', params)
         if (!this.joinsHang) clock.setTimer(JOIN_MS, () => this.#joined(params, peer))
@@ -391,10 +375,4 @@ export class FakeChunkServer {
       .caller(chunkServerUpMethods)
       .notify('cs.joined', { chunk, version, attempt, bytesPulled: 4096, lostPages: 0 })
   }
-}
-
-function newReplica(version: number, role: ReplicaRole, lease: number): FakeReplica {
-  const complete = role === 'in-sync'
-  const flags = { unclean: false, restartedAt: 0, damaged: false }
-  return { version, role, lease, ...flags, complete, writtenEnd: 0, parent: 0 }
 }

@@ -233,6 +233,20 @@ export class ReplicaControl {
     })
   }
 
+  /** For an administrator who has nothing better (rule G2). */
+  describe(chunk: number): {
+    version: number
+    role: ReplicaReport['role']
+    inSyncVersion: number
+    crashed: boolean
+    damaged: boolean
+  } {
+    const replica = this.#store.replicas.get(chunk)
+    if (replica === undefined) throw wireError('NO_REPLICA', `no replica of chunk ${chunk}`)
+    const { version, role, crashed = false, damaged } = reportOf(replica)
+    return { version, role, inSyncVersion: replica.state.inSyncVersion, crashed, damaged }
+  }
+
   /** Rule E6: false for a newer version. A replica that is not here is deleted. Works on a full disk (A2). */
   async delete(chunk: number, versionMax: number): Promise<boolean> {
     const store = this.#store

@@ -83,6 +83,28 @@ test('G2: an epoch without an in-sync member is refused', () => {
   assert.ok(!machine.propose(chunk, 1, [], { joining: [a, d] }))
 })
 
+test('G2: only a former replica is promoted, of the epoch the administrator saw; what misses a zeroed tail is marked', () => {
+  const { machine, session, inode, lease, chunk, a, b, c, d } = scene()
+  const call = { session, inode, lease }
+  machine.done({ type: 'lease.update', mutation: machine.mutation(), ...call, size: 5000 })
+  machine.propose(chunk, 1, [a, b])
+  machine.activate(chunk, 2)
+  const promote = (from: number, server: number) =>
+    machine.apply({ type: 'replica.promote', chunk, from, server })
+  for (const refusal of [promote(1, c), promote(2, b), promote(2, d)])
+    assert.equal('error' in refusal && refusal.error, 'REFUSED')
+  assert.deepEqual(promote(2, c), { ok: { proposed: [{ chunk, version: 3 }] } })
+  const { pending, former } = machine.row(chunk)
+  assert.deepEqual([pending?.members.map(({ server }) => server), pending?.reconcile], [[c], true])
+  assert.deepEqual(
+    former,
+    [a, b].map((server) => ({ server, version: 2 })),
+    'nobody is forgotten',
+  )
+  assert.equal(machine.state.inodes.get(inode)?.zeroFrom, 5000, 'rule T1')
+  assert.ok(machine.propose(chunk, 3, [a]), 'one in sync that is back in time is better (rule E1)')
+})
+
 test('J5: what a dead session wrote stays dirty whoever comes next, until it is reconciled', () => {
   const { machine, session, inode, chunk, a, b, c } = scene()
   machine.done({ type: 'session.expire', session, clean: false })

@@ -11,6 +11,7 @@ import { epochHandlers } from './epochs.ts'
 import { intentHandlers } from './intents.ts'
 import { leaseHandlers } from './leases.ts'
 import { memberHandlers } from './members.ts'
+import { promotionHandlers } from './promotion.ts'
 import { renewalHandlers } from './renewal.ts'
 import { replicaHandlers } from './replicas.ts'
 import { serverHandlers } from './servers.ts'
@@ -34,4 +35,5 @@ export const chunkHandlers = {
   ...administrationHandlers,
   ...renewalHandlers,
   ...alarmHandlers,
+  ...promotionHandlers,
 }

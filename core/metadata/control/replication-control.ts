@@ -69,6 +69,8 @@ export class ReplicationControl {
   readonly missingPages: MissingPages
   readonly check: ChunkCheck
   readonly scrub: Scrub
+  readonly troubles: Troubles
+  readonly damaged = new DamagedReplicas()
   /** While the cluster is recovered. */
   readonly returned: ReturnedReplicas | null
   readonly #driver: EpochDriver
@@ -84,12 +86,12 @@ export class ReplicationControl {
     const promises = (this.promises = new SpacePromises(view))
     const waiters = (this.waiters = new ChunkWaiters(master))
     const orders = (this.orders = new ServerOrders(master, connectionOf))
-    const troubles = new Troubles(master.clock)
+    const troubles = (this.troubles = new Troubles(master.clock))
     const joinFailed = (chunk: number, server: number) =>
       this.recovery.memberFailed(chunk, server, 'exists', 'later')
     const joins = (this.joins = new Joins(master, view, events, connectionOf, { joinFailed }))
     const isInformed = () => this.health.isInformed
-    const damaged = new DamagedReplicas()
+    const { damaged } = this
     const missingPages = (this.missingPages = new MissingPages(master.clock))
     const garbage = new Garbage({ master, orders, view, events, damaged, missingPages, isInformed })
     const driver: EpochDriver = new EpochDriver(master, orders, {

@@ -14,7 +14,18 @@ type WithSession<N extends keyof Methods> = (
 ) => ResultOf<Methods, N> | Promise<ResultOf<Methods, N>>
 
 export function clientHandlers(control: ControlPlane): Handlers<Methods> {
-  const { sessions, leases, intents, memberReports, admin, recovery, backup, fileSystem, keyValue } = control
+  const {
+    sessions,
+    leases,
+    intents,
+    memberReports,
+    admin,
+    recovery,
+    promotion,
+    backup,
+    fileSystem,
+    keyValue,
+  } = control
   const living =
     <N extends keyof Methods>(handler: WithSession<N>) =>
     (params: ParamsOf<Methods, N>, peer: Peer) =>
@@ -51,6 +62,8 @@ export function clientHandlers(control: ControlPlane): Handlers<Methods> {
     'admin.check': (params) => admin.check(params),
     'admin.repair': (params) => admin.repair(params),
     'admin.shutdown': () => admin.shutdown(),
+    'admin.stranded': (params) => promotion.stranded(params),
+    'admin.promote': (params) => promotion.promote(params),
     'mds.add': (params) => admin.addMember(params),
     'mds.remove': (params) => admin.removeMember(params),
     'mds.backup': () => backup.begin(),

@@ -19,6 +19,7 @@ import { KeyValueWatchers } from './services/key-value-watchers.ts'
 import { IntentService } from './services/intent-service.ts'
 import { LeaseService } from './services/lease-service.ts'
 import { Locations } from './services/locations.ts'
+import { PromotionService } from './services/promotion-service.ts'
 import { RecoveryService } from './services/recovery-service.ts'
 import { MemberReports } from './services/member-reports.ts'
 import { OpenFiles } from './services/open-files.ts'
@@ -48,6 +49,7 @@ export class ControlPlane {
   /** Of metadata that have begun anew. */
   readonly recovery: RecoveryService
   readonly backup: BackupService
+  readonly promotion: PromotionService
   readonly fileSystem: FileSystemHandlers
   readonly keyValue: KeyValueHandlers
   readonly statistics: Statistics
@@ -127,6 +129,8 @@ export class ControlPlane {
     const { check } = replication
     this.admin = new AdminService({ master, statistics, locations, reports, check, formation, onShutdown })
     this.backup = new BackupService(master, options.backups)
+    const { troubles, damaged } = replication
+    this.promotion = new PromotionService({ master, view, troubles, damaged, events, connectionOf })
     this.recovery = new RecoveryService({ master, events, returned: replication.returned })
     this.fileSystem = fileSystemHandlers({ state, log, openFiles, leases, space: statistics })
     this.keyValue = keyValueHandlers({ state, log, watchers })

@@ -145,6 +145,8 @@ export type ControlCommand =
   | { type: 'recovery.alarm'; server: number; chunk: number; version: number }
   /** An administrator has seen it: replicas may be deleted again. */
   | { type: 'recovery.acknowledge' }
+  /** An administrator gives up what a stale replica lacks (rule G2). `from`: as in a proposal. Result: { proposed }. */
+  | { type: 'replica.promote'; chunk: number; from: number; server: number }
   | {
       type: 'event.record'
       system: 'MDS' | 'CS' | 'JRN' | 'CLI'

@@ -78,6 +78,7 @@ export const commandLevels: Readonly<Record<Command['type'], number>> = {
   'recovery.discard': 2,
   'recovery.alarm': 3,
   'recovery.acknowledge': 3,
+  'replica.promote': 3,
 }
 
 type FieldLevels = { readonly [T in Command['type']]?: Readonly<Record<string, number>> }

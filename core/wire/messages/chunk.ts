@@ -172,6 +172,18 @@ export const chunkServerOrderMethods = {
     Type.Object({ replicas: Type.Array(Type.Object({ chunk: UInt, parent: UInt }), { maxItems: 1024 }) }),
     Type.Object({ refused: Type.Array(Type.Object({ chunk: UInt, code: Type.String() })) }),
   ),
+  /** What is there of a replica that the quorum does not count on. NO_REPLICA. */
+  'replica.describe': method(
+    Type.Object({ chunk: UInt }),
+    Type.Object({
+      version: UInt,
+      role: ReplicaRole,
+      /** The last version under which it took every write; 0: unknown (rule J7). */
+      inSyncVersion: UInt,
+      crashed: Type.Boolean(),
+      damaged: Type.Boolean(),
+    }),
+  ),
   /** Pull what differs from a source, then sync, then `cs.joined`. Answered when accepted. */
   'replica.join': method(
     Type.Object({

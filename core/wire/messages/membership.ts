@@ -4,6 +4,7 @@
  */
 import { Type } from '@sinclair/typebox'
 import { method, Nothing, UInt } from './method.ts'
+import { promotionMethods } from './promotion.ts'
 import { recoveryMethods } from './recovery.ts'
 
 export const membershipMethods = {
@@ -22,6 +23,7 @@ export const membershipMethods = {
   'mds.remove': method(Type.Object({ member: UInt }), Type.Object({ gone: Type.Boolean() })),
   'admin.shutdown': method(Nothing, Nothing),
   ...recoveryMethods,
+  ...promotionMethods,
 } as const
 
 const MEMBERS_MAX = 64

@@ -47,6 +47,7 @@ export class Changes {
     const outcome = result.ok as Record<string, unknown>
     switch (command.type) {
       case 'epoch.propose':
+      case 'replica.promote':
         return this.#proposed((outcome['proposed'] as { chunk: number }[]).map((entry_) => entry_.chunk))
       case 'epoch.activate':
         return this.#activated(outcome['activated'] as number[])
