@@ -172,6 +172,10 @@ export class ChunkTable implements ChunkTracked {
     return true
   }
 
+  get changedCount(): number {
+    return this.#changed.size
+  }
+
   collectChanges(into: RowChange[]): void {
     for (const chunk of this.#changed) {
       const row = this.get(chunk)

@@ -98,6 +98,10 @@ export class KeyValueTable implements ChangeTracked {
     }
   }
 
+  get changedCount(): number {
+    return this.#dirty.size
+  }
+
   collectChanges(into: RowChange[]): void {
     for (const rowKey of this.#dirty) {
       const { namespace, key } = splitRowKey(rowKey)

@@ -22,6 +22,9 @@ class PlainChunks implements ChunkTracked {
   loadRow(key: string, value: string): void {
     this.mapped.set(Number(key), JSON.parse(value) as [number, number])
   }
+  get changedCount(): number {
+    return 0
+  }
   collectChanges(into: RowChange[]): void {
     for (const [key, value] of this.rows()) into.push({ table: this.name, key, value })
   }

@@ -30,21 +30,15 @@ import {
 import { codeOf } from '../../base/errors.ts'
 import { metadataError } from '../errors.ts'
 import { encodeEntry } from '../log/codec.ts'
+import { Applier, type ApplierHost } from './applier.ts'
 import { trimThrough, type WindowLimits } from './recovery.ts'
 
 /** raft/options.ts counts in these. */
 export const TICK_MS = 50
 /** Batches that wait for the disk; beyond it the node keeps what comes. */
 const READIES_MAX = 1_024
-/**
- * The rows may lag so far behind what is applied: what lies between is applied again after a start, and a row
- * that changes often, or is made and deleted, is written once or never.
- */
-export const ROWS_BEHIND_ENTRIES_MAX = 512
-const ROWS_BEHIND_BYTES_MAX = 256 * 1024
-/** Committed entries taken from the node at once: how long one turn applies. */
+/** Committed entries taken from the node at once. */
 const COMMITTED_BYTES_MAX = 512 * 1024
-
 const HELD_WINDOW_FACTOR = 4
 
 /**
@@ -53,16 +47,10 @@ const HELD_WINDOW_FACTOR = 4
  */
 const DISK_PATIENCE_MS = 1_500
 
-export interface DriverHost {
+export interface DriverHost extends ApplierHost {
   /** Before the node is asked for a batch. */
   gather(): void
   send(message: Message): void
-  /** Called in order, each once, after the entry is durable here. */
-  apply(entry: Entry): void
-  /** Some rows must not lag: they go into the next commit, with all others. */
-  hasUrgentRows(): boolean
-  /** The rows that the store lacks: exactly those of the state after `appliedIndex`. */
-  takeRows(): { readonly rows: RowChange[]; readonly appliedIndex: number }
   /** Something has moved: role, lease, applied index. */
   turned(): void
   /** It leads no more, because its disk has not answered for so long. */
@@ -88,6 +76,7 @@ export interface DriverParts {
 export class RaftDriver {
   readonly #parts: DriverParts
   readonly #member: number
+  readonly #applier: Applier
   #savedTerm: number
   #savedVote: number
   /** The rows of the store are of this index. */
@@ -96,11 +85,6 @@ export class RaftDriver {
   #timer: Timer | null = null
   #readies: Ready[] = []
   #queuedCommittedBytes = 0
-  /** The last that was given to be applied. */
-  #appliedIndex: number
-  /** Applied since the rows were taken last. */
-  #rowsBehindEntries = 0
-  #rowsBehindBytes = 0
   #isScheduled = false
   #isWriting = false
   #isSyncing = false
@@ -116,7 +100,7 @@ export class RaftDriver {
     this.#savedTerm = parts.hardState.term
     this.#savedVote = parts.hardState.vote
     this.#storedIndex = appliedIndex
-    this.#appliedIndex = appliedIndex
+    this.#applier = new Applier(parts.host, appliedIndex)
     this.#tickedBootMs = parts.clock.bootMs()
   }
 
@@ -177,7 +161,7 @@ export class RaftDriver {
     this.#turn()
     while (this.#isWriting) await this.#running
     if (this.#stopNow()) return
-    const { rows, appliedIndex } = this.#parts.host.takeRows()
+    const { rows, appliedIndex } = this.#applier.takeRows()
     if (rows.length > 0 || appliedIndex > this.#storedIndex)
       await this.#commit({ entries: [], rows, appliedIndex })
   }
@@ -255,7 +239,12 @@ export class RaftDriver {
         if (mustSync && !(await this.#persist(readies))) return
         this.#isSyncing = false
         if (this.#isStopped) return
-        this.#complete(readies)
+        for (const ready of readies) for (const message of ready.responses) this.#parts.host.send(message)
+        const progress = { ready: 0, entry: 0 }
+        while (!this.#completeSome(readies, progress)) {
+          await this.#endSlice()
+          if (this.#hasStopped()) return
+        }
         this.#parts.host.turned()
         if (this.#hasStopped()) return
         if (isMuch && !mustSync) {
@@ -297,8 +286,11 @@ export class RaftDriver {
     const committing = this.#commit(batch)
     const { log } = this.#parts
     for (const ready of readies)
-      for (const entry of ready.committed) if (log.term(entry.index) === entry.term) this.#applyOnce(entry)
+      for (const entry of ready.committed)
+        if (log.term(entry.index) === entry.term && !this.#applier.isSliceFull)
+          this.#applier.apply(entry)
     await committing
+    this.#applier.beginSlice()
     const { trimThrough: trimmed } = batch
     if (trimmed !== undefined && !this.#isStopped) log.trimThrough(trimmed + 1)
     return true
@@ -334,36 +326,34 @@ export class RaftDriver {
   }
 
   #maybeTakeRows(): { readonly rows: RowChange[]; readonly appliedIndex: number } {
-    const { host, log, window } = this.#parts
-    const isDue =
-      host.hasUrgentRows() ||
-      // the window is cut behind the rows only
-      log.count >= window.entriesMax + window.step ||
-      this.#rowsBehindEntries >= ROWS_BEHIND_ENTRIES_MAX ||
-      this.#rowsBehindBytes >= ROWS_BEHIND_BYTES_MAX
-    if (!isDue) return { rows: [], appliedIndex: this.#storedIndex }
-    this.#rowsBehindEntries = 0
-    this.#rowsBehindBytes = 0
-    return host.takeRows()
+    const { log, window } = this.#parts
+    // the window is cut behind the rows only
+    const isWindowFull = log.count >= window.entriesMax + window.step
+    if (isWindowFull || this.#applier.areRowsDue) return this.#applier.takeRows()
+    return { rows: [], appliedIndex: this.#storedIndex }
   }
 
-  /** All of it is durable. */
-  #complete(readies: readonly Ready[]): void {
+  /** All of it is durable. Goes on where it stopped; false when others must get their turn first. */
+  #completeSome(readies: readonly Ready[], progress: { ready: number; entry: number }): boolean {
     const { node, host } = this.#parts
-    for (const ready of readies) {
-      for (const message of ready.responses) host.send(message)
-      for (const entry of ready.committed) this.#applyOnce(entry)
+    for (; progress.ready < readies.length; progress.ready++) {
+      const ready = readies[progress.ready] as Ready
+      for (; progress.entry < ready.committed.length; progress.entry++) {
+        if (this.#applier.isSliceFull) return false
+        this.#applier.apply(ready.committed[progress.entry] as Entry)
+      }
+      progress.entry = 0
       node.advance(ready)
       for (const member of ready.snapshotsNeeded) host.sendSnapshot(member)
     }
+    return true
   }
 
-  #applyOnce(entry: Entry): void {
-    if (entry.index <= this.#appliedIndex) return
-    this.#appliedIndex = entry.index
-    this.#rowsBehindEntries++
-    this.#rowsBehindBytes += entrySizeBytes(entry)
-    this.#parts.host.apply(entry)
+  async #endSlice(): Promise<void> {
+    const applier = this.#applier
+    if (applier.hasManyRows) await this.#commit({ entries: [], ...applier.takeRows() })
+    else await new Promise<void>((resolve) => this.#parts.clock.defer(resolve))
+    applier.beginSlice()
   }
 
   async #saveHardState({ term, vote }: HardState): Promise<void> {

@@ -17,7 +17,7 @@ import { NamespaceBench, type ShortCommand } from '../namespace/namespace-bench.
 import type { Command } from '../state/commands.ts'
 import { stateDigest } from '../state/state.ts'
 import { decodeLogEntry, encodeLogEntry } from '../log/codec.ts'
-import { ROWS_BEHIND_ENTRIES_MAX } from './driver.ts'
+import { ROWS_BEHIND_ENTRIES_MAX } from './applier.ts'
 import { PROPOSALS_QUEUED_MAX } from './proposals.ts'
 import { RaftLog } from './raft-log.ts'
 import { trimThrough, type WindowLimits } from './recovery.ts'

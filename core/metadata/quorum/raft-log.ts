@@ -138,6 +138,7 @@ export class RaftLog implements ReplicatedLog {
           gather: () => this.#gather(),
           send: (message) => events.send(message),
           apply: (entry) => this.#apply(entry),
+          changedRowCount: () => this.#machine.state.changedCount,
           hasUrgentRows: () => this.#extraRows.length > 0,
           takeRows: () => this.#takeRows(),
           turned: () => this.#turned(),

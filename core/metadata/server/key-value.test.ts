@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { MetadataScene, type SceneSession } from '../../testing/metadata-scene.ts'
-import { ROWS_BEHIND_ENTRIES_MAX } from '../quorum/driver.ts'
+import { ROWS_BEHIND_ENTRIES_MAX } from '../quorum/applier.ts'
 import { WATCHES_PER_SESSION_MAX } from './services/key-value-watchers.ts'
 
 const placement = { replicasNormal: 1, replicasMinimum: 1, failureDomain: 'host' } as const

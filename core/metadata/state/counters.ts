@@ -47,6 +47,10 @@ export class Counters implements ChangeTracked {
     this.values[name] = number
   }
 
+  get changedCount(): number {
+    return this.dirty.size
+  }
+
   collectChanges(into: RowChange[]): void {
     for (const name of this.dirty) {
       into.push({ table: this.name, key: name, value: String(this.values[name]) })

@@ -153,6 +153,10 @@ export class DirectoryTable implements ChangeTracked {
     return true
   }
 
+  get changedCount(): number {
+    return this.#changed.size
+  }
+
   collectChanges(into: RowChange[]): void {
     for (const key of this.#changed) {
       const slash = key.indexOf('/')

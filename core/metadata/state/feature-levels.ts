@@ -145,6 +145,10 @@ export class FeatureLevel implements ChangeTracked {
     this.#isDirty = false
   }
 
+  get changedCount(): number {
+    return this.#isDirty ? 1 : 0
+  }
+
   collectChanges(into: RowChange[]): void {
     if (this.#isDirty) into.push({ table: this.name, key: FORMAT_KEY, value: String(this.#inForce) })
     this.#isDirty = false

@@ -114,6 +114,10 @@ export class InodeTable implements ChangeTracked {
     return true
   }
 
+  get changedCount(): number {
+    return this.#changed.size
+  }
+
   collectChanges(into: RowChange[]): void {
     for (const inode of this.#changed) {
       const row = this.get(inode)

@@ -90,6 +90,10 @@ export class ReplyTable implements ChangeTracked {
     }
   }
 
+  get changedCount(): number {
+    return this.dirty.size
+  }
+
   collectChanges(into: RowChange[]): void {
     for (const key of this.dirty) {
       const [session = 0, sequence = 0] = key.split('/').map(Number)

@@ -113,11 +113,13 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
   readonly leaseByInode = new Map<number, number>()
   readonly leasesBySession = new Map<number, Set<number>>()
 
+  private readonly ordered: readonly ChangeTracked[]
   private readonly byName: ReadonlyMap<string, ChangeTracked>
 
   constructor(chunks: Chunks) {
     this.chunks = chunks
-    this.byName = new Map([this.level, ...this.tables()].map((table) => [table.name, table]))
+    this.ordered = this.tables()
+    this.byName = new Map([this.level, ...this.ordered].map((table) => [table.name, table]))
     this.leases.observe({
       onSet: (lease, row) => this.indexLease(lease, row),
       onDelete: (lease, row) => this.unindexLease(lease, row),
@@ -159,6 +161,13 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
     this.events.set(row.id, row)
     this.events.delete(row.id - EVENT_COUNT_MAX)
     return row
+  }
+
+  /** At least so many rows `collectChanges` would give. */
+  get changedCount(): number {
+    let count = 0
+    for (const table of this.ordered) count += table.changedCount
+    return count
   }
 
   collectChanges(): RowChange[] {

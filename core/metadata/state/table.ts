@@ -18,6 +18,8 @@ export interface ChangeTracked {
    * is taken in, for any other, which `loadRow` gets then.
    */
   loadPacked?(rows: PackedRows): boolean
+  /** How many rows changed since the last collection, or less. */
+  readonly changedCount: number
   /** Appends every change since the last call. The result depends only on the state, not on time. */
   collectChanges(into: RowChange[]): void
   /** Every row as it would be stored, in any order (digests, tests). */
@@ -54,6 +56,10 @@ export class Table<Key extends string | number, Row> implements ChangeTracked {
 
   get size(): number {
     return this.map.size
+  }
+
+  get changedCount(): number {
+    return this.dirty.size
   }
 
   get(key: Key): Row | undefined {
