@@ -5,6 +5,7 @@
  * It checks the shape of a row, not whether a change is allowed: that is epochs.ts and intents.ts.
  */
 import { assert, present } from '../../base/assert.ts'
+import { ShardedMap } from '../../base/sharded.ts'
 import type { PackedRows } from '../../platform/packed-rows.ts'
 import type { RowChange } from '../../platform/store.ts'
 import { metadataError } from '../errors.ts'
@@ -21,7 +22,7 @@ export class ChunkTable implements ChunkTracked {
   readonly name = 'chunks'
   readonly #columns = new ChunkColumns()
   readonly #pending = new Map<number, PendingEpoch>()
-  readonly #former = new Map<number, { server: number; version: number }[]>()
+  readonly #former = new ShardedMap<{ server: number; version: number }[]>()
   readonly #dirtyDead = new Set<number>()
   readonly #joining = new Set<number>()
   /** By lease, and by chunk. */
@@ -90,7 +91,11 @@ export class ChunkTable implements ChunkTracked {
     return this.#pending.keys()
   }
 
-  formerChunks(): IterableIterator<number> {
+  formerOf(chunk: number, server: number): { readonly version: number } | undefined {
+    return this.#former.get(chunk)?.find((entry) => entry.server === server)
+  }
+
+  formerChunks(): Generator<number, undefined> {
     return this.#former.keys()
   }
 

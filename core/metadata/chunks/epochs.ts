@@ -6,7 +6,6 @@
  *     activate: exactly the pending version; join.complete: exactly that version and attempt
  */
 import { effectivePlacement } from '../namespace/placement.ts'
-import { condemnedKey } from '../state/state.ts'
 import { CHUNK_MEMBER_COUNT_MAX, FORMER_COUNT_MAX } from './chunk-table.ts'
 import type { EpochProposal } from '../state/commands.ts'
 import type { ChunkMember, ChunkRow } from '../state/rows.ts'
@@ -88,7 +87,7 @@ function checkedMembers(
     seen.add(server)
     if (role === 'joining') {
       // What waits for deletion there ends first (rule E6).
-      if (state.condemned.has(condemnedKey(row.chunk, server))) return null
+      if (state.condemned.has(row.chunk, server)) return null
       // An in-sync replica may be demoted only by leaving and joining again, which bumps (rule E7).
       members.push({ server, role: 'joining', since: 0, attempt: version })
       continue

@@ -90,7 +90,7 @@ function createChunk(
   if (!isReserved || !isFree || !isPlaced || new Set(members).size !== members.length) return false
   if (state.chunks.intentCount(lease) >= LEASE_INTENT_COUNT_MAX) return false
   // A condemned id never comes back (rule G1): its replicas may be deleted at any moment.
-  if (members.some((server) => state.condemned.has(`${chunk}/${server}`))) return false
+  if (members.some((server) => state.condemned.has(chunk, server))) return false
   state.chunks.put({
     chunk,
     inode: file.inode,

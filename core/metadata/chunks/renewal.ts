@@ -11,7 +11,6 @@
  * `renewState` is applied to a state that nobody else uses; the handlers end the recovery (adoption of what the
  * chunk servers reported), command by command, in the log of the new quorum.
  */
-import { condemnedKey } from '../state/state.ts'
 import { refused } from '../state/result.ts'
 import type { ChunkRow } from '../state/rows.ts'
 import {
@@ -123,7 +122,7 @@ function adopt(state: ChunkState, row: ChunkRow, version: number, servers: reado
     state.chunks.put({ ...row, dirtyDead: true, intentLease: 0 })
     return
   }
-  for (const server of known) state.condemned.delete(condemnedKey(row.chunk, server))
+  for (const server of known) state.condemned.delete(row.chunk, server)
   const others = [...row.members, ...(row.pending?.members ?? []), ...row.former]
     .map(({ server }) => server)
     .filter((server) => !known.includes(server))

@@ -6,7 +6,6 @@
 import type { ChunkActions } from '../namespace/chunk-actions.ts'
 import { effectivePlacement } from '../namespace/placement.ts'
 import type { ChunkRow, CondemnedRow } from '../state/rows.ts'
-import { condemnedKey } from '../state/state.ts'
 import { FORMER_COUNT_MAX } from './chunk-table.ts'
 import { isAlarmed, isKeptUnknown } from './administration.ts'
 import type { ChunkContext, ChunkHandlers, ChunkState } from './handlers.ts'
@@ -30,7 +29,7 @@ export const replicaHandlers: ChunkHandlers<ReplicaCommandType> = {
   },
 
   'replica.deleted'({ state }, { replicas }) {
-    for (const { chunk, server } of replicas) state.condemned.delete(condemnedKey(chunk, server))
+    for (const { chunk, server } of replicas) state.condemned.delete(chunk, server)
     return { ok: {} }
   },
 
@@ -78,9 +77,8 @@ function mayCondemn(state: ChunkState, replica: CondemnedRow & { damaged?: boole
 
 function condemn(state: ChunkState, replica: CondemnedRow): void {
   const { chunk, server, versionMax } = replica
-  const key = condemnedKey(chunk, server)
-  const before = state.condemned.get(key)?.versionMax ?? 0
-  state.condemned.set(key, { chunk, server, versionMax: Math.max(before, versionMax) })
+  const before = state.condemned.versionMaxOf(chunk, server)
+  state.condemned.set({ chunk, server, versionMax: Math.max(before, versionMax) })
 }
 
 /**

@@ -3,10 +3,10 @@
  * nothing: they lead to proposals and condemnations that `apply` checks again (rules E6, E8, G1, B1).
  */
 import type { ReplicaReport } from '../../wire/messages/chunk.ts'
+import { IdSet } from '../state/columns/id-set.ts'
 import { isKeptUnknown } from '../chunks/administration.ts'
 import { committedVersion, isMember } from '../chunks/replicas.ts'
 import type { ChunkRow, CondemnedRow } from '../state/rows.ts'
-import { condemnedKey } from '../state/state.ts'
 import type { DamagedReplicas } from './replication/damaged-replicas.ts'
 import type { EventRecorder } from './servers/event-recorder.ts'
 import type { Garbage } from './replication/garbage.ts'
@@ -18,6 +18,7 @@ import type { Troubles } from './servers/troubles.ts'
 const COMMAND_ITEMS_MAX = 1024
 /** Of the chunk table, looked at in one step. */
 const SLOTS_PER_STEP = 8192
+const FORMER_PER_STEP = 1024
 
 export interface ReportParts {
   readonly master: Master
@@ -69,7 +70,7 @@ export class ReportProcessing {
   async end(connection: ServerConnection): Promise<void> {
     const { state } = this.#parts.master
     const { server } = connection
-    const reported = connection.reported ?? new Set<number>()
+    const reported = connection.reported ?? new IdSet()
     connection.reported = null
     let lostCount = 0
     // In short steps: nothing is created on the server before its report has ended.
@@ -79,32 +80,48 @@ export class ReportProcessing {
         lostCount += 1
         this.#parts.recovery.memberFailed(chunk, server, 'lost', 'urgent')
       })
-      if (slot >= 0) await new Promise<void>((resolve) => this.#parts.master.defer(resolve))
+      if (slot >= 0) await this.#turn()
     }
     if (lostCount > 0) {
       const message = `CS#${server} does not have ${lostCount} replicas that it should have`
       this.#parts.events.record('CS', 'err', 'REPLICAS_MISSING', message)
     }
-    const former: FormerChange[] = []
-    for (const chunk of state.chunks.formerChunks()) {
-      if (reported.has(chunk)) continue
-      const entry = state.chunks.get(chunk)?.former.find((candidate) => candidate.server === server)
+    await this.#endFormer(server, reported)
+    await this.#endCondemned(server, reported)
+  }
+
+  /** Former replicas that are not there any more. */
+  async #endFormer(server: number, reported: IdSet): Promise<void> {
+    const { chunks } = this.#parts.master.state
+    let former: FormerChange[] = []
+    let seenCount = 0
+    for (const chunk of chunks.formerChunks()) {
+      const entry = reported.has(chunk) ? undefined : chunks.formerOf(chunk, server)
       if (entry !== undefined) former.push({ chunk, server, version: entry.version, exists: false })
+      if (++seenCount % FORMER_PER_STEP !== 0) continue
+      this.#submitFormer(former)
+      former = []
+      // After the loss of a server there is one for each of its replicas.
+      await this.#turn()
     }
     this.#submitFormer(former)
-    const gone: CondemnedRow[] = []
-    let seenCount = 0
-    for (const row of state.condemned.values()) {
-      if (row.server === server && !reported.has(row.chunk)) gone.push(row)
-      seenCount += 1
+  }
+
+  async #endCondemned(server: number, reported: IdSet): Promise<void> {
+    const { condemned } = this.#parts.master.state
+    for (let slot = 0; slot >= 0; ) {
+      const replicas: { chunk: number; server: number }[] = []
       // After a mass deletion there are millions.
-      if (seenCount % SLOTS_PER_STEP === 0)
-        await new Promise<void>((resolve) => this.#parts.master.defer(resolve))
+      slot = condemned.scan(slot, COMMAND_ITEMS_MAX, (chunk, holder) => {
+        if (holder === server && !reported.has(chunk)) replicas.push({ chunk, server })
+      })
+      if (replicas.length > 0) this.#parts.master.submit({ type: 'replica.deleted', replicas })
+      if (slot >= 0) await this.#turn()
     }
-    for (let at = 0; at < gone.length; at += COMMAND_ITEMS_MAX) {
-      const replicas = gone.slice(at, at + COMMAND_ITEMS_MAX).map(({ chunk }) => ({ chunk, server }))
-      this.#parts.master.submit({ type: 'replica.deleted', replicas })
-    }
+  }
+
+  #turn(): Promise<void> {
+    return new Promise<void>((resolve) => this.#parts.master.defer(resolve))
   }
 
   #unknown(server: number, replica: ReplicaReport, unknown: CondemnedRow[]): void {
@@ -113,8 +130,8 @@ export class ReportProcessing {
     if (chunk >= master.state.counters.get('nextChunk')) return garbage.alarm(server, chunk, version)
     // Rule G1: somebody we do not remember may have made it.
     if (isCreating(chunk) || isKeptUnknown(master.state, chunk)) return
-    const known = master.state.condemned.get(condemnedKey(chunk, server))
-    if (known === undefined || known.versionMax < version)
+    const { condemned } = master.state
+    if (!condemned.has(chunk, server) || condemned.versionMaxOf(chunk, server) < version)
       unknown.push({ chunk, server, versionMax: version })
   }
 
@@ -128,7 +145,7 @@ export class ReportProcessing {
     if (replica.damaged) damaged.add(chunk, server)
     else damaged.delete(chunk, server)
     if (!isMember(row, server)) {
-      const isCondemned = master.state.condemned.has(condemnedKey(chunk, server))
+      const isCondemned = master.state.condemned.has(chunk, server)
       const isListed = row.former.some((entry) => entry.server === server)
       if (!isCondemned && !isListed) former.push({ chunk, server, version: replica.version, exists: true })
       recovery.look(chunk, row.intentLease === 0 ? 'later' : 'urgent')

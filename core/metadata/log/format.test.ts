@@ -51,7 +51,7 @@ function rowsOf(bench: NamespaceBench): [string, string, string][] {
   bench.row(2).zeroFrom = 4_097
   bench.row(2).sizeLimit = 67_108_864
   bench.state.config.set('mds.session_tout', 5_000)
-  bench.state.condemned.set('9/3', { chunk: 9, server: 3, versionMax: 7 })
+  bench.state.condemned.set({ chunk: 9, server: 3, versionMax: 7 })
   bench.state.recordEvent({ timeMs: 1.5, system: 'CS', severity: 'warn', code: 'X', message: 'a "b"' })
   const rows: [string, string, string][] = []
   for (const table of bench.state.tables()) {

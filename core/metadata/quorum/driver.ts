@@ -287,8 +287,7 @@ export class RaftDriver {
     const { log } = this.#parts
     for (const ready of readies)
       for (const entry of ready.committed)
-        if (log.term(entry.index) === entry.term && !this.#applier.isSliceFull)
-          this.#applier.apply(entry)
+        if (log.term(entry.index) === entry.term && !this.#applier.isSliceFull) this.#applier.apply(entry)
     await committing
     this.#applier.beginSlice()
     const { trimThrough: trimmed } = batch

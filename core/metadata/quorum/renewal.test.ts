@@ -180,7 +180,7 @@ test('rule B3: servers that met the new quorum are refused by the old one, unkno
 test('the best replicas that were reported become the members, and are made equal before use', async () => {
   const { apply, state } = await renewed(await sourceOf(history.length))
   const chunks = state.chunks as ChunkTable
-  state.condemned.set('1/1027', { chunk: 1, server: 1027, versionMax: 3 })
+  state.condemned.set({ chunk: 1, server: 1027, versionMax: 3 })
   // 1026 fell behind after the copy, 1027 joined, 1999 is nobody.
   apply({ type: 'chunk.adopt', chunks: [{ chunk: 1, version: 7, servers: [1025, 1027, 1999] }] })
   const row = chunks.get(1)

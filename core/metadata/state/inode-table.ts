@@ -3,6 +3,7 @@
  * are rebuilt from the rows of the chunk table, not stored.
  */
 import { assert } from '../../base/assert.ts'
+import { ShardedSet } from '../../base/sharded.ts'
 import type { PackedRows } from '../../platform/packed-rows.ts'
 import type { RowChange } from '../../platform/store.ts'
 import { metadataError } from '../errors.ts'
@@ -16,7 +17,7 @@ import { type ChangeTracked, numberKey } from './table.ts'
 export class InodeTable implements ChangeTracked {
   readonly name = 'inodes'
   /** Inodes without a name that wait for file.collect. Soft: rebuilt by loading. */
-  readonly orphans = new Set<number>()
+  readonly orphans = new ShardedSet()
   readonly #columns = new InodeColumns()
   readonly #slots = new Slots(this.#columns.uid, GONE_SLOT + 1)
   readonly #byInode: SlotIndex

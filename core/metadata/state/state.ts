@@ -3,26 +3,19 @@
  * loading); everybody else reads. `collectChanges` gives the rows that the Store lacks.
  */
 import { createHash } from 'node:crypto'
+import type { ShardedSet } from '../../base/sharded.ts'
 import type { PackedRows } from '../../platform/packed-rows.ts'
 import type { RowChange } from '../../platform/store.ts'
 import { ROOT_INODE } from '../../wire/messages/common.ts'
 import { metadataError } from '../errors.ts'
 import { KeyValueTable } from '../keyvalue/key-value-table.ts'
+import { CondemnedTable } from './condemned-table.ts'
 import { Counters } from './counters.ts'
 import { DirectoryTable } from './directories.ts'
 import { FeatureLevel } from './feature-levels.ts'
 import { InodeTable } from './inode-table.ts'
 import { ReplyTable } from './replies.ts'
-import type {
-  CondemnedRow,
-  EventRow,
-  InodeFields,
-  InodeRow,
-  LeaseRow,
-  MemberRow,
-  ServerRow,
-  SessionRow,
-} from './rows.ts'
+import type { EventRow, InodeFields, InodeRow, LeaseRow, MemberRow, ServerRow, SessionRow } from './rows.ts'
 import { type ChangeTracked, fieldsCodec, numberKey, stringKey, Table } from './table.ts'
 
 /** Files, directories and everything else; V8 maps end at 2^24 entries. */
@@ -85,14 +78,7 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
     ...numberKey,
     ...fieldsCodec<MemberRow>(['member', 'host', 'port', 'name', 'state']),
   })
-  /** Key: condemnedKey(). */
-  readonly condemned = new Table<string, CondemnedRow>('condemned', {
-    ...stringKey,
-    encode: (row) => JSON.stringify([row.chunk, row.server, row.versionMax]),
-    decode: fieldsCodec<CondemnedRow>(['chunk', 'server', 'versionMax']).decode as (
-      value: unknown,
-    ) => CondemnedRow,
-  })
+  readonly condemned = new CondemnedTable()
   readonly events = new Table<number, EventRow>('events', {
     ...numberKey,
     ...fieldsCodec<EventRow>(['id', 'timeMs', 'system', 'severity', 'code', 'message']),
@@ -146,7 +132,7 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
   }
 
   /** Inodes without a name that wait for file.collect. */
-  get orphans(): ReadonlySet<number> {
+  get orphans(): Pick<ShardedSet, 'has' | 'size' | typeof Symbol.iterator> {
     return this.inodes.orphans
   }
 
@@ -225,10 +211,6 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
     leases?.delete(lease)
     if (leases?.size === 0) this.leasesBySession.delete(row.session)
   }
-}
-
-export function condemnedKey(chunk: number, server: number): string {
-  return `${chunk}/${server}`
 }
 
 /** Equal for equal states, however they came about: SHA-256 over all rows in sorted order. */

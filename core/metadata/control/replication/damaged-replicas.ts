@@ -2,8 +2,6 @@
  * Replicas whose state a server cannot read. They cannot re-join: they are condemned and an empty replica takes
  * their place. Soft and bounded; a new master learns of them from the reports.
  */
-import { condemnedKey } from '../../state/state.ts'
-
 const COUNT_MAX = 100_000
 
 export class DamagedReplicas {
@@ -14,14 +12,18 @@ export class DamagedReplicas {
   }
 
   add(chunk: number, server: number): void {
-    if (this.#keys.size < COUNT_MAX) this.#keys.add(condemnedKey(chunk, server))
+    if (this.#keys.size < COUNT_MAX) this.#keys.add(keyOf(chunk, server))
   }
 
   has(chunk: number, server: number): boolean {
-    return this.#keys.has(condemnedKey(chunk, server))
+    return this.#keys.has(keyOf(chunk, server))
   }
 
   delete(chunk: number, server: number): void {
-    this.#keys.delete(condemnedKey(chunk, server))
+    this.#keys.delete(keyOf(chunk, server))
   }
+}
+
+function keyOf(chunk: number, server: number): string {
+  return `${chunk}/${server}`
 }

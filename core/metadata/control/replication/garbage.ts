@@ -4,10 +4,10 @@
  * afresh with every master (rule L11). An alarm, a replica the quorum cannot have given out, stops all of it
  * until the operator has looked (chunks/alarm.ts).
  */
+import { ShardedMap } from '../../../base/sharded.ts'
 import { isAlarmed } from '../../chunks/administration.ts'
 import { effectivePlacement } from '../../namespace/placement.ts'
 import type { CondemnedRow } from '../../state/rows.ts'
-import { condemnedKey } from '../../state/state.ts'
 import type { DamagedReplicas } from './damaged-replicas.ts'
 import type { EventRecorder } from '../servers/event-recorder.ts'
 import type { Master } from '../servers/master.ts'
@@ -17,11 +17,17 @@ import type { ServersView } from '../servers/servers-view.ts'
 
 const TICK_MS = 250
 const CONDEMNED_PER_TICK_MAX = 2_000
+/** Places of the table: those that had a replica stay. */
+const CONDEMNED_SLOTS_PER_TICK_MAX = 65_536
+const CONDEMNED_SLOTS_PER_STEP = 512
+const MARKS_PER_GRACE = 256
 const FORMER_PER_TICK_MAX = 1_000
 const DELETES_IN_FLIGHT_MAX = 4_096
 const CONFIRM_BATCH_COUNT_MAX = 1_024
 /** A server that refused (it has something newer) is asked again this much later. */
 const REFUSED_PAUSE_MS = 60_000
+/** Others are asked again at once. */
+const REFUSED_COUNT_MAX = 10_000
 
 export interface GarbageParts {
   readonly master: Master
@@ -36,12 +42,14 @@ export interface GarbageParts {
 
 export class Garbage {
   readonly #parts: GarbageParts
-  /** When a condemned replica may be deleted. */
-  readonly #dueMs = new Map<string, number>()
+  readonly #waiting = new GraceMarks()
+  /** Where the next look at what is condemned begins. */
+  #slot = 0
   readonly #inFlight = new Set<string>()
-  readonly #completeSinceMs = new Map<number, number>()
-  #condemned: Iterator<CondemnedRow> | null = null
+  readonly #refusedUntilMs = new Map<string, number>()
+  readonly #completeSinceMs = new ShardedMap<number>()
   #former: Iterator<number> | null = null
+  #complete: Iterator<number> | null = null
   #confirmed: { chunk: number; server: number }[] = []
   /** Before the alarm is in the log, and where not all members understand it yet. */
   #isAlarmed = false
@@ -84,38 +92,48 @@ export class Garbage {
   }
 
   #deleteDue(): void {
-    const { master, view, orders } = this.#parts
-    const nowMs = master.clock.nowMs()
-    const graceMs = master.parameter('mds.gc.grace')
-    this.#condemned ??= master.state.condemned.values()
-    for (let count = 0; count < CONDEMNED_PER_TICK_MAX; count++) {
-      const next = this.#condemned.next()
-      if (next.done === true) {
-        this.#condemned = null
-        return
-      }
-      const { chunk, server, versionMax } = next.value
-      const key = condemnedKey(chunk, server)
-      const dueMs = this.#dueMs.get(key)
-      if (dueMs === undefined) this.#dueMs.set(key, nowMs + graceMs)
-      const isDue = dueMs === undefined ? graceMs === 0 : nowMs >= dueMs
-      const mayAsk = view.isReachable(server) && this.#inFlight.size < DELETES_IN_FLIGHT_MAX
-      if (!isDue || !mayAsk || this.#inFlight.has(key)) continue
-      this.#inFlight.add(key)
-      orders.delete(server, { chunk, versionMax }, (code) => this.#answered(chunk, server, code))
+    const { condemned } = this.#parts.master.state
+    const nowMs = this.#parts.master.clock.nowMs()
+    this.#waiting.note(condemned.lastSerial, nowMs, this.#graceMs)
+    const dueSerial = this.#waiting.dueSerial(nowMs, this.#graceMs)
+    let count = 0
+    for (let looked = 0; looked < CONDEMNED_SLOTS_PER_TICK_MAX; looked += CONDEMNED_SLOTS_PER_STEP) {
+      const next = condemned.scan(
+        this.#slot,
+        CONDEMNED_SLOTS_PER_STEP,
+        (chunk, server, versionMax, serial) => {
+          count += 1
+          if (serial <= dueSerial) this.#delete(chunk, server, versionMax, nowMs)
+        },
+      )
+      this.#slot = Math.max(0, next)
+      if (next < 0 || count >= CONDEMNED_PER_TICK_MAX) return
     }
   }
 
+  get #graceMs(): number {
+    return this.#parts.master.parameter('mds.gc.grace')
+  }
+
+  #delete(chunk: number, server: number, versionMax: number, nowMs: number): void {
+    const { view, orders } = this.#parts
+    if (this.#inFlight.size >= DELETES_IN_FLIGHT_MAX || !view.isReachable(server)) return
+    const key = keyOf(chunk, server)
+    if (this.#inFlight.has(key) || nowMs < (this.#refusedUntilMs.get(key) ?? 0)) return
+    this.#inFlight.add(key)
+    orders.delete(server, { chunk, versionMax }, (code) => this.#answered(chunk, server, code))
+  }
+
   #answered(chunk: number, server: number, code: string): void {
-    const key = condemnedKey(chunk, server)
+    const key = keyOf(chunk, server)
     this.#inFlight.delete(key)
+    this.#refusedUntilMs.delete(key)
     if (code === '' || code === 'NO_REPLICA') {
-      this.#dueMs.delete(key)
       this.#parts.damaged.delete(chunk, server)
       if (this.#confirmed.length === 0) this.#parts.master.defer(() => this.#confirm())
       this.#confirmed.push({ chunk, server })
-    } else if (code === 'REFUSED') {
-      this.#dueMs.set(key, this.#parts.master.clock.nowMs() + REFUSED_PAUSE_MS)
+    } else if (code === 'REFUSED' && this.#refusedUntilMs.size < REFUSED_COUNT_MAX) {
+      this.#refusedUntilMs.set(key, this.#parts.master.clock.nowMs() + REFUSED_PAUSE_MS)
     }
   }
 
@@ -132,12 +150,12 @@ export class Garbage {
     const nowMs = master.clock.nowMs()
     const graceMs = master.parameter('mds.gc.stale_grace')
     const replicas: (CondemnedRow & { damaged: boolean })[] = []
+    this.#forgetEnded()
     this.#former ??= chunks.formerChunks()
     for (let count = 0; count < FORMER_PER_TICK_MAX; count++) {
       const next = this.#former.next()
       if (next.done === true) {
         this.#former = null
-        this.#forgetEnded()
         break
       }
       const chunk = next.value
@@ -176,12 +194,49 @@ export class Garbage {
   }
 
   #forgetEnded(): void {
-    for (const chunk of this.#completeSinceMs.keys()) {
-      const row = this.#parts.master.state.chunks.get(chunk)
-      if (row === undefined || row.former.length === 0) this.#completeSinceMs.delete(chunk)
+    this.#complete ??= this.#completeSinceMs.keys()
+    for (let count = 0; count < FORMER_PER_TICK_MAX; count++) {
+      const next = this.#complete.next()
+      if (next.done === true) {
+        this.#complete = null
+        break
+      }
+      const row = this.#parts.master.state.chunks.get(next.value)
+      if (row === undefined || row.former.length === 0) this.#completeSinceMs.delete(next.value)
     }
-    for (const key of this.#dueMs.keys()) {
-      if (!this.#parts.master.state.condemned.has(key)) this.#dueMs.delete(key)
+    const nowMs = this.#parts.master.clock.nowMs()
+    for (const [key, untilMs] of this.#refusedUntilMs) if (nowMs >= untilMs) this.#refusedUntilMs.delete(key)
+  }
+}
+
+/**
+ * Which of what was condemned has waited for its grace, as this master counts it (rule L11): one mark for each
+ * while, instead of a time for each replica. All that a mark covers waits as long as the last of it.
+ */
+class GraceMarks {
+  readonly #marks: { serial: number; readonly firstMs: number; lastMs: number }[] = []
+  #dueSerial = 0
+
+  note(serial: number, nowMs: number, graceMs: number): void {
+    const last = this.#marks.at(-1)
+    if (serial === (last?.serial ?? this.#dueSerial)) return
+    if (last === undefined || nowMs - last.firstMs >= graceMs / MARKS_PER_GRACE)
+      this.#marks.push({ serial, firstMs: nowMs, lastMs: nowMs })
+    else {
+      last.serial = serial
+      last.lastMs = nowMs
     }
   }
+
+  /** What has this serial number or a lower one may be deleted. */
+  dueSerial(nowMs: number, graceMs: number): number {
+    const isDue = (mark: { lastMs: number } | undefined): boolean =>
+      mark !== undefined && nowMs >= mark.lastMs + graceMs
+    while (isDue(this.#marks[0])) this.#dueSerial = this.#marks.shift()?.serial ?? 0
+    return this.#dueSerial
+  }
+}
+
+function keyOf(chunk: number, server: number): string {
+  return `${chunk}/${server}`
 }

@@ -7,7 +7,6 @@
 import { mark } from '../../../base/coverage.ts'
 import { type ChunkSituation, type Plan, type PlannedEpoch, planChunk } from '../../../placement/plan.ts'
 import { effectivePlacement } from '../../namespace/placement.ts'
-import { condemnedKey } from '../../state/state.ts'
 import type { EpochProposal } from '../../state/commands.ts'
 import type { ChunkRow } from '../../state/rows.ts'
 import type { DamagedReplicas } from './damaged-replicas.ts'
@@ -264,7 +263,7 @@ export class Recovery {
     for (const { server } of row.former) if (damaged.has(row.chunk, server)) barred.add(server)
     if (master.state.condemned.size === 0) return
     for (const server of master.state.servers.keys()) {
-      if (master.state.condemned.has(condemnedKey(row.chunk, server))) barred.add(server)
+      if (master.state.condemned.has(row.chunk, server)) barred.add(server)
     }
   }
 

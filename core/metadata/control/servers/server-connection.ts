@@ -2,6 +2,7 @@
 import type { Peer } from '../../../wire/types.ts'
 import type { Caller } from '../../../wire/types.ts'
 import { type ChunkServerOrderMethods, chunkServerOrderMethods } from '../../../wire/messages/chunk.ts'
+import { IdSet } from '../../state/columns/id-set.ts'
 
 export interface RateSample {
   readonly atMs: number
@@ -26,7 +27,7 @@ export class ServerConnection {
   flags = ''
   oldestIoAgeMs = 0
   /** Replicas it reported so far, until the report ends. */
-  reported: Set<number> | null = new Set()
+  reported: IdSet | null = new IdSet()
   /** Reported as not in sync though the quorum has them in sync: the promotion was lost. */
   unpromoted: { chunk: number; version: number }[] = []
   readonly samples = new RateSamples()
