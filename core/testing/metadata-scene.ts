@@ -7,6 +7,7 @@ import { MetadataServer } from '../metadata/server/metadata-server.ts'
 import { createCluster } from '../metadata/server/cluster-repository.ts'
 import type { ChunkRow } from '../metadata/state/rows.ts'
 import { type Logger, silentLogger } from '../platform/logger.ts'
+import type { StoreBatch } from '../platform/store.ts'
 import { Dialer } from '../wire/dialer.ts'
 import type { PlacementAttributes } from '../wire/messages/common.ts'
 import {
@@ -37,6 +38,8 @@ export interface SceneOptions {
   readonly chunkServerCount: number
   readonly placement: PlacementAttributes
   readonly logger?: Logger
+  /** Sees what the metadata server commits. */
+  readonly onCommit?: (batch: StoreBatch) => void
 }
 
 export class MetadataScene {
@@ -111,6 +114,10 @@ export class MetadataScene {
     const host = this.network.host('mds')
     const store = new SimulatedStore(this.contents, {
       schedule: (callback) => void view.setTimer(COMMIT_MS, callback),
+      fateOf: (_number, batch) => {
+        this.#options.onCommit?.(batch)
+        return 'done'
+      },
     })
     this.#view = view
     this.#host = host

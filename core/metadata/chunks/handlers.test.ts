@@ -238,6 +238,26 @@ test('T1: shrinking drops whole chunks and marks the tail in one command; growin
   assert.equal(machine.state.inodes.get(inode)?.size, 200)
 })
 
+test('E6: a step of a truncation that is over cuts nothing', () => {
+  const { machine, session, inode, lease, servers } = scene()
+  const grown = { size: 4 * CHUNK_SIZE_BYTES }
+  const call = { session, inode, lease }
+  for (const index of [1, 2]) machine.createChunk(lease, inode, index, servers.slice(0, 3))
+  machine.done({ type: 'lease.update', mutation: machine.mutation(), ...call, ...grown })
+  const truncation = machine.mutation()
+  const step = { type: 'file.shrink', ...call, truncation } as const
+  machine.done({ ...step, size: 2 * CHUNK_SIZE_BYTES })
+  assert.deepEqual(machine.state.inodes.get(inode)?.size, 2 * CHUNK_SIZE_BYTES)
+  assert.deepEqual(machine.state.inodes.get(inode)?.chunks.has(2), false)
+  machine.done({ type: 'lease.truncate', mutation: truncation, ...call, size: CHUNK_SIZE_BYTES })
+  // The holder goes on, while the step of a request that was repeated is still under way.
+  machine.createChunk(lease, inode, 3, servers.slice(0, 3))
+  machine.done({ type: 'lease.update', mutation: machine.mutation(), ...call, ...grown })
+  assert.equal('error' in machine.apply({ ...step, size: 2 * CHUNK_SIZE_BYTES }), true)
+  assert.equal(machine.state.inodes.get(inode)?.size, grown.size)
+  assert.ok(machine.state.inodes.get(inode)?.chunks.has(3))
+})
+
 test('F8: a recovered size never passes what the dead holder was allowed', () => {
   const { machine, inode, lease, chunk } = scene()
   machine.done({ type: 'intent.grant', lease, inode, chunks: [chunk], sizeLimit: 5000 })

@@ -1,12 +1,13 @@
 /** Lease commands that change size or chunk list, and the size after a take-over (rules T1, T2, F8). */
-import { clearZeroMark, setFileSize, sizeRefusal, unmapChunks } from '../namespace/file-size.ts'
+import { refused } from '../state/result.ts'
+import { clearZeroMark, cutFile, setFileSize, sizeRefusal, unmapChunks } from '../namespace/file-size.ts'
 import { attributesOf, setChangeTime } from '../namespace/inodes.ts'
 import type { ChunkHandlers } from './handlers.ts'
 import { heldFile, isRefusal } from './leases.ts'
 import { chunkActions } from './replicas.ts'
 import { raiseGeneration } from './sessions.ts'
 
-type SizeCommandType = 'lease.truncate' | 'lease.zeroed' | 'lease.unmap' | 'file.recoverSize'
+type SizeCommandType = 'lease.truncate' | 'lease.zeroed' | 'lease.unmap' | 'file.shrink' | 'file.recoverSize'
 
 export const sizeHandlers: ChunkHandlers<SizeCommandType> = {
   'lease.truncate'(context, { session, lease, inode, size }) {
@@ -38,6 +39,17 @@ export const sizeHandlers: ChunkHandlers<SizeCommandType> = {
     const file = heldFile(state, session, lease, inode)
     if (isRefusal(file)) return file
     if (unmapChunks(context, file, indexes, chunkActions) > 0) raiseGeneration(state, inode)
+    return { ok: {} }
+  },
+
+  'file.shrink'(context, { session, lease, inode, size, truncation }) {
+    const { state } = context
+    const file = heldFile(state, session, lease, inode)
+    if (isRefusal(file)) return file
+    if (state.replies.earlier(session, truncation) !== undefined)
+      return refused('REFUSED', 'the truncation that this is a step of is over')
+    cutFile(context, file, size, chunkActions)
+    raiseGeneration(state, inode)
     return { ok: {} }
   },
 

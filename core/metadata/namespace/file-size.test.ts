@@ -7,7 +7,7 @@ import fc from 'fast-check'
 import { CHUNK_SIZE_BYTES as CHUNK } from '../../base/units.ts'
 import type { ApplyContext } from '../state/apply.ts'
 import type { InodeRow } from '../state/rows.ts'
-import { clearZeroMark, setFileSize, sizeRefusal, unmapChunks } from './file-size.ts'
+import { clearZeroMark, cutFile, setFileSize, sizeRefusal, unmapChunks } from './file-size.ts'
 import { attributesOf } from './inodes.ts'
 import { NamespaceBench } from './namespace-bench.ts'
 
@@ -78,6 +78,40 @@ test('F8: cutting a file that nobody writes sets no limit', () => {
   const { row, truncate } = file(3 * CHUNK, [0, 1, 2])
   truncate(10)
   assert.equal(row.sizeLimit, undefined)
+})
+
+test('a truncation in steps comes to the same as one at once', () => {
+  const size = fc.integer({ min: 0, max: 4 * 64 }).map((quarters) => (quarters * CHUNK) / 4)
+  const shape = {
+    size,
+    to: size,
+    indexes: fc.uniqueArray(fc.nat({ max: 70 }), { maxLength: 70 }),
+    sizeLimit: fc.option(size, { nil: undefined }),
+    zeroFrom: fc.option(size, { nil: undefined }),
+  }
+  fc.assert(
+    fc.property(fc.record(shape), ({ size: before, to, indexes, sizeLimit, zeroFrom }) => {
+      const rows = [true, false].map((isInSteps) => {
+        const { bench, row, context, truncate } = file(before, indexes)
+        bench.state.level.raiseTo(3)
+        row.sizeLimit = sizeLimit
+        row.zeroFrom = zeroFrom
+        if (sizeRefusal(row, to) !== undefined) return null
+        const cuts = isInSteps ? row.chunks.cuts(Math.ceil(to / CHUNK), 32) : []
+        for (const index of cuts) {
+          const known = row.size
+          cutFile(context, row, index * CHUNK, bench.actions)
+          assert.ok(
+            row.size <= known && row.size >= Math.min(to, known),
+            'between what it was and what it becomes',
+          )
+        }
+        truncate(to)
+        return [indexesOf(row), row.size, row.sizeLimit, row.zeroFrom, bench.dropped.toSorted()]
+      })
+      assert.deepEqual(rows[0], rows[1])
+    }),
+  )
 })
 
 test('only files have a size, and a bounded one', () => {

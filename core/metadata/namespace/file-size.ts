@@ -41,6 +41,25 @@ export function setFileSize(
   setModifyTime(context, row)
 }
 
+/**
+ * A step of a truncation to less: drops what lies from `size` on, a multiple of the chunk size, and takes the size
+ * down to it. The mark of a tail stays for the truncation itself, unless it was cut off.
+ */
+export function cutFile(
+  context: ApplyContext,
+  row: InodeRow,
+  size: number,
+  chunkActions: ChunkActions,
+): void {
+  const dropped = takeChunks(row, chunkIndexesBeyond(row, size))
+  if (dropped.length > 0) chunkActions.dropChunks(context, dropped)
+  // As after the truncation: what was granted stays granted (rule F8).
+  if (row.sizeLimit !== undefined) row.sizeLimit = Math.max(row.size, row.sizeLimit)
+  if (row.zeroFrom !== undefined && row.zeroFrom >= size) row.zeroFrom = undefined
+  row.size = Math.min(row.size, size)
+  setModifyTime(context, row)
+}
+
 function hasChunksBeyond(row: InodeRow, size: number): boolean {
   return row.chunks.indexes(1, Math.ceil(size / CHUNK_SIZE_BYTES)).length > 0
 }

@@ -9,11 +9,11 @@ import type { OpenFiles } from './services/open-files.ts'
 
 export const COLLECT_INODES_MAX = 256
 /** Each condemns its replicas: this is some milliseconds. A file with more goes in parts. */
-export const COLLECT_CHUNKS_MAX = 1_024
+export const COLLECT_CHUNKS_MAX = 512
 /** From here on files go in parts (state/feature-levels.ts). */
 const PARTS_LEVEL = 2
 /** Many files deleted in a row must not wait longer than their deletion took. */
-const BATCHES_PER_RUN_MAX = 16
+const BATCHES_PER_RUN_MAX = 32
 
 export class OrphanCollector {
   private readonly state: MetadataState

@@ -4,7 +4,7 @@
  * it only inside commands (rule L11). File system and lease commands carry the parameters of the wire
  * method of the same name.
  */
-import type { FileType, PlacementAttributes } from '../../wire/messages/common.ts'
+import type { FileType, Mutation, PlacementAttributes } from '../../wire/messages/common.ts'
 import type { MetadataMethods } from '../../wire/messages/metadata.ts'
 import type { ParamsOf } from '../../wire/messages/method.ts'
 import type { ChunkMember, EventSeverity, ServerState } from './rows.ts'
@@ -90,6 +90,18 @@ export type ControlCommand =
    * found, is still about to begin `version`: a truncate may have dropped it meanwhile (rule E6).
    */
   | { type: 'file.recoverSize'; inode: number; size: number; chunk?: number; version?: number }
+  /**
+   * A step of a truncation that has too many chunks for one: cuts the file at `size`, which is above that of the
+   * truncation, of `session`, that is still to come. Nothing when that one was applied meanwhile (rule E6).
+   */
+  | {
+      type: 'file.shrink'
+      session: number
+      lease: number
+      inode: number
+      size: number
+      truncation: Mutation
+    }
   /** Inodes without links that no session holds open any more. */
   | {
       type: 'file.collect'

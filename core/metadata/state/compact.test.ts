@@ -166,3 +166,29 @@ test('chunk lists: dense, sparse, and emptied in any order', () => {
     }),
   )
 })
+
+test('cuts leave at most so many chunks between each other', () => {
+  const indexes = fc.uniqueArray(fc.nat({ max: 2_000 }), { maxLength: 400 })
+  const heads = { first: Column.ofUint32(), count: Column.ofUint32() }
+  const lists = new FileChunkLists(heads)
+  fc.assert(
+    fc.property(indexes, fc.nat({ max: 2_000 }), fc.integer({ min: 32, max: 100 }), (all, first, limit) => {
+      for (const index of all) lists.set(1, index, index)
+      const cuts = lists.cuts(1, first, limit)
+      let end = Number.POSITIVE_INFINITY
+      for (const cut of [...cuts, first]) {
+        const count = all.filter((index) => index >= cut && index < end).length
+        assert.ok(cut < end && count <= limit, `${count} from ${cut} on`)
+        end = cut
+      }
+      const beyond = all.filter((index) => index >= first)
+      if (beyond.length <= limit - 31) assert.deepEqual(cuts, [])
+      assert.deepEqual(
+        lists.indexes(1, undefined, first).toSorted((a, b) => a - b),
+        beyond.toSorted((a, b) => a - b),
+      )
+      assert.equal(lists.indexes(1, 3, first).length, Math.min(3, beyond.length))
+      lists.clear(1)
+    }),
+  )
+})

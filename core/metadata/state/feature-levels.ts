@@ -79,6 +79,7 @@ export const commandLevels: Readonly<Record<Command['type'], number>> = {
   'recovery.alarm': 3,
   'recovery.acknowledge': 3,
   'replica.promote': 3,
+  'file.shrink': 3,
 }
 
 type FieldLevels = { readonly [T in Command['type']]?: Readonly<Record<string, number>> }

@@ -276,6 +276,10 @@ class ChunksView implements FileChunks {
     return this.#columns.chunks.indexes(this.#slot, limit, first)
   }
 
+  cuts(first: number, limit: number): number[] {
+    return this.#columns.chunks.cuts(this.#slot, first, limit)
+  }
+
   ids(): number[] {
     return this.#columns.chunks.ids(this.#slot)
   }

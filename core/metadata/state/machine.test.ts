@@ -73,6 +73,7 @@ const requests = fc.oneof(
   fc.record({ ...kind('lease.update'), ...request, inode: id, lease: id, size }),
   fc.record({ ...kind('lease.release'), ...request, inode: id, lease: id, size }),
   fc.record({ ...kind('lease.truncate'), ...request, inode: id, lease: id, size }),
+  fc.record({ ...kind('file.shrink'), session, inode: id, lease: id, size, truncation: mutation }),
   fc.record({ ...kind('lease.zeroed'), ...request, inode: id, lease: id, zeroFrom: size }),
   fc.record({ ...kind('lease.unmap'), ...request, inode: id, lease: id, indexes: ids }),
   fc.record({

@@ -60,6 +60,7 @@ export function cacheChanges(command: Command, result: CommandResult): CacheChan
     case 'lease.release':
     case 'lease.truncate':
     case 'lease.unmap':
+    case 'file.shrink':
     case 'file.recoverSize':
       return { inodes: [command.inode], entries: [] }
     default:

@@ -11,6 +11,8 @@ import type { ParamsOf, ResultOf } from '../../../wire/messages/method.ts'
 import { type ChunkWaiters, WAIT_MS_MAX } from '../../control/replication/chunk-waiters.ts'
 import type { Master } from '../../control/servers/master.ts'
 import { wireError } from '../../errors.ts'
+import { sizeRefusal } from '../../namespace/file-size.ts'
+import { commandLevels } from '../../state/feature-levels.ts'
 import { valueOf } from '../../state/result.ts'
 import type { InodeRow, LeaseRow } from '../../state/rows.ts'
 import type { LeasePublisher } from './file-system-service.ts'
@@ -21,6 +23,9 @@ type Params<N extends keyof LeaseMethods> = ParamsOf<LeaseMethods, N>
 type Result<N extends keyof LeaseMethods> = ResultOf<LeaseMethods, N>
 
 const WAITER_COUNT_MAX = 10_000
+/** Chunks that one command drops: some milliseconds. */
+export const TRUNCATED_CHUNKS_MAX = 512
+const STEPS_LEVEL = commandLevels['file.shrink']
 
 interface Recall {
   readonly startedMs: number
@@ -87,7 +92,29 @@ export class LeaseService implements LeasePublisher {
   }
 
   async truncate(session: number, params: Params<'lease.truncate'>): Promise<Result<'lease.truncate'>> {
+    await this.#truncateInSteps(session, params)
     return valueOf(await this.#parts.master.log.propose({ type: 'lease.truncate', session, ...params }))
+  }
+
+  /**
+   * Of very many chunks all but the last are cut off before, from the end on: whoever looks meanwhile, or whatever
+   * is left by a client that dies meanwhile, sees a shorter file, never a hole.
+   */
+  async #truncateInSteps(session: number, params: Params<'lease.truncate'>): Promise<void> {
+    const { log, state, clock } = this.#parts.master
+    const { inode, lease, size, mutation: truncation } = params
+    const file = state.inodes.get(inode)
+    if (file === undefined || state.level.inForce < STEPS_LEVEL || sizeRefusal(file, size) !== undefined)
+      return
+    const untilMs = clock.nowMs() + WAIT_MS_MAX
+    const keptCount = Math.ceil(size / CHUNK_SIZE_BYTES)
+    for (const index of file.chunks.cuts(keptCount, TRUNCATED_CHUNKS_MAX)) {
+      const cut = { session, lease, inode, size: index * CHUNK_SIZE_BYTES, truncation }
+      const result = await log.propose({ type: 'file.shrink', ...cut })
+      // The truncation itself says why, or that it is over.
+      if ('error' in result) return
+      if (clock.nowMs() > untilMs) throw wireError('TRY_AGAIN', 'the file is being cut step by step')
+    }
   }
 
   async zeroed(session: number, params: Params<'lease.zeroed'>): Promise<Result<'lease.zeroed'>> {

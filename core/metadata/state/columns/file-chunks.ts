@@ -18,6 +18,11 @@ export interface FileChunks {
   /** Copies; at most `limit`, of those from `first` on. */
   indexes(limit?: number, first?: number): number[]
   ids(): number[]
+  /**
+   * Where to cut, from the end of the file towards `first`, so that at most `limit` chunks, 32 or more, lie between
+   * two cuts, and between the last one and `first`. Empty when all that lie there are not more.
+   */
+  cuts(first: number, limit: number): number[]
 }
 
 /** Where the list of a file begins: kept by the owner, group + 1; 0 is an empty list. */
@@ -28,6 +33,14 @@ export interface ChunkHeads {
 
 const GROUP_BITS = 5
 const GROUP_MASK = (1 << GROUP_BITS) - 1
+
+const GROUP_COUNT_FACTOR = 64
+
+function bitCount(bits: number): number {
+  const pairs = bits - ((bits >>> 1) & 0x5555_5555)
+  const nibbles = (pairs & 0x3333_3333) + ((pairs >>> 2) & 0x3333_3333)
+  return Math.imul((nibbles + (nibbles >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24
+}
 
 class Groups {
   readonly #heads: ChunkHeads
@@ -90,6 +103,28 @@ class Groups {
       }
     }
     return indexes
+  }
+
+  cuts(owner: number, first: number, limit: number): number[] {
+    // Group and number of chunks in one number, to be sorted as such: files have tens of thousands of groups.
+    const groups: number[] = []
+    for (let link = this.#heads.first.get(owner); link !== 0; link = this.#next.get(link - 1)) {
+      const number = this.#number.get(link - 1)
+      if (number >= first >>> GROUP_BITS)
+        groups.push(number * GROUP_COUNT_FACTOR + bitCount(this.#bits.get(link - 1)))
+    }
+    const cuts: number[] = []
+    let count = 0
+    for (const group of Float64Array.from(groups).sort().reverse()) {
+      const chunkCount = group % GROUP_COUNT_FACTOR
+      // What was counted lies from the group before this one on.
+      if (count + chunkCount > limit) {
+        cuts.push(((group - chunkCount) / GROUP_COUNT_FACTOR + 1) * (GROUP_MASK + 1))
+        count = 0
+      }
+      count += chunkCount
+    }
+    return cuts
   }
 
   #find(owner: number, number: number): number {
@@ -196,6 +231,10 @@ export class FileChunkLists {
 
   indexes(owner: number, limit = Number.POSITIVE_INFINITY, first = 0): number[] {
     return this.#groups.indexes(owner, limit, first)
+  }
+
+  cuts(owner: number, first: number, limit: number): number[] {
+    return this.#groups.cuts(owner, first, limit)
   }
 
   ids(owner: number): number[] {
