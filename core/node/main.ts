@@ -10,6 +10,7 @@ import { exitStatusOf } from '../cli/exit.ts'
 import { silentLogger } from '../platform/logger.ts'
 import { addPluginCommands } from './commands/from-plugins.ts'
 import { registerConfigureMetadataServer } from './commands/configure-mds.ts'
+import { registerHardwareFlushCheck } from './commands/hwflush-check.ts'
 import { registerMakeCommands } from './commands/make.ts'
 import { registerRemoveMetadataServer } from './commands/rm-mds.ts'
 import { registerPluginCommands } from './commands/plugin.ts'
@@ -43,6 +44,7 @@ async function runWith(discovery: DiscoveryHost, argv: readonly string[]): Promi
   registerConfigureMetadataServer(program, contextOf)
   registerRoleCommands(program, contextOf)
   registerShutdownCommand(program, contextOf)
+  registerHardwareFlushCheck(program, contextOf)
   registerPluginCommands(program, contextOf)
   const command = commandIn(argv.slice(2))
   const isOurs = program.commands.some((known) => known.name() === command)
