@@ -16,6 +16,7 @@ import { registerConfigurationCommands } from './commands/configuration.ts'
 import { registerDiscoverCommand } from './commands/discover.ts'
 import { registerFsckCommand } from './commands/fsck.ts'
 import { registerPromoteReplicaCommand } from './commands/promote-replica.ts'
+import { registerSnapshotCommands } from './commands/snapshots.ts'
 import { registerStatisticsCommands } from './commands/statistics.ts'
 import { type CommandContext, type DiscoveryPlugins, type OpenDiscovery, selectCluster } from './context.ts'
 import { checkClusterName, ETC_DEFAULT, EtcDirectory, parseAddress } from './etc.ts'
@@ -58,6 +59,7 @@ export function createProgram(version: string, openDiscovery: OpenDiscovery): Ca
   registerStatisticsCommands(program, contextOf)
   registerConfigurationCommands(program, contextOf)
   registerAttributeCommands(program, contextOf)
+  registerSnapshotCommands(program, contextOf)
   registerFsckCommand(program, contextOf)
   registerPromoteReplicaCommand(program, contextOf)
   registerAuthenticationCommands(program, contextOf)

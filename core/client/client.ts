@@ -61,6 +61,10 @@ export class CairnClient implements Client {
         this.files.intentsRecalled(inode, lease, chunks)
         return {}
       },
+      'lease.pause': ({ inode, lease, deadlineMs }) => {
+        this.files.paused(inode, lease, deadlineMs)
+        return {}
+      },
       'chunk.moved': ({ inode, locations, servers }) => {
         this.files.moved(inode, locations, servers)
         return {}

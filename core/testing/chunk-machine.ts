@@ -1,17 +1,14 @@
 /** A state machine with all handlers and short calls, for tests of rules: no log, no time. */
-import { namespaceHandlers } from '../metadata/namespace/handlers.ts'
-import { type OutcomeOf, StateMachine } from '../metadata/state/apply.ts'
+import type { OutcomeOf } from '../metadata/state/apply.ts'
 import type { Command } from '../metadata/state/commands.ts'
 import type { CommandResult } from '../metadata/state/result.ts'
 import type { ChunkRow } from '../metadata/state/rows.ts'
-import { MetadataState } from '../metadata/state/state.ts'
-import { ChunkTable } from '../metadata/chunks/chunk-table.ts'
-import { type ChunkState, chunkHandlers } from '../metadata/chunks/handlers.ts'
-import { chunkActions } from '../metadata/chunks/replicas.ts'
+import type { ChunkState } from '../metadata/chunks/handlers.ts'
+import { createStateMachine } from '../metadata/state/machine.ts'
 
 export class ChunkMachine {
-  readonly state: ChunkState = new MetadataState(new ChunkTable())
-  readonly #machine = new StateMachine(this.state, { ...namespaceHandlers(chunkActions), ...chunkHandlers })
+  readonly #machine = createStateMachine()
+  readonly state: ChunkState = this.#machine.state
   #index = 0
   #sequence = 0
 
@@ -77,6 +74,31 @@ export class ChunkMachine {
     const chunks = [{ chunk: from, index, members }]
     this.done({ type: 'chunk.create', lease, inode, chunks })
     return from
+  }
+
+  /** A child of what the file has at this index, on all members in sync; its id. 0: refused. */
+  branch(lease: number, inode: number, index: number): number {
+    const parent = this.state.inodes.get(inode)?.chunks.get(index) ?? 0
+    const { members, version } = this.row(parent)
+    const { from } = this.done({ type: 'chunk.reserve', count: 1 })
+    const servers = members.filter(({ role }) => role === 'in-sync').map(({ server }) => server)
+    const chunks = [{ chunk: from, parent, version: version + 1, members: servers }]
+    const result = this.apply({ type: 'chunk.branch', lease, inode, chunks })
+    return 'ok' in result && result.ok.branched.length === 1 ? from : 0
+  }
+
+  snapshot(session: number, inode: number, name: string): number {
+    const command = { type: 'snapshot.create' as const, session, inode, name, path: `/${name}` }
+    return this.done({ ...command, mutation: this.mutation() }).snapshot
+  }
+
+  deleteSnapshot(session: number, snapshot: number): void {
+    this.done({ type: 'snapshot.delete', session, mutation: this.mutation(), snapshot })
+    this.done({ type: 'file.collect', inodes: [snapshot] })
+  }
+
+  release(session: number, inode: number, lease: number): void {
+    this.done({ type: 'lease.release', session, mutation: this.mutation(), inode, lease })
   }
 
   row(chunk: number): ChunkRow {

@@ -181,6 +181,7 @@ export class FakeChunkServer {
       space: this.#space(),
       checksums: true,
       replicaCount: this.replicas.size,
+      overlays: true,
     })
     this.server = answer.server
     this.registration = answer.registration
@@ -234,10 +235,9 @@ export class FakeChunkServer {
         obey('replica.create', params)
         const failed: { chunk: number; code: string }[] = []
         for (const { chunk, version, role, lease, parent = 0 } of params.replicas) {
+          const isMissing = parent !== 0 && this.replicas.get(parent)?.role !== 'in-sync'
           if (this.replicas.has(chunk)) failed.push({ chunk, code: 'REFUSED' })
-          else if (parent !== 0 && !this.replicas.has(parent)) failed.push({ chunk, code: 'NO_REPLICA' })
-          else if (parent !== 0 && this.replicas.get(parent)?.role !== 'in-sync')
-            failed.push({ chunk, code: 'NOT_IN_SYNC' })
+          else if (isMissing) failed.push({ chunk, code: 'NOT_IN_SYNC' })
           else this.replicas.set(chunk, { ...newReplica(version, role, lease), parent })
         }
         return { failed }

@@ -186,7 +186,9 @@ export class SceneSession {
   readonly recalls: ParamsOf<ClientMethods, 'lease.recall'>[] = []
   readonly recalledIntents: ParamsOf<ClientMethods, 'intent.recall'>[] = []
   readonly moved: ParamsOf<ClientMethods, 'chunk.moved'>[] = []
+  readonly pauses: ParamsOf<ClientMethods, 'lease.pause'>[] = []
   onRecall: ((params: ParamsOf<ClientMethods, 'lease.recall'>) => void) | null = null
+  onPause: ((params: ParamsOf<ClientMethods, 'lease.pause'>) => void) | null = null
   id = 0
   #secret = ''
   #sequence = 0
@@ -241,6 +243,17 @@ export class SceneSession {
     params: WithoutMutation<ParamsOf<Methods, N>>,
   ): Promise<ResultOf<Methods, N>> {
     return this.call(method, { ...params, mutation: this.#nextMutation() } as unknown as ParamsOf<Methods, N>)
+  }
+
+  /** Does not let time pass. */
+  mutateLater<N extends Name>(
+    method: N,
+    params: WithoutMutation<ParamsOf<Methods, N>>,
+  ): Promise<ResultOf<Methods, N>> {
+    return this.start(method, { ...params, mutation: this.#nextMutation() } as unknown as ParamsOf<
+      Methods,
+      N
+    >)
   }
 
   #nextMutation(): { sequence: number; acknowledgedBelow: number } {
@@ -313,6 +326,11 @@ export class SceneSession {
       },
       'intent.recall': (params) => {
         this.recalledIntents.push(params)
+        return {}
+      },
+      'lease.pause': (params) => {
+        this.pauses.push(params)
+        this.onPause?.(params)
         return {}
       },
       'chunk.moved': (params) => {

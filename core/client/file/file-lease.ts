@@ -23,6 +23,7 @@ export class FileLease {
   #number = 0
   #waiters: { resolve: () => void; reject: (error: CairnError) => void }[] = []
   #returning: Promise<void> | null = null
+  #pausing: Promise<void> | null = null
   #zeroing = false
 
   constructor(file: FileState) {
@@ -150,6 +151,31 @@ export class FileLease {
         throw error
       }
     }, giveUpAfterMs)
+  }
+
+  /** What has begun ends, everything is flushed and every intent given back; then it goes on (rule S1). */
+  async pause(giveUpAfterMs: number): Promise<void> {
+    if (this.#pausing !== null || this.#returning !== null || this.#number === 0) return
+    this.#pausing = this.#file.gate.exclusive(() => this.#flushAndClear(this.#number), giveUpAfterMs)
+    try {
+      await this.#pausing
+    } finally {
+      this.#pausing = null
+    }
+  }
+
+  /** The lease stays. */
+  async #flushAndClear(number: number): Promise<void> {
+    const file = this.#file
+    if (number === 0) return
+    try {
+      await file.intents.surrender([...file.writers.values()].filter((writer) => writer.hasIntent))
+      await publishFile(file)
+    } catch (error) {
+      // Lost bytes are latched by the file; the intents are gone all the same.
+      if (this.#number !== number || asCairnError(error).code === 'EIO') return
+      throw error
+    }
   }
 
   async #surrender(number: number): Promise<void> {

@@ -179,6 +179,15 @@ export class Files {
     })
   }
 
+  /** Rule S1. Answered at once; that the intents are gone says that it is done. */
+  paused(inode: number, lease: number, deadlineMs: number): void {
+    const file = this.#files.get(inode)
+    if (file === undefined || file.leaseNumber !== lease) return
+    file.lease.pause(deadlineMs).catch((error: unknown) => {
+      this.#engine.logger.warn('pause not obeyed', { inode, error: String(error) })
+    })
+  }
+
   moved(inode: number, locations: readonly ChunkLocation[], servers: readonly ServerAddress[]): void {
     this.#engine.pool.updateAddresses(servers)
     const file = this.#files.get(inode)

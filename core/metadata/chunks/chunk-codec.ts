@@ -3,20 +3,23 @@
  * the bytes without a text or an object for each.
  */
 import { NUL, type PackedRows, Sign } from '../../platform/packed-rows.ts'
-import type { ChunkMember, ChunkRow, PendingEpoch } from '../state/rows.ts'
+import type { ChunkMember, ChunkRow, PendingEpoch, ReplicaParent } from '../state/rows.ts'
 import { jsonArray } from '../state/table.ts'
 import { ChunkFlag, INLINE_MEMBER_COUNT, type PlainChunk } from './chunk-columns.ts'
 
 /**
  * Row text, canonical: [inode, index, version, flags, intentLease, members, pending, former]; flags bit 0
  * writable, bit 1 dirtyDead; a member is [server, 0 = in sync | 1 = joining, since or attempt]; pending is
- * 0 or [version, reconcile 0|1, members]; former is [[server, version], ...].
+ * 0 or [version, reconcile 0|1, members]; former is [[server, version], ...]. Of a chunk that several hold or that
+ * has overlays two more: holders, [[server, parent], ...] (from feature level 3 on, when there are such chunks).
  */
 export function encodeRow(row: ChunkRow): string {
   const pending =
     row.pending === null
       ? 0
       : [row.pending.version, row.pending.reconcile ? 1 : 0, encodeMembers(row.pending.members)]
+  const { holders = [], overlays = [] } = row
+  const isShared = holders.length > 0 || overlays.length > 0
   return JSON.stringify([
     row.inode,
     row.index,
@@ -26,6 +29,7 @@ export function encodeRow(row: ChunkRow): string {
     encodeMembers(row.members),
     pending,
     row.former.map((entry) => [entry.server, entry.version]),
+    ...(isShared ? [holders, overlays.map(({ server, parent }) => [server, parent])] : []),
   ])
 }
 
@@ -41,15 +45,15 @@ const plainRow: PlainChunk = {
 const tail = Buffer.from('],0,[]]')
 
 /**
- * A row as nearly all are: at most three members, settled, not being written, without former replicas. Null for
- * any other. What is returned is the same object every time.
+ * A row as nearly all are: at most three members, settled, not being written, without former replicas, held by one
+ * file. Null for any other. What is returned is the same object every time.
  */
 export function readPlainRow(rows: PackedRows): PlainChunk | null {
   const row = plainRow
   row.chunk = rows.integer()
   if (row.chunk <= 0 || !rows.takes(NUL) || !rows.takes(Sign.open)) return null
   row.inode = rows.integer()
-  if (row.inode < 0 || !rows.takes(Sign.comma)) return null
+  if (row.inode <= 0 || !rows.takes(Sign.comma)) return null
   row.index = rows.integer()
   if (!isUint32(row.index) || !rows.takes(Sign.comma)) return null
   row.version = rows.integer()
@@ -90,7 +94,7 @@ function encodeMembers(members: readonly ChunkMember[]): number[][] {
 }
 
 export function decodeRow(chunk: number, value: unknown): ChunkRow {
-  const [inode, index, version, flags, intentLease, members, pending, former] = jsonArray(value, 8)
+  const [inode, index, version, flags, intentLease, members, pending, former, ...shared] = jsonArray(value, 8)
   const flagBits = integer(flags)
   return {
     chunk,
@@ -105,6 +109,18 @@ export function decodeRow(chunk: number, value: unknown): ChunkRow {
     former: jsonArray(former, 0).map((entry) => {
       const [server, formerVersion] = jsonArray(entry, 2)
       return { server: integer(server), version: integer(formerVersion) }
+    }),
+    ...(shared.length === 0 ? {} : decodeShared(shared)),
+  }
+}
+
+function decodeShared(value: unknown): { holders: readonly number[]; overlays: readonly ReplicaParent[] } {
+  const [holders, overlays] = jsonArray(value, 2)
+  return {
+    holders: jsonArray(holders, 0).map(integer),
+    overlays: jsonArray(overlays, 0).map((entry) => {
+      const [server, parent] = jsonArray(entry, 2)
+      return { server: integer(server), parent: integer(parent) }
     }),
   }
 }

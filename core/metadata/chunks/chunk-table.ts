@@ -13,10 +13,15 @@ import type { ChunkRow, PendingEpoch } from '../state/rows.ts'
 import type { ChunkTracked } from '../state/state.ts'
 import { decodeRow, encodeRow, readPlainRow } from './chunk-codec.ts'
 import { ChunkColumns, ChunkFlag } from './chunk-columns.ts'
+import { ChunkSharing } from './chunk-sharing.ts'
 
 /** norm at most 15, twice that while everything moves (ChunkLocation allows 32). */
 export const CHUNK_MEMBER_COUNT_MAX = 32
 export const FORMER_COUNT_MAX = 64
+/** Snapshots of a file and files that were cloned from it or them, as far as they share the chunk. */
+export const HOLDER_COUNT_MAX = 4_096
+/** A file that is rolled back holds what its snapshot does, whatever the number. */
+const ALL_HOLDER_COUNT_MAX = 2 * HOLDER_COUNT_MAX
 
 export class ChunkTable implements ChunkTracked {
   readonly name = 'chunks'
@@ -29,6 +34,12 @@ export class ChunkTable implements ChunkTracked {
   readonly #intents = new Map<number, Set<number>>()
   readonly #intentLease = new Map<number, number>()
   readonly #changed = new Set<number>()
+  readonly #sharing = new ChunkSharing()
+
+  /** Read it; `put` and `delete` write it. */
+  get sharing(): Pick<ChunkSharing, 'holders' | 'overlays' | 'children' | 'hidden' | 'chunksWithOverlays'> {
+    return this.#sharing
+  }
 
   get size(): number {
     return this.#columns.count
@@ -67,6 +78,7 @@ export class ChunkTable implements ChunkTracked {
     this.#former.delete(chunk)
     this.#dirtyDead.delete(chunk)
     this.#joining.delete(chunk)
+    this.#sharing.delete(chunk)
     this.#changed.add(chunk)
   }
 
@@ -145,7 +157,9 @@ export class ChunkTable implements ChunkTracked {
     const end = Math.min(this.#columns.slotLimit, fromSlot + slotCount)
     for (let slot = fromSlot; slot < end; slot++) {
       const { chunk, inode, index } = this.#columns.readScalars(slot)
-      if (chunk !== 0) visit(chunk, inode, index)
+      if (chunk === 0) continue
+      if (inode !== 0) visit(chunk, inode, index)
+      for (const holder of this.#sharing.holders(chunk)) visit(chunk, holder, index)
     }
     return end >= this.#columns.slotLimit ? -1 : end
   }
@@ -202,6 +216,8 @@ export class ChunkTable implements ChunkTracked {
   #read(slot: number): ChunkRow {
     const { flags, ...scalars } = this.#columns.readScalars(slot)
     const pending = this.#pending.get(scalars.chunk)
+    const holders = this.#sharing.holders(scalars.chunk)
+    const overlays = this.#sharing.overlays(scalars.chunk)
     return {
       ...scalars,
       intentLease: this.#intentLease.get(scalars.chunk) ?? 0,
@@ -210,6 +226,8 @@ export class ChunkTable implements ChunkTracked {
       dirtyDead: (flags & ChunkFlag.dirtyDead) !== 0,
       pending: pending === undefined ? null : copyPending(pending),
       former: (this.#former.get(scalars.chunk) ?? []).map((entry) => ({ ...entry })),
+      ...(holders.length === 0 ? {} : { holders }),
+      ...(overlays.length === 0 ? {} : { overlays }),
     }
   }
 
@@ -217,6 +235,7 @@ export class ChunkTable implements ChunkTracked {
     assert(row.members.length > 0, 'a chunk has members (rule G2)')
     assert(row.members.length <= CHUNK_MEMBER_COUNT_MAX, 'members are bounded')
     assert(row.former.length <= FORMER_COUNT_MAX, 'former replicas are bounded')
+    assert((row.holders?.length ?? 0) <= ALL_HOLDER_COUNT_MAX, 'holders are bounded')
     const { chunk } = row
     let slot = this.#columns.find(chunk)
     if (slot < 0) slot = this.#columns.add(chunk)
@@ -243,6 +262,7 @@ export class ChunkTable implements ChunkTracked {
     else this.#dirtyDead.delete(chunk)
     if (row.members.some(({ role }) => role === 'joining')) this.#joining.add(chunk)
     else this.#joining.delete(chunk)
+    this.#sharing.set(row)
   }
 
   #setIntent(chunk: number, after: number): void {

@@ -5,13 +5,12 @@
  *     propose: any non-empty subset of the in-sync members of the last ACTIVE epoch, plus joiners
  *     activate: exactly the pending version; join.complete: exactly that version and attempt
  */
-import { effectivePlacement } from '../namespace/placement.ts'
 import { CHUNK_MEMBER_COUNT_MAX, FORMER_COUNT_MAX } from './chunk-table.ts'
 import type { EpochProposal } from '../state/commands.ts'
 import type { ChunkMember, ChunkRow } from '../state/rows.ts'
 import type { ChunkContext, ChunkHandlers, ChunkState } from './handlers.ts'
 import { nextVersion } from './administration.ts'
-import { raiseGeneration } from './sessions.ts'
+import { placementOf, putWithOverlays, raiseGenerations } from './sharing.ts'
 
 type EpochCommandType = 'epoch.propose' | 'epoch.activate' | 'join.complete'
 
@@ -128,22 +127,21 @@ function activate(context: ChunkContext, chunk: number, version: number): boolea
   const members = row.pending.members.map((member) =>
     reconcile && member.role === 'in-sync' ? inSyncMember(member.server, version) : member,
   )
-  state.chunks.put({
-    ...row,
-    version,
-    members,
-    pending: null,
-    dirtyDead: row.dirtyDead && !reconcile,
-    writable: isWritable(state, row, members),
-  })
-  raiseGeneration(state, row.inode)
+  // A replica that left is protected by its server as long as it is an overlay (rule S3).
+  const overlays = (row.overlays ?? []).filter(({ server }) =>
+    members.some((member) => member.server === server),
+  )
+  const dirtyDead = row.dirtyDead && !reconcile
+  const writable = isWritable(state, row, members)
+  putWithOverlays(state, { ...row, version, members, pending: null, dirtyDead, writable }, overlays)
+  raiseGenerations(state, row)
   return true
 }
 
 /** Rule A4: decided here and nowhere else. */
 function isWritable(state: ChunkState, row: ChunkRow, members: readonly ChunkMember[]): boolean {
-  const file = state.inodes.get(row.inode)
-  if (file === undefined) return false
+  const placement = placementOf(state, row)
+  if (placement === undefined) return false
   const inSyncCount = members.filter((member) => member.role === 'in-sync').length
-  return inSyncCount >= effectivePlacement(file).replicasMinimum
+  return inSyncCount >= placement.replicasMinimum
 }

@@ -6,7 +6,8 @@ import { attributesOf } from '../namespace/inodes.ts'
 import { refused, type Refusal } from '../state/result.ts'
 import type { InodeRow } from '../state/rows.ts'
 import type { ChunkContext, ChunkHandlers, ChunkState } from './handlers.ts'
-import { endLease, raiseGeneration } from './sessions.ts'
+import { endLease } from './sessions.ts'
+import { isHeldBy, raiseGeneration } from './sharing.ts'
 
 /** Rule L8: the coldest intents are flushed and given back beyond this. */
 export const LEASE_INTENT_COUNT_MAX = 1024
@@ -38,6 +39,9 @@ export const leaseHandlers: ChunkHandlers<LeaseCommandType> = {
     const file = state.inodes.get(inode)
     if (file === undefined) return refused('ESTALE', `inode ${inode} no longer exists`)
     if (file.type !== 'file') return refused(file.type === 'directory' ? 'EISDIR' : 'EINVAL', 'not a file')
+    if (state.snapshots.has(inode)) return refused('EPERM', 'a snapshot is not written: clone it')
+    // Its size and contents are about to be others.
+    if (state.copies.has(inode)) return refused('TRY_AGAIN', `inode ${inode} gets other contents`)
     const dirty = dirtyIndexes(state, file)
     const answer = (lease: number) => ({
       ok: {
@@ -121,15 +125,28 @@ function applyUpdate(context: ChunkContext, file: InodeRow, update: FileUpdate):
 
 /** Rule F4: where acknowledged writes of a dead holder may be unsynced. */
 function dirtyIndexes(state: ChunkState, file: InodeRow): number[] {
-  if (state.chunks.dirtyDeadCount === 0) return []
+  const indexes: number[] = []
+  forEachDirty(state, file, (index) => indexes.push(index))
   // Sorted: this is an answer, and every member keeps the same.
-  return file.chunks
-    .indexes()
-    .filter((index) => state.chunks.isDirtyDead(file.chunks.get(index) ?? 0))
-    .toSorted((a, b) => a - b)
+  return indexes.toSorted((a, b) => a - b)
 }
 
 export function hasDirtyChunk(state: ChunkState, file: InodeRow): boolean {
-  if (state.chunks.dirtyDeadCount === 0) return false
-  return file.chunks.ids().some((chunk) => state.chunks.isDirtyDead(chunk))
+  let count = 0
+  forEachDirty(state, file, () => (count += 1))
+  return count > 0
+}
+
+/** Through whichever is shorter: all that is dirty, or the chunks of the file. */
+function forEachDirty(state: ChunkState, file: InodeRow, visit: (index: number) => void): void {
+  const { chunks } = state
+  if (chunks.dirtyDeadCount < file.chunks.size) {
+    for (const chunk of chunks.dirtyDeadChunks()) {
+      const row = chunks.get(chunk)
+      if (row !== undefined && isHeldBy(row, file.inode)) visit(row.index)
+    }
+  } else if (chunks.dirtyDeadCount > 0) {
+    for (const index of file.chunks.indexes())
+      if (chunks.isDirtyDead(file.chunks.get(index) ?? 0)) visit(index)
+  }
 }

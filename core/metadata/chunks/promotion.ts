@@ -9,7 +9,8 @@ import type { InodeRow } from '../state/rows.ts'
 import { FORMER_COUNT_MAX } from './chunk-table.ts'
 import { nextVersion } from './administration.ts'
 import type { ChunkHandlers } from './handlers.ts'
-import { committedVersion } from './replicas.ts'
+import { holdersOf } from './sharing.ts'
+import { committedVersion } from './condemning.ts'
 
 export const promotionHandlers: ChunkHandlers<'replica.promote'> = {
   'replica.promote'({ state }, { chunk, from, server }) {
@@ -26,9 +27,11 @@ export const promotionHandlers: ChunkHandlers<'replica.promote'> = {
     former.delete(server)
     if (former.size > FORMER_COUNT_MAX) return refused('REFUSED', `chunk ${chunk} has too many replicas`)
     const version = nextVersion(state, committed)
-    const file = state.inodes.get(row.inode)
-    if (file !== undefined) markTail(file, row.index)
-    state.inodes.touch(row.inode)
+    for (const inode of holdersOf(row)) {
+      const file = state.inodes.get(inode)
+      if (file !== undefined) markTail(file, row.index)
+      state.inodes.touch(inode)
+    }
     state.chunks.put({
       ...row,
       former: [...former]

@@ -24,8 +24,9 @@ import {
 } from './administration.ts'
 import { FORMER_COUNT_MAX } from './chunk-table.ts'
 import type { ChunkHandlers, ChunkState } from './handlers.ts'
-import { committedVersion } from './replicas.ts'
+import { committedVersion } from './condemning.ts'
 import { SERVER_ID_FIRST } from './servers.ts'
+import { putWithOverlays } from './sharing.ts'
 
 /** More than a cluster hands out on average, so that a later renewal from the same copy begins above an earlier one. */
 const NUMBERS_PER_SECOND = 65_536
@@ -119,7 +120,7 @@ export const renewalHandlers: ChunkHandlers<'chunk.adopt' | 'recovery.end' | 're
 function adopt(state: ChunkState, row: ChunkRow, version: number, servers: readonly number[]): void {
   const known = servers.filter((server) => state.servers.has(server))
   if (known.length === 0 || version < row.version) {
-    state.chunks.put({ ...row, dirtyDead: true, intentLease: 0 })
+    state.chunks.put({ ...row, dirtyDead: row.inode !== 0, intentLease: 0 })
     return
   }
   for (const server of known) state.condemned.delete(row.chunk, server)
@@ -127,7 +128,7 @@ function adopt(state: ChunkState, row: ChunkRow, version: number, servers: reado
     .map(({ server }) => server)
     .filter((server) => !known.includes(server))
   const versionMax = Math.max(version, committedVersion(row))
-  state.chunks.put({
+  const adopted: ChunkRow = {
     ...row,
     version,
     members: known.map((server) => ({ server, role: 'in-sync', since: version, attempt: 0 })),
@@ -135,10 +136,13 @@ function adopt(state: ChunkState, row: ChunkRow, version: number, servers: reado
     writable: false,
     pending: null,
     intentLease: 0,
-    dirtyDead: true,
+    // What nobody holds is not repaired.
+    dirtyDead: row.inode !== 0,
     former: [...new Set(others)]
       .toSorted((a, b) => a - b)
       .slice(0, FORMER_COUNT_MAX)
       .map((server) => ({ server, version: versionMax })),
-  })
+  }
+  const overlays = (row.overlays ?? []).filter(({ server }) => known.includes(server))
+  putWithOverlays(state, adopted, overlays)
 }

@@ -4,13 +4,14 @@
  * the chunk has its normal number of in-sync members (rule G2).
  */
 import type { ChunkActions } from '../namespace/chunk-actions.ts'
-import { effectivePlacement } from '../namespace/placement.ts'
 import type { ChunkRow, CondemnedRow } from '../state/rows.ts'
 import { FORMER_COUNT_MAX } from './chunk-table.ts'
 import { isAlarmed, isKeptUnknown } from './administration.ts'
+import { committedVersion, condemn } from './condemning.ts'
 import type { ChunkContext, ChunkHandlers, ChunkState } from './handlers.ts'
+import { placementOf, putWithOverlays, release } from './sharing.ts'
 
-type ReplicaCommandType = 'replica.condemn' | 'replica.deleted' | 'replica.former'
+type ReplicaCommandType = 'replica.condemn' | 'replica.deleted' | 'replica.former' | 'replica.parent'
 
 export const replicaHandlers: ChunkHandlers<ReplicaCommandType> = {
   'replica.condemn'({ state }, { replicas }) {
@@ -46,11 +47,25 @@ export const replicaHandlers: ChunkHandlers<ReplicaCommandType> = {
     }
     return { ok: {} }
   },
+
+  'replica.parent'({ state }, { replicas }) {
+    for (const { chunk, server, parent } of replicas) setParent(state, chunk, server, parent)
+    return { ok: {} }
+  },
 }
 
-/** Highest version anybody may hold. */
-export function committedVersion(row: ChunkRow): number {
-  return row.pending?.version ?? row.version
+/** Rule S3: only a parent that still exists can be kept. Ids of parents are lower: chains end. */
+function setParent(state: ChunkState, chunk: number, server: number, parent: number): void {
+  const row = state.chunks.get(chunk)
+  if (row === undefined || !row.members.some((member) => member.server === server)) return
+  if (parent !== 0 && (parent >= chunk || !state.chunks.has(parent))) return
+  const others = (row.overlays ?? []).filter((entry) => entry.server !== server)
+  const overlays = parent === 0 ? others : [...others, { server, parent }]
+  putWithOverlays(
+    state,
+    row,
+    overlays.toSorted((a, b) => a.server - b.server),
+  )
 }
 
 export function isMember(row: ChunkRow, server: number): boolean {
@@ -68,34 +83,19 @@ function mayCondemn(state: ChunkState, replica: CondemnedRow & { damaged?: boole
   if (isMember(row, replica.server) || row.pending !== null) return false
   // Rule G1: a version above the committed one is never touched.
   if (replica.versionMax > row.version) return false
-  const file = state.inodes.get(row.inode)
-  if (file === undefined) return false
+  const placement = placementOf(state, row)
+  if (placement === undefined) return false
   const inSyncCount = row.members.filter((member) => member.role === 'in-sync').length
-  const neededCount = replica.damaged === true ? 1 : effectivePlacement(file).replicasNormal
+  const neededCount = replica.damaged === true ? 1 : placement.replicasNormal
   return inSyncCount >= neededCount && !row.dirtyDead
 }
 
-function condemn(state: ChunkState, replica: CondemnedRow): void {
-  const { chunk, server, versionMax } = replica
-  const before = state.condemned.versionMaxOf(chunk, server)
-  state.condemned.set({ chunk, server, versionMax: Math.max(before, versionMax) })
-}
-
 /**
- * For the namespace: chunks that left their file for good. Every replica that exists or may exist is
- * condemned. The caller makes sure that what is being written there may be lost (rule T2).
+ * For the namespace: chunks that left the list of `inode` for good. Those that nobody else needs end. The caller
+ * makes sure that what is being written there may be lost (rule T2).
  */
-function dropChunks({ state }: ChunkContext, chunks: readonly number[]): void {
-  for (const chunk of chunks) {
-    const row = state.chunks.get(chunk)
-    if (row === undefined) continue
-    const holders = [...row.members, ...(row.pending?.members ?? []), ...row.former]
-    const versionMax = committedVersion(row)
-    for (const server of new Set(holders.map((holder) => holder.server))) {
-      condemn(state, { chunk, server, versionMax })
-    }
-    state.chunks.delete(chunk)
-  }
+function dropChunks({ state }: ChunkContext, inode: number, chunks: readonly number[]): void {
+  for (const chunk of chunks) release(state, chunk, inode)
 }
 
 export const chunkActions: ChunkActions = {

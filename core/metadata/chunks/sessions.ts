@@ -1,7 +1,8 @@
 /** Sessions of clients. Expiry is one command that ends everything a session held (rules L1, J5). */
 import { present } from '../../base/assert.ts'
 import { refused } from '../state/result.ts'
-import type { ChunkContext, ChunkHandlers, ChunkState } from './handlers.ts'
+import type { ChunkContext, ChunkHandlers } from './handlers.ts'
+import { raiseGeneration } from './sharing.ts'
 
 /** Clients, exports and short-lived commands together. */
 export const SESSION_COUNT_MAX = 10_000
@@ -44,12 +45,4 @@ export function endLease(context: ChunkContext, lease: number): number[] {
   raiseGeneration(state, row.inode)
   state.leases.delete(lease)
   return dirty
-}
-
-/** Rule E4: what anybody cached of this file's contents or places is no longer valid. */
-export function raiseGeneration(state: ChunkState, inode: number): void {
-  const row = state.inodes.get(inode)
-  if (row === undefined) return
-  row.generation += 1
-  state.inodes.touch(inode)
 }

@@ -1,11 +1,16 @@
 /** Lease commands that change size or chunk list, and the size after a take-over (rules T1, T2, F8). */
-import { refused } from '../state/result.ts'
 import { clearZeroMark, cutFile, setFileSize, sizeRefusal, unmapChunks } from '../namespace/file-size.ts'
 import { attributesOf, setChangeTime } from '../namespace/inodes.ts'
+import { type Refusal, refused } from '../state/result.ts'
 import type { ChunkHandlers } from './handlers.ts'
 import { heldFile, isRefusal } from './leases.ts'
 import { chunkActions } from './replicas.ts'
-import { raiseGeneration } from './sessions.ts'
+import { raiseGeneration } from './sharing.ts'
+
+/** Its chunk list is being taken over (docs/formats/snapshots.md). */
+export function frozen(inode: number): Refusal {
+  return refused('TRY_AGAIN', `the chunks of inode ${inode} are being shared`)
+}
 
 type SizeCommandType = 'lease.truncate' | 'lease.zeroed' | 'lease.unmap' | 'file.shrink' | 'file.recoverSize'
 
@@ -14,6 +19,7 @@ export const sizeHandlers: ChunkHandlers<SizeCommandType> = {
     const { state } = context
     const file = heldFile(state, session, lease, inode)
     if (isRefusal(file)) return file
+    if (state.isFrozen(inode)) return frozen(inode)
     const refusal = sizeRefusal(file, size)
     if (refusal !== undefined) return refusal
     setFileSize(context, file, size, chunkActions)
@@ -38,6 +44,7 @@ export const sizeHandlers: ChunkHandlers<SizeCommandType> = {
     const { state } = context
     const file = heldFile(state, session, lease, inode)
     if (isRefusal(file)) return file
+    if (state.isFrozen(inode)) return frozen(inode)
     if (unmapChunks(context, file, indexes, chunkActions) > 0) raiseGeneration(state, inode)
     return { ok: {} }
   },
@@ -46,6 +53,7 @@ export const sizeHandlers: ChunkHandlers<SizeCommandType> = {
     const { state } = context
     const file = heldFile(state, session, lease, inode)
     if (isRefusal(file)) return file
+    if (state.isFrozen(inode)) return frozen(inode)
     if (state.replies.earlier(session, truncation) !== undefined)
       return refused('REFUSED', 'the truncation that this is a step of is over')
     cutFile(context, file, size, chunkActions)

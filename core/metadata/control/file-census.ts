@@ -42,7 +42,7 @@ export class FileCensus {
         return
       }
       const row = next.value
-      if (row.type !== 'file') continue
+      if (row.type !== 'file' || this.#master.state.snapshots.has(row.inode)) continue
       this.#counting.files += 1
       this.#counting.bytes += row.size
       if (row.chunks.size > 0) this.#counting.fileMaps += 1

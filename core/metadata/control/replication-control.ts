@@ -11,6 +11,7 @@ import { ChunkCensus } from './replication/chunk-census.ts'
 import { ChunkWaiters } from './replication/chunk-waiters.ts'
 import { ClusterHealth } from './cluster-health.ts'
 import { DamagedReplicas } from './replication/damaged-replicas.ts'
+import { Merges } from './replication/merges.ts'
 import { MissingPages } from './replication/missing-pages.ts'
 import { EpochDriver } from './replication/epoch-driver.ts'
 import { EventRecorder } from './servers/event-recorder.ts'
@@ -71,11 +72,14 @@ export class ReplicationControl {
   readonly scrub: Scrub
   readonly troubles: Troubles
   readonly damaged = new DamagedReplicas()
+  /** Overlays of chunks that these metadata do not know read through this one. */
+  readonly isOverlaid: (chunk: number) => boolean
   /** While the cluster is recovered. */
   readonly returned: ReturnedReplicas | null
   readonly #driver: EpochDriver
   readonly #promotions: Promotions
   readonly #changes: Changes
+  readonly #merges: Merges
 
   constructor(master: Master, outside: ReplicationEvents) {
     const { connectionOf } = this
@@ -115,8 +119,12 @@ export class ReplicationControl {
     this.#promotions = new Promotions(master, connectionOf, (chunk, server) =>
       recovery.memberFailed(chunk, server, 'exists', 'urgent'),
     )
+    const merges = (this.#merges = new Merges(master, orders, view))
     const isCreating = (chunk: number) => outside.isCreating(chunk)
-    const reports = new ReportProcessing({ master, recovery, troubles, damaged, garbage, events, isCreating })
+    const reports = new ReportProcessing({
+      ...{ master, recovery, troubles, damaged, garbage, events, merges, isCreating },
+    })
+    this.isOverlaid = (chunk) => reports.isOverlaid(chunk)
     this.returned = master.isInRecovery ? new ReturnedReplicas(master, this.connections) : null
     this.census = new ChunkCensus({
       master,
@@ -198,7 +206,7 @@ export class ReplicationControl {
       },
       'cs.merged': (params, peer) => {
         const { server } = registry.connectionFor(peer)
-        this.master.logger.debug('merged', { server, count: params.replicas.length })
+        this.#merges.merged(server, params.replicas)
         return {}
       },
       'cs.joinFailed': (params, peer) => {

@@ -5,11 +5,13 @@
 import type { ReplicaReport } from '../../wire/messages/chunk.ts'
 import { IdSet } from '../state/columns/id-set.ts'
 import { isKeptUnknown } from '../chunks/administration.ts'
-import { committedVersion, isMember } from '../chunks/replicas.ts'
+import { committedVersion } from '../chunks/condemning.ts'
+import { isMember } from '../chunks/replicas.ts'
 import type { ChunkRow, CondemnedRow } from '../state/rows.ts'
 import type { DamagedReplicas } from './replication/damaged-replicas.ts'
 import type { EventRecorder } from './servers/event-recorder.ts'
 import type { Garbage } from './replication/garbage.ts'
+import type { Merges } from './replication/merges.ts'
 import type { Master } from './servers/master.ts'
 import type { Recovery } from './replication/recovery.ts'
 import type { ServerConnection } from './servers/server-connection.ts'
@@ -27,6 +29,7 @@ export interface ReportParts {
   readonly garbage: Garbage
   readonly damaged: DamagedReplicas
   readonly events: EventRecorder
+  readonly merges: Merges
   /** Ids whose replicas are being created for a command that is not applied yet. */
   readonly isCreating: (chunk: number) => boolean
 }
@@ -40,9 +43,15 @@ interface FormerChange {
 
 export class ReportProcessing {
   readonly #parts: ReportParts
+  /** Of overlays that are kept and that nobody knows (rule G1): their parents are not written in place. */
+  readonly #overlaid = new Set<number>()
 
   constructor(parts: ReportParts) {
     this.#parts = parts
+  }
+
+  isOverlaid(chunk: number): boolean {
+    return this.#overlaid.has(chunk)
   }
 
   /** A replica that the quorum counts on is missing or cannot be read. */
@@ -56,14 +65,19 @@ export class ReportProcessing {
   page(connection: ServerConnection, replicas: readonly ReplicaReport[]): void {
     const unknown: CondemnedRow[] = []
     const former: FormerChange[] = []
+    const overlays: { chunk: number; parent: number }[] = []
     for (const replica of replicas) {
       connection.reported?.add(replica.chunk)
+      const { chunk, parent = 0 } = replica
+      // Also what was merged while nobody listened (rule S3).
+      if (parent !== this.#parts.merges.parentOf(chunk, connection.server)) overlays.push({ chunk, parent })
       const row = this.#parts.master.state.chunks.get(replica.chunk)
       if (row === undefined) this.#unknown(connection.server, replica, unknown)
       else this.#known(connection, row, replica, former)
     }
     this.#submitCondemned(unknown)
     this.#submitFormer(former)
+    if (overlays.length > 0) this.#parts.merges.merged(connection.server, overlays)
   }
 
   /** The report is complete: what the quorum believes to be there and is not. */
@@ -129,7 +143,11 @@ export class ReportProcessing {
     const { chunk, version } = replica
     if (chunk >= master.state.counters.get('nextChunk')) return garbage.alarm(server, chunk, version)
     // Rule G1: somebody we do not remember may have made it.
-    if (isCreating(chunk) || isKeptUnknown(master.state, chunk)) return
+    if (isCreating(chunk)) return
+    if (isKeptUnknown(master.state, chunk)) {
+      if (replica.parent !== undefined && replica.parent !== 0) this.#overlaid.add(replica.parent)
+      return
+    }
     const { condemned } = master.state
     if (!condemned.has(chunk, server) || condemned.versionMaxOf(chunk, server) < version)
       unknown.push({ chunk, server, versionMax: version })

@@ -67,7 +67,7 @@ export class ServerRegistry {
     this.#registering.add(params.storeUuid)
     try {
       await this.#replaceEarlier(params, peer)
-      const { replicaCount: _count, uncleanStop, space, ...facts } = params
+      const { replicaCount: _count, overlays: _overlays, uncleanStop, space, ...facts } = params
       const command = { type: 'server.register' as const, ...facts, totalBytes: space.totalBytes }
       const result = valueOf(await master.log.propose(command)) as { server: number; registration: number }
       if (peer.state !== 'ready' || master.isStopped)
@@ -127,6 +127,13 @@ export class ServerRegistry {
     return {}
   }
 
+  /** One that is connected and does not know overlays. */
+  outdatedServer(): number | undefined {
+    for (const connection of this.#parts.connections.values())
+      if (!connection.knowsOverlays) return connection.server
+    return undefined
+  }
+
   /** Rule A1: does the server answer the master itself? */
   async answers(server: number): Promise<boolean> {
     const connection = this.#parts.connections.get(server)
@@ -162,6 +169,7 @@ export class ServerRegistry {
       totalBytes: params.space.totalBytes,
       freeBytes: params.space.freeBytes,
       nowMs: master.clock.nowMs(),
+      knowsOverlays: params.overlays === true,
     })
     connections.set(server, connection)
     this.#byPeer.set(peer, connection)

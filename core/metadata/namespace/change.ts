@@ -3,7 +3,7 @@ import type { ApplyContext, CommandOf, OutcomeOf } from '../state/apply.ts'
 import { extendedRecord } from '../state/inode-codec.ts'
 import { type CommandResult, type Refusal, refused } from '../state/result.ts'
 import type { InodeRow } from '../state/rows.ts'
-import { attributesOf, findInode, isRefusal, setChangeTime } from './inodes.ts'
+import { attributesOf, findChangeable, isRefusal, setChangeTime } from './inodes.ts'
 import {
   EXTENDED_BYTES_MAX,
   EXTENDED_NAME_BYTES_MAX,
@@ -21,7 +21,7 @@ export function setAttributes(
   context: ApplyContext,
   command: SetAttributes,
 ): CommandResult<OutcomeOf<'fs.setattr'>> {
-  const row = findInode(context.state, command.inode)
+  const row = findChangeable(context.state, command.inode)
   if (isRefusal(row)) return row
   const refusal = attributesRefusal(command)
   if (refusal !== undefined) return refusal
@@ -76,7 +76,7 @@ export function setExtended(
   context: ApplyContext,
   command: CommandOf<'fs.setxattr'>,
 ): CommandResult<OutcomeOf<'fs.setxattr'>> {
-  const row = findInode(context.state, command.inode)
+  const row = findChangeable(context.state, command.inode)
   if (isRefusal(row)) return row
   const refusal = extendedNameRefusal(command.name) ?? extendedModeRefusal(row, command)
   if (refusal !== undefined) return refusal
@@ -95,7 +95,7 @@ export function removeExtended(
   context: ApplyContext,
   command: CommandOf<'fs.removexattr'>,
 ): CommandResult<OutcomeOf<'fs.removexattr'>> {
-  const row = findInode(context.state, command.inode)
+  const row = findChangeable(context.state, command.inode)
   if (isRefusal(row)) return row
   const refusal = extendedNameRefusal(command.name)
   if (refusal !== undefined) return refusal

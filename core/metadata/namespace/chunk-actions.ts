@@ -3,10 +3,10 @@ import type { ApplyContext } from '../state/apply.ts'
 
 export interface ChunkActions {
   /**
-   * The chunks left their file: their rows go, their replicas are condemned (rule G1). The caller takes them
-   * out of the file's list.
+   * The chunks left the list of `inode`: if nobody else needs them their rows go, and their replicas are condemned
+   * (rules G1, S3). The caller takes them out of the list.
    */
-  dropChunks(context: ApplyContext, chunks: readonly number[]): void
+  dropChunks(context: ApplyContext, inode: number, chunks: readonly number[]): void
   /** The write lease of a file that nobody else can know yet. Undefined: not granted. */
   grantLease(context: ApplyContext, inode: number, session: number): number | undefined
 }

@@ -8,7 +8,7 @@ import {
   addInode,
   attributesOf,
   findGrowingDirectory,
-  findInode,
+  findChangeable,
   inodeOf,
   inodeRoomRefusal,
   isRefusal,
@@ -102,7 +102,7 @@ export function makeLink(
   command: CommandOf<'fs.link'>,
 ): CommandResult<OutcomeOf<'fs.link'>> {
   const { state } = context
-  const row = findInode(state, command.inode)
+  const row = findChangeable(state, command.inode)
   if (isRefusal(row)) return row
   if (row.type === 'directory') return refused('EPERM', 'a directory has one name')
   if (row.links === 0) return refused('ENOENT', 'the file was removed')

@@ -52,7 +52,7 @@ export function cutFile(
   chunkActions: ChunkActions,
 ): void {
   const dropped = takeChunks(row, chunkIndexesBeyond(row, size))
-  if (dropped.length > 0) chunkActions.dropChunks(context, dropped)
+  if (dropped.length > 0) chunkActions.dropChunks(context, row.inode, dropped)
   // As after the truncation: what was granted stays granted (rule F8).
   if (row.sizeLimit !== undefined) row.sizeLimit = Math.max(row.size, row.sizeLimit)
   if (row.zeroFrom !== undefined && row.zeroFrom >= size) row.zeroFrom = undefined
@@ -83,7 +83,7 @@ export function takeChunks(row: InodeRow, indexes: readonly number[]): number[] 
 
 function shrink(context: ApplyContext, row: InodeRow, size: number, chunkActions: ChunkActions): void {
   const dropped = takeChunks(row, chunkIndexesBeyond(row, size))
-  if (dropped.length > 0) chunkActions.dropChunks(context, dropped)
+  if (dropped.length > 0) chunkActions.dropChunks(context, row.inode, dropped)
   // A hole at the end needs no mark, and an older mark lies in a dropped chunk or behind the new one.
   const hasTail = size % CHUNK_SIZE_BYTES !== 0 && row.chunks.has(Math.floor(size / CHUNK_SIZE_BYTES))
   if (hasTail) row.zeroFrom = size
@@ -109,7 +109,7 @@ export function unmapChunks(
     row.zeroFrom = undefined
   }
   if (dropped.length > 0) {
-    chunkActions.dropChunks(context, dropped)
+    chunkActions.dropChunks(context, row.inode, dropped)
     setModifyTime(context, row)
   }
   return dropped.length

@@ -19,6 +19,13 @@ export function findInode(state: MetadataState, inode: number): InodeRow | Refus
   return state.inodes.get(inode) ?? refused('ESTALE', `inode ${inode} does not exist`)
 }
 
+/** One that its users may change: a snapshot stays what it was, and a clone has no name before it is complete. */
+export function findChangeable(state: MetadataState, inode: number): InodeRow | Refusal {
+  if (state.snapshots.has(inode)) return refused('EPERM', `inode ${inode} is a snapshot: it is not changed`)
+  if (state.copies.get(inode)?.kind === 'clone') return refused('TRY_AGAIN', `inode ${inode} is being made`)
+  return findInode(state, inode)
+}
+
 export function findDirectory(state: MetadataState, inode: number): InodeRow | Refusal {
   const row = findInode(state, inode)
   if (isRefusal(row)) return row

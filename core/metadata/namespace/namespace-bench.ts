@@ -49,7 +49,7 @@ export class NamespaceBench {
   readonly state = new MetadataState(this.chunks)
   readonly dropped: number[] = []
   readonly actions: ChunkActions = {
-    dropChunks: (_context, chunks) => {
+    dropChunks: (_context, _inode, chunks) => {
       for (const chunk of chunks) this.chunks.mapped.delete(chunk)
       this.dropped.push(...chunks)
     },

@@ -9,7 +9,7 @@ import { internPlacement } from '../state/inode-codec.ts'
 import { type CommandResult, refused } from '../state/result.ts'
 import type { InodeRow } from '../state/rows.ts'
 import type { MetadataState } from '../state/state.ts'
-import { findInode, inodeOf, isRefusal, setChangeTime } from './inodes.ts'
+import { findChangeable, inodeOf, isRefusal, setChangeTime } from './inodes.ts'
 
 export type EffectivePlacement = Required<PlacementAttributes>
 
@@ -35,7 +35,7 @@ export function setPlacement(
   command: CommandOf<'attr.set'>,
 ): CommandResult<OutcomeOf<'attr.set'>> {
   const { state } = context
-  const top = findInode(state, command.inode)
+  const top = findChangeable(state, command.inode)
   if (isRefusal(top)) return top
   const wanted = withMinimum(command.attributes)
   const rows = command.recursive ? rowsBelow(state, top) : [top]

@@ -66,12 +66,14 @@ export function collectFiles(
   const collected: number[] = []
   const orphan = (inode: number): InodeRow | undefined => {
     const row = state.inodes.get(inode)
-    return row === undefined || row.links > 0 || state.leaseByInode.has(inode) ? undefined : row
+    if (row === undefined || row.links > 0) return undefined
+    return state.leaseByInode.has(inode) || state.isFrozen(inode) ? undefined : row
   }
   if (command.partly !== undefined) {
     const row = orphan(command.partly.inode)
     // The master named them: a list has no order of its own, and all members must drop the same.
-    if (row !== undefined) chunkActions.dropChunks(context, takeChunks(row, command.partly.indexes))
+    if (row !== undefined)
+      chunkActions.dropChunks(context, row.inode, takeChunks(row, command.partly.indexes))
   }
   for (const inode of command.inodes) {
     const row = orphan(inode)
@@ -87,5 +89,5 @@ function dropAllChunks(context: ApplyContext, row: InodeRow, chunkActions: Chunk
   const chunks = row.chunks.ids()
   if (chunks.length === 0) return
   row.chunks.clear()
-  chunkActions.dropChunks(context, chunks)
+  chunkActions.dropChunks(context, row.inode, chunks)
 }

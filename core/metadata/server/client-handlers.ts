@@ -25,6 +25,7 @@ export function clientHandlers(control: ControlPlane): Handlers<Methods> {
     backup,
     fileSystem,
     keyValue,
+    snapshots,
   } = control
   const living =
     <N extends keyof Methods>(handler: WithSession<N>) =>
@@ -53,6 +54,14 @@ export function clientHandlers(control: ControlPlane): Handlers<Methods> {
     'intent.clear': living<'intent.clear'>((session, params) => intents.clear(session, params)),
     'chunk.locate': living<'chunk.locate'>((_session, params) => intents.locate(params)),
     'chunk.report': living<'chunk.report'>((session, params) => memberReports.fromClient(session, params)),
+    'snapshot.create': living<'snapshot.create'>((session, params) => snapshots.create(session, params)),
+    'snapshot.delete': living<'snapshot.delete'>((session, params) => snapshots.delete(session, params)),
+    'snapshot.clone': living<'snapshot.clone'>((session, params) => snapshots.clone(session, params)),
+    'snapshot.rollback': living<'snapshot.rollback'>((session, params) =>
+      snapshots.rollback(session, params),
+    ),
+    'snapshot.list': living<'snapshot.list'>((_session, params) => snapshots.list(params)),
+    'snapshot.info': living<'snapshot.info'>((_session, params) => snapshots.info(params)),
     'admin.stat': () => admin.stat(),
     'admin.services': () => admin.services(),
     'admin.events': (params) => admin.events(params),

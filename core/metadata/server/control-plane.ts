@@ -23,6 +23,10 @@ import { PromotionService } from './services/promotion-service.ts'
 import { RecoveryService } from './services/recovery-service.ts'
 import { MemberReports } from './services/member-reports.ts'
 import { OpenFiles } from './services/open-files.ts'
+import type { LeaseRow } from '../state/rows.ts'
+import { ListCopier } from '../snapshots/list-copier.ts'
+import { Pauses } from '../snapshots/pauses.ts'
+import { SnapshotService } from '../snapshots/service.ts'
 import { OrphanCollector } from './orphan-collector.ts'
 import { SessionService } from './services/session-service.ts'
 
@@ -45,6 +49,7 @@ export class ControlPlane {
   readonly leases: LeaseService
   readonly intents: IntentService
   readonly memberReports: MemberReports
+  readonly snapshots: SnapshotService
   readonly admin: AdminService
   /** Of metadata that have begun anew. */
   readonly recovery: RecoveryService
@@ -59,6 +64,8 @@ export class ControlPlane {
   readonly #creator: ChunkCreator
   readonly #locations: Locations
   readonly #openFiles = new OpenFiles()
+  readonly #pauses: Pauses
+  readonly #copier: ListCopier
 
   constructor(options: ControlPlaneOptions) {
     const { master } = options
@@ -67,10 +74,16 @@ export class ControlPlane {
     const replication: ReplicationControl = new ReplicationControl(master, {
       isCreating: (chunk) => this.#creator.isCreating(chunk),
       onMoved: (chunk) => this.#moved(chunk),
-      onLeasesEnded: () => this.leases.leasesEnded(),
+      onLeasesEnded: () => {
+        this.leases.leasesEnded()
+        this.#pauses.changed()
+      },
       onSessionEnded: (session) => this.sessions.ended(session),
-      onIntentEnded: (chunk) => this.replication.promises.ended(chunk, true),
       recallIntents: (lease, chunks) => this.leases.recallIntents(lease, chunks),
+      onIntentEnded: (chunk) => {
+        this.replication.promises.ended(chunk, true)
+        this.#pauses.changed()
+      },
     })
     this.replication = replication
     const { events, health, view, waiters, orders, joins, recovery, connectionOf, promises } = replication
@@ -96,10 +109,24 @@ export class ControlPlane {
     const leases = new LeaseService({ master, sessions, waiters, lookFirst })
     this.leases = leases
     const locations = (this.#locations = new Locations(master.state, view))
-    const creator = (this.#creator = new ChunkCreator({ master, view, orders, events, promises }))
+    const creator = (this.#creator = new ChunkCreator({
+      ...{ master, view, orders, events, promises },
+      knowsOverlays: (server) => connectionOf(server)?.knowsOverlays === true,
+    }))
+    const askToPause = ({ session, inode, lease }: LeaseRow, deadlineMs: number) =>
+      sessions.pause(session, { inode, lease, deadlineMs })
+    const pauses = (this.#pauses = new Pauses({ master, waiters, lookFirst, askToPause }))
     const intents = new IntentService({
       ...{ master, view, waiters, recovery, creator, locations, promises },
       compared: (chunks) => replication.scrub.compared(chunks),
+      isHeld: (inode) => pauses.isHeld(inode),
+      isOverlaid: (chunk) => replication.isOverlaid(chunk),
+    })
+    this.#copier = new ListCopier(master)
+    this.snapshots = new SnapshotService({
+      ...{ master, pauses, copier: this.#copier },
+      recall: (inode) => leases.recall(inode),
+      outdatedServer: () => replication.registry.outdatedServer(),
     })
     this.intents = intents
     const answers = (server: number) => replication.registry.answers(server)
@@ -155,6 +182,7 @@ export class ControlPlane {
     this.replication.start()
     this.intents.takeOver()
     this.#files.start()
+    if (!this.#master.isInRecovery) this.#copier.kick()
     this.#master.every(ORPHAN_INTERVAL_MS, () => {
       if (this.#master.isInRecovery) return
       orphans.run().catch((error: unknown) => {

@@ -53,7 +53,7 @@ export class OrphanCollector {
     let chunkCount = 0
     let isMore = false
     for (const inode of state.orphans) {
-      if (this.openFiles.isOpen(inode) || state.leaseByInode.has(inode)) continue
+      if (this.openFiles.isOpen(inode) || state.leaseByInode.has(inode) || state.isFrozen(inode)) continue
       const chunks = state.inodes.get(inode)?.chunks
       const size = chunks?.size ?? 0
       isMore = inodes.length === COLLECT_INODES_MAX || chunkCount + size > COLLECT_CHUNKS_MAX

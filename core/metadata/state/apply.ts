@@ -38,6 +38,9 @@ interface ControlOutcomes {
   'chunk.reserve': { from: number }
   'intent.grant': { granted: number[] }
   'file.collect': { collected: number[] }
+  'chunk.branch': { branched: number[] }
+  /** With the name that a clone got. */
+  'snapshot.step': { finished: boolean; parent?: number; name?: string }
   'server.register': { server: number }
   'mds.add': { member: number }
   'event.record': { id: number }

@@ -29,6 +29,7 @@ type LeaseCommandName =
   | 'lease.truncate'
   | 'lease.zeroed'
   | 'lease.unmap'
+type SnapshotCommandName = 'snapshot.create' | 'snapshot.delete' | 'snapshot.clone' | 'snapshot.rollback'
 type AdminCommandName = 'admin.setConfig'
 type KeyValueCommandName = 'kv.transact'
 
@@ -36,6 +37,7 @@ type KeyValueCommandName = 'kv.transact'
 export type RequestCommandName =
   | FileSystemCommandName
   | LeaseCommandName
+  | SnapshotCommandName
   | AdminCommandName
   | KeyValueCommandName
 export type RequestCommand =
@@ -81,6 +83,20 @@ export type ControlCommand =
   /** Result: { granted: chunk ids }. Refuses chunks that are pending or dirty. */
   | { type: 'intent.grant'; lease: number; inode: number; chunks: number[]; sizeLimit: number }
   | { type: 'intent.clear'; lease: number; inode: number; chunks: number[] }
+  /**
+   * The first write to chunks that are shared: each gets a child, whose overlays the servers hold durably, in its
+   * place. Comes with the intent of `lease`.
+   */
+  | {
+      type: 'chunk.branch'
+      lease: number
+      inode: number
+      chunks: { chunk: number; parent: number; version: number; members: number[] }[]
+    }
+  /** What a replica reads through now; 0: nothing. */
+  | { type: 'replica.parent'; replicas: { chunk: number; server: number; parent: number }[] }
+  /** Goes on with a chunk list that is being taken over. `finish`: these were the last. */
+  | { type: 'snapshot.step'; target: number; indexes: number[]; finish: boolean }
   /** `from` = highest committed version (active or pending) that the proposal was made against. */
   | { type: 'epoch.propose'; epochs: EpochProposal[] }
   | { type: 'epoch.activate'; epochs: { chunk: number; version: number }[] }

@@ -80,6 +80,13 @@ export const commandLevels: Readonly<Record<Command['type'], number>> = {
   'recovery.acknowledge': 3,
   'replica.promote': 3,
   'file.shrink': 3,
+  'snapshot.create': 3,
+  'snapshot.delete': 3,
+  'snapshot.clone': 3,
+  'snapshot.rollback': 3,
+  'snapshot.step': 3,
+  'chunk.branch': 3,
+  'replica.parent': 3,
 }
 
 type FieldLevels = { readonly [T in Command['type']]?: Readonly<Record<string, number>> }

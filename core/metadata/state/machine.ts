@@ -1,9 +1,10 @@
-/** The whole state machine: both halves of the handlers over one state. The compiler proves it complete. */
+/** The whole state machine: all handlers over one state. The compiler proves it complete. */
 import { ChunkTable } from '../chunks/chunk-table.ts'
 import { chunkHandlers } from '../chunks/handlers.ts'
 import { chunkActions } from '../chunks/replicas.ts'
 import { keyValueHandlers } from '../keyvalue/handlers.ts'
 import { namespaceHandlers } from '../namespace/handlers.ts'
+import { snapshotHandlers } from '../snapshots/handlers.ts'
 import { type CommandType, type Handlers, StateMachine } from './apply.ts'
 import { MetadataState } from './state.ts'
 
@@ -12,6 +13,7 @@ export function createStateMachine(): StateMachine<ChunkTable> {
     ...namespaceHandlers(chunkActions),
     ...keyValueHandlers,
     ...chunkHandlers,
+    ...snapshotHandlers,
   }
   return new StateMachine(new MetadataState(new ChunkTable()), handlers)
 }

@@ -55,10 +55,18 @@ export interface PendingEpoch {
   reconcile: boolean
 }
 
+/** The replica on `server` is an overlay: it reads what it lacks from the replica of `parent` there. */
+export interface ReplicaParent {
+  server: number
+  parent: number
+}
+
 /** View of one row of the chunk table (columns in typed arrays inside). */
 export interface ChunkRow {
   chunk: number
+  /** The first holder, a file or a snapshot; 0: nobody holds it, and overlays still read through it. */
   inode: number
+  /** In every list that holds it. */
   index: number
   /** Version and members of the last active epoch. */
   version: number
@@ -71,6 +79,34 @@ export interface ChunkRow {
   dirtyDead: boolean
   /** Replicas that left but may still exist: server -> highest version they may have. */
   former: { server: number; version: number }[]
+  /** Further holders, rising. With any, or with an overlay above it, nobody writes to the chunk. */
+  holders?: readonly number[]
+  /** Members that are overlays, by rising server. */
+  overlays?: readonly ReplicaParent[]
+}
+
+/** Its chunk list, size and times are those of the inode of the same number, which has no name. */
+export interface SnapshotRow {
+  snapshot: number
+  /** The file; it may be gone. */
+  source: number
+  name: string
+  /** What the file was called then, for people. */
+  path: string
+  seconds: number
+  nanoseconds: number
+}
+
+export type CopyKind = 'snapshot' | 'clone' | 'rollback'
+
+/** A chunk list that is being taken over in steps. Until it ends neither inode's list changes otherwise. */
+export interface CopyRow {
+  target: number
+  source: number
+  kind: CopyKind
+  /** Where the clone appears when it is complete. */
+  parent: number
+  name: string
 }
 
 export interface SessionRow {

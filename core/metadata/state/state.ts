@@ -15,7 +15,17 @@ import { DirectoryTable } from './directories.ts'
 import { FeatureLevel } from './feature-levels.ts'
 import { InodeTable } from './inode-table.ts'
 import { ReplyTable } from './replies.ts'
-import type { EventRow, InodeFields, InodeRow, LeaseRow, MemberRow, ServerRow, SessionRow } from './rows.ts'
+import type {
+  CopyRow,
+  EventRow,
+  InodeFields,
+  InodeRow,
+  LeaseRow,
+  MemberRow,
+  ServerRow,
+  SessionRow,
+  SnapshotRow,
+} from './rows.ts'
 import { type ChangeTracked, fieldsCodec, numberKey, stringKey, Table } from './table.ts'
 
 /** Files, directories and everything else; V8 maps end at 2^24 entries. */
@@ -26,12 +36,13 @@ const FINISHED_SLOTS_MAX = 1_024
 export const EVENT_COUNT_MAX = 10_000
 
 /**
- * The chunk table (columns in typed arrays, `chunks/`). A row exists exactly as long as a file has the chunk
- * in its list: the lists are rebuilt from these rows. What is left of a dropped chunk is in `condemned`.
+ * The chunk table (columns in typed arrays, `chunks/`). A row exists exactly as long as a file or snapshot has the
+ * chunk in its list, or an overlay reads through it: the lists are rebuilt from these rows. What is left of a
+ * dropped chunk is in `condemned`.
  */
 export interface ChunkTracked extends ChangeTracked {
   readonly size: number
-  /** Visits up to `slotCount` places from `fromSlot` on, and returns where to go on, or -1 at the end. */
+  /** Visits the holders of chunks in up to `slotCount` places from `fromSlot` on, and returns where to go on, or -1 at the end. */
   scanMapped(
     fromSlot: number,
     slotCount: number,
@@ -88,6 +99,15 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
     encode: (value) => JSON.stringify(value),
     decode: (value) => value as ConfigValue,
   })
+  readonly snapshots = new Table<number, SnapshotRow>('snapshots', {
+    ...numberKey,
+    ...fieldsCodec<SnapshotRow>(['snapshot', 'source', 'name', 'path', 'seconds', 'nanoseconds']),
+  })
+  /** By target. */
+  readonly copies = new Table<number, CopyRow>('copies', {
+    ...numberKey,
+    ...fieldsCodec<CopyRow>(['target', 'source', 'kind', 'parent', 'name']),
+  })
   readonly counters = new Counters()
   readonly replies = new ReplyTable()
   readonly keyValue = new KeyValueTable()
@@ -98,6 +118,9 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
   /** The one write lease of a file. */
   readonly leaseByInode = new Map<number, number>()
   readonly leasesBySession = new Map<number, Set<number>>()
+  readonly snapshotsBySource = new Map<number, Set<number>>()
+  /** Inodes whose chunk list is being taken over, and how often. */
+  private readonly copied = new Map<number, number>()
 
   private readonly ordered: readonly ChangeTracked[]
   private readonly byName: ReadonlyMap<string, ChangeTracked>
@@ -109,6 +132,14 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
     this.leases.observe({
       onSet: (lease, row) => this.indexLease(lease, row),
       onDelete: (lease, row) => this.unindexLease(lease, row),
+    })
+    this.snapshots.observe({
+      onSet: (snapshot, row) => this.indexSnapshot(snapshot, row),
+      onDelete: (snapshot, row) => this.unindexSnapshot(snapshot, row),
+    })
+    this.copies.observe({
+      onSet: (_target, row) => this.countCopy(row, 1),
+      onDelete: (_target, row) => this.countCopy(row, -1),
     })
     this.inodes.add(rootRow())
   }
@@ -125,6 +156,8 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
       this.condemned,
       this.events,
       this.config,
+      this.snapshots,
+      this.copies,
       this.counters,
       this.replies,
       this.keyValue,
@@ -134,6 +167,11 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
   /** Inodes without a name that wait for file.collect. */
   get orphans(): Pick<ShardedSet, 'has' | 'size' | typeof Symbol.iterator> {
     return this.inodes.orphans
+  }
+
+  /** Its chunk list is being taken over, or takes over another: it must stay as it is. */
+  isFrozen(inode: number): boolean {
+    return this.copies.has(inode) || this.copied.has(inode)
   }
 
   /** The inode lost its last name. Call after setting `links` to 0. */
@@ -203,6 +241,24 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
       this.leasesBySession.set(row.session, leases)
     }
     leases.add(lease)
+  }
+
+  private indexSnapshot(snapshot: number, { source }: SnapshotRow): void {
+    const known = this.snapshotsBySource.get(source)
+    if (known === undefined) this.snapshotsBySource.set(source, new Set([snapshot]))
+    else known.add(snapshot)
+  }
+
+  private unindexSnapshot(snapshot: number, { source }: SnapshotRow): void {
+    const known = this.snapshotsBySource.get(source)
+    known?.delete(snapshot)
+    if (known?.size === 0) this.snapshotsBySource.delete(source)
+  }
+
+  private countCopy({ source }: CopyRow, difference: number): void {
+    const count = (this.copied.get(source) ?? 0) + difference
+    if (count === 0) this.copied.delete(source)
+    else this.copied.set(source, count)
   }
 
   private unindexLease(lease: number, row: LeaseRow): void {

@@ -57,6 +57,8 @@ export const chunkServerUpMethods = {
       space: SpaceReport,
       checksums: Type.Boolean(),
       replicaCount: UInt,
+      /** It knows replicas with parents; one that does not would make empty ones instead. */
+      overlays: Type.Optional(Type.Boolean()),
     }),
     Type.Object({
       server: UInt,

@@ -1,6 +1,6 @@
 /**
  * What a client (mount, export, program, command line) asks a metadata server on base port + 1.
- * One connection carries one session; methods marked (mutation) are applied exactly once.
+ * One connection is one session; methods marked (mutation) are applied exactly once.
  */
 import { Type } from '@sinclair/typebox'
 import {
@@ -15,17 +15,17 @@ import { checkMethods } from './checks.ts'
 import { keyValueMethods } from './key-value.ts'
 import { membershipMethods, registerMethods } from './membership.ts'
 import { method, Nothing, UInt } from './method.ts'
+import { pauseMethods, snapshotMethods } from './snapshots.ts'
 
 /** Longer than any legal name, so that the state machine can answer ENAMETOOLONG itself. */
 const Name = Type.String({ maxLength: 4096 })
-const Seconds = Type.Integer()
 const Node = Type.Object({ attributes: Attributes })
 const Path = Type.String({ maxLength: 8192 })
 
 /** What the holder knows better than the quorum (rule F8). */
 const FileUpdate = {
   size: Type.Optional(UInt),
-  modifySeconds: Type.Optional(Seconds),
+  modifySeconds: Type.Optional(Type.Integer()),
   modifyNanoseconds: Type.Optional(UInt),
 }
 
@@ -69,9 +69,9 @@ export const namespaceMethods = {
       mode: Type.Optional(UInt),
       uid: Type.Optional(UInt),
       gid: Type.Optional(UInt),
-      accessSeconds: Type.Optional(Seconds),
+      accessSeconds: Type.Optional(Type.Integer()),
       accessNanoseconds: Type.Optional(UInt),
-      modifySeconds: Type.Optional(Seconds),
+      modifySeconds: Type.Optional(Type.Integer()),
       modifyNanoseconds: Type.Optional(UInt),
       /** Set these times to the server's clock instead. */
       accessNow: Type.Optional(Type.Boolean()),
@@ -211,14 +211,13 @@ export const namespaceMethods = {
   ),
 } as const
 
-/** Location of chunks plus the addresses of every server named in them. */
+/** With the addresses of every server named. */
 const locatedFields = {
   locations: Type.Array(ChunkLocation),
   servers: Type.Array(ServerAddress),
   generation: UInt,
 }
 const Located = Type.Object(locatedFields)
-
 export const leaseMethods = {
   /**
    * (mutation) The write lease of a file. Recalls it from another holder first; EBUSY after the recall
@@ -354,6 +353,7 @@ export const metadataMethods = {
   ...sessionMethods,
   ...namespaceMethods,
   ...leaseMethods,
+  ...snapshotMethods,
   ...keyValueMethods,
   ...adminMethods,
 } as const
@@ -362,6 +362,7 @@ export type MetadataMethods = typeof metadataMethods
 /** What a metadata server asks or tells a client, on the same connection. */
 export const clientMethods = {
   ...registerMethods,
+  ...pauseMethods,
   /** Drain, flush, surrender intents and release within `deadlineMs` (rule L9). */
   'lease.recall': method(Type.Object({ inode: UInt, lease: UInt, deadlineMs: UInt }), Nothing),
   /** Scrubbing: flush these chunks and clear their intents; they may be asked for again at once (rule R2). */

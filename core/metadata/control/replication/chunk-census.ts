@@ -3,7 +3,7 @@
  * and shows recovery everything that is not as it should be. Each chunk counts in exactly one of healthy …
  * void; the other numbers are extra.
  */
-import { effectivePlacement } from '../../namespace/placement.ts'
+import { placementOf } from '../../chunks/sharing.ts'
 import type { ChunkRow } from '../../state/rows.ts'
 import type { ChunkWaiters } from './chunk-waiters.ts'
 import type { Joins } from './joins.ts'
@@ -125,9 +125,10 @@ export class ChunkCensus {
   }
 
   classOf(row: ChunkRow): ChunkClass {
-    const file = this.#parts.master.state.inodes.get(row.inode)
-    if (file === undefined) return 'healthy'
-    const { replicasNormal, replicasMinimum } = effectivePlacement(file)
+    const placement = placementOf(this.#parts.master.state, row)
+    // Held by nobody: every overlay that needs it has it.
+    if (placement === undefined) return 'healthy'
+    const { replicasNormal, replicasMinimum } = placement
     let active = 0
     let silent = 0
     for (const member of row.members) {
@@ -145,17 +146,17 @@ export class ChunkCensus {
   }
 
   #isOvercommitted(row: ChunkRow): boolean {
-    const file = this.#parts.master.state.inodes.get(row.inode)
-    if (file === undefined) return false
+    const placement = placementOf(this.#parts.master.state, row)
+    if (placement === undefined) return false
     const inSyncCount = row.members.filter((member) => member.role === 'in-sync').length
-    return inSyncCount > effectivePlacement(file).replicasNormal
+    return inSyncCount > placement.replicasNormal
   }
 
   /** `min` was changed by attributes (rule A4). */
   #hasWrongWritable(row: ChunkRow): boolean {
-    const file = this.#parts.master.state.inodes.get(row.inode)
-    if (file === undefined) return false
+    const placement = placementOf(this.#parts.master.state, row)
+    if (placement === undefined) return false
     const inSyncCount = row.members.filter((member) => member.role === 'in-sync').length
-    return row.writable !== inSyncCount >= effectivePlacement(file).replicasMinimum
+    return row.writable !== inSyncCount >= placement.replicasMinimum
   }
 }

@@ -6,7 +6,7 @@
  */
 import { ShardedMap } from '../../../base/sharded.ts'
 import { isAlarmed } from '../../chunks/administration.ts'
-import { effectivePlacement } from '../../namespace/placement.ts'
+import { placementOf } from '../../chunks/sharing.ts'
 import type { CondemnedRow } from '../../state/rows.ts'
 import type { DamagedReplicas } from './damaged-replicas.ts'
 import type { EventRecorder } from '../servers/event-recorder.ts'
@@ -28,6 +28,8 @@ const CONFIRM_BATCH_COUNT_MAX = 1_024
 const REFUSED_PAUSE_MS = 60_000
 /** Others are asked again at once. */
 const REFUSED_COUNT_MAX = 10_000
+/** One where an overlay is deleted or merged first (rule S3). */
+const OVERLAY_PAUSE_MS = 1_000
 
 export interface GarbageParts {
   readonly master: Master
@@ -132,8 +134,12 @@ export class Garbage {
       this.#parts.damaged.delete(chunk, server)
       if (this.#confirmed.length === 0) this.#parts.master.defer(() => this.#confirm())
       this.#confirmed.push({ chunk, server })
-    } else if (code === 'REFUSED' && this.#refusedUntilMs.size < REFUSED_COUNT_MAX) {
-      this.#refusedUntilMs.set(key, this.#parts.master.clock.nowMs() + REFUSED_PAUSE_MS)
+    } else if (
+      (code === 'REFUSED' || code === 'HAS_OVERLAY') &&
+      this.#refusedUntilMs.size < REFUSED_COUNT_MAX
+    ) {
+      const pauseMs = code === 'REFUSED' ? REFUSED_PAUSE_MS : OVERLAY_PAUSE_MS
+      this.#refusedUntilMs.set(key, this.#parts.master.clock.nowMs() + pauseMs)
     }
   }
 
@@ -185,12 +191,12 @@ export class Garbage {
   #isComplete(chunk: number): boolean {
     const { master, view } = this.#parts
     const row = master.state.chunks.get(chunk)
-    const file = row === undefined ? undefined : master.state.inodes.get(row.inode)
-    if (row === undefined || file === undefined || row.pending !== null || row.dirtyDead) return false
+    const placement = row === undefined ? undefined : placementOf(master.state, row)
+    if (row === undefined || placement === undefined || row.pending !== null || row.dirtyDead) return false
     // rule J7: a stale replica may have what no member in sync can supply
     if (this.#parts.missingPages.has(chunk)) return false
     const good = row.members.filter((member) => member.role === 'in-sync' && view.isReachable(member.server))
-    return good.length >= effectivePlacement(file).replicasNormal
+    return good.length >= placement.replicasNormal
   }
 
   #forgetEnded(): void {

@@ -6,7 +6,7 @@
  */
 import { mark } from '../../../base/coverage.ts'
 import { type ChunkSituation, type Plan, type PlannedEpoch, planChunk } from '../../../placement/plan.ts'
-import { effectivePlacement } from '../../namespace/placement.ts'
+import { placementOf } from '../../chunks/sharing.ts'
 import type { EpochProposal } from '../../state/commands.ts'
 import type { ChunkRow } from '../../state/rows.ts'
 import type { DamagedReplicas } from './damaged-replicas.ts'
@@ -228,9 +228,8 @@ export class Recovery {
 
   #plan(row: ChunkRow): Plan | null {
     const { master, view, troubles } = this.#parts
-    const file = master.state.inodes.get(row.inode)
-    if (file === undefined) return null
-    const placement = effectivePlacement(file)
+    const placement = placementOf(master.state, row)
+    if (placement === undefined) return null
     const barred = troubles.barredOf(row.chunk)
     this.#barUnusable(row, barred)
     const situation: ChunkSituation = {

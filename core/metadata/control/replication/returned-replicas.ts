@@ -5,7 +5,7 @@
  * at that version has not, and shows that a better one is missing.
  */
 import type { ReplicaReport } from '../../../wire/messages/chunk.ts'
-import { committedVersion } from '../../chunks/replicas.ts'
+import { committedVersion } from '../../chunks/condemning.ts'
 import type { ChunkRow } from '../../state/rows.ts'
 import type { Master } from '../servers/master.ts'
 import type { ServerConnection } from '../servers/server-connection.ts'

@@ -18,6 +18,8 @@ export class ServerConnection {
   readonly peer: Peer
   readonly orders: Caller<ChunkServerOrderMethods>
   readonly incarnation: number
+  /** May be told to create overlays. */
+  readonly knowsOverlays: boolean
   /** The whole inventory has arrived: it may get orders. */
   isReported = false
   lastHeartbeatMs: number
@@ -37,12 +39,19 @@ export class ServerConnection {
   constructor(
     server: number,
     peer: Peer,
-    facts: { incarnation: number; totalBytes: number; freeBytes: number; nowMs: number },
+    facts: {
+      incarnation: number
+      totalBytes: number
+      freeBytes: number
+      nowMs: number
+      knowsOverlays: boolean
+    },
   ) {
     this.server = server
     this.peer = peer
     this.orders = peer.caller(chunkServerOrderMethods)
     this.incarnation = facts.incarnation
+    this.knowsOverlays = facts.knowsOverlays
     this.totalBytes = facts.totalBytes
     this.freeBytes = facts.freeBytes
     this.lastHeartbeatMs = facts.nowMs

@@ -12,6 +12,12 @@ export interface ReplicaOrder {
   readonly version: number
   readonly role: ReplicaRole
   readonly lease: number
+  /** An overlay over the replica of this chunk there (rule S3). */
+  readonly parent?: number
+}
+export interface MergeOrder {
+  readonly chunk: number
+  readonly parent: number
 }
 export interface DeleteOrder {
   readonly chunk: number
@@ -114,6 +120,7 @@ export class ServerOrders {
   readonly #persist: BatchQueue<ReplicaOrder>
   readonly #create: BatchQueue<ReplicaOrder>
   readonly #delete: BatchQueue<DeleteOrder>
+  readonly #merge: BatchQueue<MergeOrder>
   readonly #close: BatchQueue<number>
 
   constructor(master: Master, connectionOf: (server: number) => ServerConnection | undefined) {
@@ -155,7 +162,16 @@ export class ServerOrders {
       )
       if (isStopped()) return
       const deleted = new Set(answer.deleted)
-      for (const { order, done } of batch) done(deleted.has(order.chunk) ? '' : 'REFUSED', 0)
+      const codes = new Map(answer.codes?.map((entry) => [entry.chunk, entry.code]))
+      for (const { order, done } of batch)
+        done(deleted.has(order.chunk) ? '' : (codes.get(order.chunk) ?? 'REFUSED'), 0)
+    })
+    this.#merge = new BatchQueue(master, connectionOf, async (connection, batch) => {
+      const replicas = batch.map((item) => item.order)
+      const { refused } = await connection.orders.call('replica.merge', { replicas })
+      if (isStopped()) return
+      const codes = new Map(refused.map((entry) => [entry.chunk, entry.code]))
+      for (const { order, done } of batch) done(codes.get(order.chunk) ?? '', 0)
     })
     this.#close = new BatchQueue(master, connectionOf, async (connection, batch) => {
       await connection.orders.call('replica.close', { chunks: batch.map((item) => item.order) })
@@ -174,6 +190,11 @@ export class ServerOrders {
 
   delete(server: number, order: DeleteOrder, done: OrderDone): void {
     this.#delete.add(server, order, done)
+  }
+
+  /** '' when the server begins it; `cs.merged` says that it is done (rule S5). */
+  merge(server: number, order: MergeOrder, done: OrderDone): void {
+    this.#merge.add(server, order, done)
   }
 
   /** The intent is cleared (rule B1). Best effort: a list that is too long only costs time after a crash. */

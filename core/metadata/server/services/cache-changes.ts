@@ -1,4 +1,5 @@
 /** What an applied command made stale in the caches of other clients. */
+import type { OutcomeOf } from '../../state/apply.ts'
 import type { Command } from '../../state/commands.ts'
 import type { CommandResult } from '../../state/result.ts'
 
@@ -51,6 +52,19 @@ export function cacheChanges(command: Command, result: CommandResult): CacheChan
           { parent: command.newParent, name: command.newName },
         ],
       }
+    }
+    case 'snapshot.clone':
+      return {
+        inodes: [command.parent],
+        entries: [{ parent: command.parent, name: command.name }],
+      }
+    case 'snapshot.rollback':
+      return { inodes: [(result.ok as { inode: number }).inode], entries: [] }
+    case 'snapshot.step': {
+      const { finished, parent, name = '' } = result.ok as OutcomeOf<'snapshot.step'>
+      if (!finished) return nothing
+      if (parent === undefined) return { inodes: [command.target], entries: [] }
+      return { inodes: [parent], entries: [{ parent, name }] }
     }
     case 'fs.setattr':
     case 'fs.setxattr':

@@ -6,6 +6,8 @@
  */
 import { chooseServers } from '../../../placement/selection.ts'
 import { domainCount } from '../../../placement/topology.ts'
+import { nextVersion } from '../../chunks/administration.ts'
+import { depthOf, OVERLAY_DEPTH_MAX } from '../../chunks/sharing.ts'
 import type { EventRecorder } from '../../control/servers/event-recorder.ts'
 import type { Master } from '../../control/servers/master.ts'
 import type { ServerOrders } from '../../control/servers/server-orders.ts'
@@ -14,7 +16,7 @@ import type { SpacePromises } from '../../control/servers/space-promises.ts'
 import { wireError } from '../../errors.ts'
 import { type EffectivePlacement, effectivePlacement } from '../../namespace/placement.ts'
 import { valueOf } from '../../state/result.ts'
-import type { InodeRow } from '../../state/rows.ts'
+import type { ChunkRow, InodeRow } from '../../state/rows.ts'
 
 const RESERVE_COUNT = 1024
 const ROUND_COUNT_MAX = 3
@@ -25,6 +27,9 @@ const CREATING_COUNT_MAX = 65_536
 interface NewChunk {
   readonly chunk: number
   readonly index: number
+  readonly version: number
+  /** Of a child: overlays over its replicas. 0: none. */
+  readonly parent: number
   readonly bytes: number
   readonly members: number[]
   /** Servers that were asked and may have created it. */
@@ -38,6 +43,8 @@ export interface CreatorParts {
   readonly orders: ServerOrders
   readonly events: EventRecorder
   readonly promises: SpacePromises
+  /** An older one would make an empty replica instead of an overlay. */
+  readonly knowsOverlays: (server: number) => boolean
 }
 
 export class ChunkCreator {
@@ -74,16 +81,61 @@ export class ChunkCreator {
     this.#checkAwaited(placement)
     await this.#reserve(indexes.length)
     const wanted = indexes.map((index) => this.#newChunk(index, limitOf(index)))
-    for (const { chunk } of wanted) this.#creating.add(chunk)
-    try {
+    return await this.#making(wanted, async () => {
       await this.#place(file, placement, lease, wanted)
       const chunks = wanted.map(({ chunk, index, members }) => ({ chunk, index, members }))
       const command = { type: 'chunk.create' as const, lease, inode: file.inode, chunks }
       const proposed = master.log.propose(command)
       onProposed(chunks.map(({ chunk }) => chunk))
       const { created } = valueOf(await proposed) as { created: number[] }
-      this.#settle(wanted, new Set(created))
       return created
+    })
+  }
+
+  /**
+   * Children of shared chunks, which take their places (docs/formats/snapshots.md): overlays on the members in sync
+   * that answer. Fewer than may be written to are waited for; a full one is ENOSPC, said now (rule A2).
+   */
+  async branch(
+    file: InodeRow,
+    lease: number,
+    parents: readonly ChunkRow[],
+    limitOf: (index: number) => number,
+  ): Promise<void> {
+    const { master } = this.#parts
+    if (this.#creating.size + parents.length > CREATING_COUNT_MAX)
+      throw wireError('OVERLOADED', 'too many chunks are being created')
+    if (parents.some(({ chunk }) => depthOf(master.state, chunk) >= OVERLAY_DEPTH_MAX))
+      throw wireError('TRY_AGAIN', 'overlays of a chunk are being merged')
+    const { replicasMinimum } = effectivePlacement(file)
+    await this.#reserve(parents.length)
+    const wanted = parents.map((row) => this.#newChunk(row.index, limitOf(row.index), row))
+    await this.#making(wanted, async () => {
+      await Promise.all(parents.flatMap((row, at) => this.#askOverlays(row, lease, wanted[at] as NewChunk)))
+      for (const [at, row] of parents.entries()) {
+        const { members } = wanted[at] as NewChunk
+        const inSyncCount = row.members.filter(({ role }) => role === 'in-sync').length
+        if (members.length === 0 || members.length < Math.min(replicasMinimum, inSyncCount))
+          throw wireError('TRY_AGAIN', `not enough members of chunk ${row.chunk} can be written to`)
+      }
+      const chunks = wanted.map(({ chunk, parent, version, members }) => ({
+        chunk,
+        parent,
+        version,
+        members,
+      }))
+      const command = { type: 'chunk.branch' as const, lease, inode: file.inode, chunks }
+      return valueOf(await master.log.propose(command)).branched
+    })
+  }
+
+  /** `make` answers with the ids that the quorum took. */
+  async #making(wanted: readonly NewChunk[], make: () => Promise<number[]>): Promise<number[]> {
+    for (const { chunk } of wanted) this.#creating.add(chunk)
+    try {
+      const made = await make()
+      this.#settle(wanted, new Set(made))
+      return made
     } catch (error) {
       this.#settle(wanted, new Set())
       throw error
@@ -120,11 +172,45 @@ export class ChunkCreator {
     }
   }
 
-  #newChunk(index: number, limitBytes: number): NewChunk {
+  #newChunk(index: number, limitBytes: number, parent?: ChunkRow): NewChunk {
     const chunk = this.#nextId
     this.#nextId += 1
     const bytes = Math.max(CHUNK_BYTES_MIN, limitBytes)
-    return { chunk, index, bytes, members: [], doubtful: new Set(), excluded: new Set() }
+    // Rule S4: what the child has is newer than all that its parent has.
+    const version = parent === undefined ? 1 : nextVersion(this.#parts.master.state, parent.version)
+    const places = { members: [], doubtful: new Set<number>(), excluded: new Set<number>() }
+    return { chunk, index, version, parent: parent?.chunk ?? 0, bytes, ...places }
+  }
+
+  #askOverlays(parent: ChunkRow, lease: number, child: NewChunk): Promise<void>[] {
+    const { view, promises, knowsOverlays } = this.#parts
+    const servers = parent.members
+      .filter(({ role, server }) => role === 'in-sync' && view.isReachable(server) && knowsOverlays(server))
+      .map(({ server }) => server)
+    const request = { chunk: child.chunk, servers, limitBytes: child.bytes, baseBytes: 0 }
+    const full = promises.serverWithoutRoom(request)
+    if (full !== null)
+      throw wireError('ENOSPC', `CS#${full} has no room for a child of chunk ${parent.chunk}`)
+    for (const server of servers) child.doubtful.add(server)
+    promises.promise(request)
+    return servers.map((server) => this.#create(server, lease, child))
+  }
+
+  #create(server: number, lease: number, chunk: NewChunk): Promise<void> {
+    const { version, parent } = chunk
+    const order = { chunk: chunk.chunk, version, role: 'in-sync' as const, lease }
+    return new Promise((resolve) =>
+      this.#parts.orders.create(
+        server,
+        parent === 0 ? order : { ...order, parent },
+        () => this.#creating.has(chunk.chunk),
+        (code) => {
+          if (code === '') chunk.members.push(server)
+          else chunk.excluded.add(server)
+          resolve()
+        },
+      ),
+    )
   }
 
   async #place(
@@ -145,7 +231,7 @@ export class ChunkCreator {
   }
 
   #ask(placement: EffectivePlacement, lease: number, chunk: NewChunk): Promise<void>[] {
-    const { master, view, orders } = this.#parts
+    const { master, view } = this.#parts
     const missing = placement.replicasNormal - chunk.members.length
     if (missing <= 0) return []
     const servers = view.forNewChunks().filter(({ server }) => !chunk.excluded.has(server))
@@ -157,25 +243,12 @@ export class ChunkCreator {
       replicaBytes: chunk.bytes,
     }
     const { chosen } = chooseServers(missing, servers, occupied, policy, master.random)
-    return chosen.map(
-      ({ server }) =>
-        new Promise((resolve) => {
-          chunk.doubtful.add(server)
-          const servers = [...chunk.doubtful]
-          this.#parts.promises.promise({ chunk: chunk.chunk, servers, limitBytes: chunk.bytes, baseBytes: 0 })
-          const order = { chunk: chunk.chunk, version: 1, role: 'in-sync' as const, lease }
-          orders.create(
-            server,
-            order,
-            () => this.#creating.has(chunk.chunk),
-            (code) => {
-              if (code === '') chunk.members.push(server)
-              else chunk.excluded.add(server)
-              resolve()
-            },
-          )
-        }),
-    )
+    return chosen.map(({ server }) => {
+      chunk.doubtful.add(server)
+      const servers = [...chunk.doubtful]
+      this.#parts.promises.promise({ chunk: chunk.chunk, servers, limitBytes: chunk.bytes, baseBytes: 0 })
+      return this.#create(server, lease, chunk)
+    })
   }
 
   #refuse(file: InodeRow, placement: EffectivePlacement, chunk: NewChunk): never {
@@ -202,11 +275,11 @@ export class ChunkCreator {
     const { master } = this.#parts
     const former: { chunk: number; server: number; version: number; exists: boolean }[] = []
     const condemned: { chunk: number; server: number; versionMax: number }[] = []
-    for (const { chunk, members, doubtful } of wanted) {
+    for (const { chunk, version, members, doubtful } of wanted) {
       if (!created.has(chunk)) this.#parts.promises.ended(chunk, false)
       for (const server of doubtful) {
-        if (!created.has(chunk)) condemned.push({ chunk, server, versionMax: 1 })
-        else if (!members.includes(server)) former.push({ chunk, server, version: 1, exists: true })
+        if (!created.has(chunk)) condemned.push({ chunk, server, versionMax: version })
+        else if (!members.includes(server)) former.push({ chunk, server, version, exists: true })
       }
     }
     if (former.length > 0) master.submit({ type: 'replica.former', replicas: former })

@@ -13,6 +13,7 @@ import type { Recovery } from '../../control/replication/recovery.ts'
 import type { ServersView } from '../../control/servers/servers-view.ts'
 import type { SpacePromises, SpaceRequest } from '../../control/servers/space-promises.ts'
 import { wireError } from '../../errors.ts'
+import { isHeldBy, isShared } from '../../chunks/sharing.ts'
 import { FILE_SIZE_BYTES_MAX } from '../../namespace/limits.ts'
 import { valueOf } from '../../state/result.ts'
 import type { ChunkRow, InodeRow } from '../../state/rows.ts'
@@ -49,6 +50,10 @@ export interface IntentParts {
   readonly promises: SpacePromises
   /** Chunks that were given up to be compared are, or had their time (rule R2). */
   readonly compared: (chunks: readonly number[]) => Promise<void>
+  /** Rule S1: nobody gets an intent of it at this moment. */
+  readonly isHeld: (inode: number) => boolean
+  /** Overlays that these metadata do not know read through it. */
+  readonly isOverlaid: (chunk: number) => boolean
 }
 
 export class IntentService {
@@ -79,8 +84,11 @@ export class IntentService {
     const indexes = [...new Set(params.indexes)].toSorted((a, b) => a - b)
     if (indexes.some((index) => index >= INDEX_MAX)) throw wireError('EFBIG', 'beyond the largest file')
     const limitOf = limitsOf(params)
+    this.#checkHeld(inode)
     await this.#parts.compared(locations.chunksAt(file, indexes))
     await this.#prepare(locations.chunksAt(file, indexes))
+    await this.#branchShared(file, lease, indexes, limitOf)
+    this.#checkHeld(inode)
     this.#reserve(file, locations.chunksAt(file, indexes), limitOf)
     const propose = (chunks: number[]) =>
       master.log.propose({ type: 'intent.grant', lease, inode, chunks, sizeLimit })
@@ -123,9 +131,11 @@ export class IntentService {
 
   #requestOf(file: InodeRow, chunk: number, limitOf: LimitOf): SpaceRequest | null {
     const row = this.#parts.master.state.chunks.get(chunk)
-    if (row === undefined || row.inode !== file.inode) return null
+    if (row === undefined || !isHeldBy(row, file.inode)) return null
     const servers = row.members.map((member) => member.server)
-    const baseBytes = this.#parts.promises.baseBytesOf(chunk) ?? endInChunk(file.size, row.index)
+    // An overlay may have nothing of what the file has there.
+    const assumedBytes = row.overlays === undefined ? endInChunk(file.size, row.index) : 0
+    const baseBytes = this.#parts.promises.baseBytesOf(chunk) ?? assumedBytes
     // The bytes that the replicas have may be written again, whatever was asked for.
     return { chunk, servers, limitBytes: Math.max(limitOf(row.index), baseBytes), baseBytes }
   }
@@ -139,7 +149,10 @@ export class IntentService {
 
   /** For reading. Clients get active epochs only: what is pending or dirty is waited for (rules E1, J1). */
   async locate(params: Params<'chunk.locate'>): Promise<Located> {
-    const { locations } = this.#parts
+    const { locations, master } = this.#parts
+    // Half of it is what it was, half what it will be.
+    if (master.state.copies.get(params.inode)?.kind === 'rollback')
+      throw wireError('TRY_AGAIN', 'the file is being rolled back')
     const chunks = locations.chunksAt(locations.file(params.inode), params.indexes)
     await this.awaitSettled(chunks)
     return locations.located(params.inode, chunks)
@@ -202,22 +215,57 @@ export class IntentService {
     const { master, creator } = this.#parts
     const missing = indexes.filter((index) => !file.chunks.has(index))
     if (missing.length === 0) return
-    const keys = missing.map((index) => `${file.inode}/${index}`)
-    const running = keys.map((key) => this.#creating.get(key)).filter((entry) => entry !== undefined)
-    if (running.length > 0) {
-      await Promise.allSettled(running)
+    if (await this.#awaitCreation(file, missing))
       return await this.#createMissing(file, lease, indexes, limitOf, onProposed)
-    }
     if (master.state.chunks.intentCount(lease) + missing.length > LEASE_INTENT_COUNT_MAX) {
       throw wireError('OVERLOADED', 'the lease has too many intents: give some back first')
     }
-    const creating = creator.create(file, lease, missing, limitOf, onProposed)
+    await this.#creationOf(file, missing, creator.create(file, lease, missing, limitOf, onProposed))
+  }
+
+  /** Rule S1: the first write to a shared chunk goes to a child of it. */
+  async #branchShared(
+    file: InodeRow,
+    lease: number,
+    indexes: readonly number[],
+    limitOf: LimitOf,
+  ): Promise<void> {
+    const { master, creator, locations, isOverlaid } = this.#parts
+    const shared = locations
+      .chunksAt(file, indexes)
+      .map((chunk) => master.state.chunks.get(chunk))
+      .filter((row) => row !== undefined)
+      .filter((row) => isShared(master.state, row) || isOverlaid(row.chunk))
+    if (shared.length === 0) return
+    const places = shared.map(({ index }) => index)
+    if (await this.#awaitCreation(file, places))
+      return await this.#branchShared(file, lease, indexes, limitOf)
+    if (master.state.chunks.intentCount(lease) + shared.length > LEASE_INTENT_COUNT_MAX)
+      throw wireError('OVERLOADED', 'the lease has too many intents: give some back first')
+    await this.#creationOf(file, places, creator.branch(file, lease, shared, limitOf))
+  }
+
+  /** True: something was being created there, and is not any more. */
+  async #awaitCreation(file: InodeRow, indexes: readonly number[]): Promise<boolean> {
+    const running = indexes
+      .map((index) => this.#creating.get(`${file.inode}/${index}`))
+      .filter((entry) => entry !== undefined)
+    await Promise.allSettled(running)
+    return running.length > 0
+  }
+
+  async #creationOf(file: InodeRow, indexes: readonly number[], creating: Promise<unknown>): Promise<void> {
+    const keys = indexes.map((index) => `${file.inode}/${index}`)
     for (const key of keys) this.#creating.set(key, creating)
     try {
       await creating
     } finally {
       for (const key of keys) this.#creating.delete(key)
     }
+  }
+
+  #checkHeld(inode: number): void {
+    if (this.#parts.isHeld(inode)) throw wireError('TRY_AGAIN', 'the chunks of the file are being shared')
   }
 
   #refuseRest(lease: number, inode: number, granted: ReadonlySet<number>, chunks: readonly number[]): void {

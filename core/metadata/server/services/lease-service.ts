@@ -69,6 +69,8 @@ export class LeaseService implements LeasePublisher {
 
   /** Close-to-open: the holder gives the lease back, which publishes size and times. Block exports keep theirs. */
   async publish(inode: number, session: number): Promise<void> {
+    if (this.#parts.master.state.copies.get(inode)?.kind === 'rollback')
+      throw wireError('TRY_AGAIN', 'the file is being rolled back')
     const holder = this.#otherHolder(inode, session)
     if (holder !== undefined && !holder.pinned) {
       await this.#recall(holder)
@@ -77,6 +79,15 @@ export class LeaseService implements LeasePublisher {
     }
     const file = this.#parts.master.state.inodes.get(inode)
     if (file !== undefined) await this.#awaitSize(file)
+  }
+
+  /** Resolves when nobody has the lease, or after a while. A block export keeps its lease (rule L5). */
+  async recall(inode: number): Promise<void> {
+    const holder = this.#otherHolder(inode, 0)
+    if (holder === undefined) return
+    if (holder.pinned)
+      throw wireError('EBUSY', `inode ${inode} is exported as a block device: stop the export first`)
+    await this.#recall(holder)
   }
 
   async update(session: number, params: Params<'lease.update'>): Promise<Result<'lease.update'>> {

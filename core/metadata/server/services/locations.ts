@@ -1,6 +1,7 @@
 /** Chunk rows as clients see them: active epochs only, with the addresses of everybody named (rules E1, E4). */
 import type { ChunkLocation, ServerAddress } from '../../../wire/messages/common.ts'
 import type { ChunkState } from '../../chunks/handlers.ts'
+import { isHeldBy } from '../../chunks/sharing.ts'
 import type { ServersView } from '../../control/servers/servers-view.ts'
 import { wireError } from '../../errors.ts'
 import type { ChunkRow, InodeRow } from '../../state/rows.ts'
@@ -41,7 +42,7 @@ export class Locations {
   located(inode: number, chunks: readonly number[]): Located {
     const rows = chunks
       .map((chunk) => this.#state.chunks.get(chunk))
-      .filter((row): row is ChunkRow => row !== undefined && row.inode === inode)
+      .filter((row): row is ChunkRow => row !== undefined && isHeldBy(row, inode))
     return {
       locations: rows.map((row) => this.locationOf(row)),
       servers: this.addressesOf(rows),

@@ -13,7 +13,7 @@ import type { MissingPages } from '../../control/replication/missing-pages.ts'
 import type { Recovery } from '../../control/replication/recovery.ts'
 import type { ServerConnection } from '../../control/servers/server-connection.ts'
 import { wireError } from '../../errors.ts'
-import { effectivePlacement } from '../../namespace/placement.ts'
+import { isHeldBy, placementOf } from '../../chunks/sharing.ts'
 import type { ChunkRow } from '../../state/rows.ts'
 import type { IntentService } from './intent-service.ts'
 import type { Located, Locations } from './locations.ts'
@@ -57,7 +57,7 @@ export class MemberReports {
     const { master, locations, intents } = this.#parts
     const { chunk, inode, version, server } = report
     const row = master.state.chunks.get(chunk)
-    if (row === undefined || row.inode !== inode) return locations.located(inode, [])
+    if (row === undefined || !isHeldBy(row, inode)) return locations.located(inode, [])
     if (report.kind === 'bad-page') {
       if (report.page !== undefined) this.#repair(row, server, [report.page], report.reason)
       return locations.located(inode, [chunk])
@@ -126,10 +126,10 @@ export class MemberReports {
   #mayRemove(session: number, row: ChunkRow, server: number, reason: string): boolean {
     if (row.members.some((member) => member.server === server && member.role === 'joining')) return true
     if (serverFaults.has(reason)) return true
-    const file = this.#parts.master.state.inodes.get(row.inode)
-    if (file === undefined) return false
+    const placement = placementOf(this.#parts.master.state, row)
+    if (placement === undefined) return false
     const left = row.members.filter((member) => member.role === 'in-sync' && member.server !== server)
-    if (left.length < effectivePlacement(file).replicasMinimum) return false
+    if (left.length < placement.replicasMinimum) return false
     return this.#blame(session, server)
   }
 

@@ -6,7 +6,7 @@
 import type { ChunkServerOrderMethods } from '../../../wire/messages/chunk.ts'
 import type { ParamsOf, ResultOf } from '../../../wire/messages/method.ts'
 import type { promotionMethods, StaleReplica, StrandedChunk } from '../../../wire/messages/promotion.ts'
-import { committedVersion } from '../../chunks/replicas.ts'
+import { committedVersion } from '../../chunks/condemning.ts'
 import type { DamagedReplicas } from '../../control/replication/damaged-replicas.ts'
 import type { EventRecorder } from '../../control/servers/event-recorder.ts'
 import type { Master } from '../../control/servers/master.ts'

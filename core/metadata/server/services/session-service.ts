@@ -3,6 +3,7 @@
  * after session_tout x 1.1 / 0.9 without one (rules L1, L2); every master counts afresh from its own start.
  * Once expiry is proposed nothing is confirmed until its outcome is known.
  */
+import { codeOf } from '../../../base/errors.ts'
 import { type ClientMethods, clientMethods } from '../../../wire/messages/metadata.ts'
 import type { MetadataMethods } from '../../../wire/messages/metadata.ts'
 import type { ParamsOf, ResultOf } from '../../../wire/messages/method.ts'
@@ -130,6 +131,17 @@ export class SessionService implements SessionNotifier {
       .get(session)
       ?.client?.call('intent.recall', params)
       .catch(() => this.#master.logger.debug('intent recall not answered', { session, inode: params.inode }))
+  }
+
+  /** Clients of a version that cannot pause give the lease back instead. */
+  pause(session: number, params: ParamsOf<ClientMethods, 'lease.pause'>): void {
+    this.#sessions
+      .get(session)
+      ?.client?.call('lease.pause', params)
+      .catch((error: unknown) => {
+        if (codeOf(error) === 'UNKNOWN_METHOD') this.recall(session, params)
+        else this.#master.logger.debug('pause not answered', { session, inode: params.inode })
+      })
   }
 
   moved(session: number, params: ParamsOf<ClientMethods, 'chunk.moved'>): void {
