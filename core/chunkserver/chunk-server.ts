@@ -61,6 +61,8 @@ export interface ChunkServerOptions {
   readonly decorators?: readonly string[]
   /** An administrator shuts the cluster down: this server is to be closed. */
   readonly onShutdown?: () => void
+  /** Default: one of its own. */
+  readonly pool?: BufferPool
   /** Without it nobody has to prove anything (simulation, tests). */
   readonly authenticator?: Authenticator
 }
@@ -69,7 +71,7 @@ export type ChunkServerState = 'starting' | 'invalid' | 'running' | 'closed'
 
 export class ChunkServer {
   readonly #options: ChunkServerOptions
-  readonly #pool = new BufferPool({ retainedBytesMax: POOL_RETAINED_BYTES })
+  readonly #pool: BufferPool
   #state: ChunkServerState = 'starting'
   #detail = ''
   #store: ChunkStore | null = null
@@ -84,6 +86,7 @@ export class ChunkServer {
 
   constructor(options: ChunkServerOptions) {
     this.#options = options
+    this.#pool = options.pool ?? new BufferPool({ retainedBytesMax: POOL_RETAINED_BYTES })
   }
 
   /** Resolves when the server listens, or when the store turned out to be unusable for now. */

@@ -64,7 +64,8 @@ export function shapeFault(schema: TSchema, value: unknown): string | null {
 /** Bytes that follow a length field of 1, 2 or 4 bytes. */
 function lengthAt(bytes: Buffer, at: number, width: number): number {
   if (at + width > bytes.length) return Number.POSITIVE_INFINITY
-  return bytes.readUIntBE(at, width)
+  if (width === 1) return bytes[at] as number
+  return width === 2 ? bytes.readUInt16BE(at) : bytes.readUInt32BE(at)
 }
 
 /** One value's head: how many bytes it takes, and how many values it announces. Reused. */
@@ -117,10 +118,12 @@ function readInteger(bytes: Buffer, at: number, type: number): string | null {
   return magnitude > BigInt(Number.MAX_SAFE_INTEGER) ? 'integer beyond 2^53' : null
 }
 
+/** Of `messageFault`, for each depth: values left, and whether they are those of a map. Reused. */
+const remaining = new Array<number>(DEPTH_MAX).fill(0)
+const maps = new Array<boolean>(DEPTH_MAX).fill(false)
+
 /** Null when the bytes are one plain msgpack value within bounds. No recursion, one pass. */
 function messageFault(bytes: Buffer): string | null {
-  const remaining = new Array<number>(DEPTH_MAX)
-  const maps = new Array<boolean>(DEPTH_MAX)
   let depth = 0
   let at = 0
   let containers = 0

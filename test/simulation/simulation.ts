@@ -74,7 +74,7 @@ export async function runSimulation(options: RunOptions): Promise<RunResult> {
   } finally {
     stopMarks()
   }
-  return {
+  const result: RunResult = {
     seed: options.seed,
     failure,
     hash: run.trace.hash,
@@ -85,6 +85,8 @@ export async function runSimulation(options: RunOptions): Promise<RunResult> {
     marks: Object.fromEntries(marks),
     lastLines: run.trace.lastLines,
   }
+  run.cluster.dispose()
+  return result
 }
 
 class Run {

@@ -41,7 +41,7 @@ export interface RegionCacheEvents {
   onFilesFull(): void
 }
 
-const zeroPage = Buffer.alloc(PAGE_SIZE_BYTES)
+const zeroRegion = Buffer.alloc(REGION_SIZE_BYTES)
 
 export class RegionCache {
   readonly disk: Disk
@@ -300,8 +300,17 @@ export class RegionLoad {
   #judge(records: RegionRecords, data: Buffer): void {
     const bad: number[] = []
     let changed = false
+    let holesEnd = 0
     for (let index = 0; index < PAGES_PER_REGION; index++) {
       const state = records.states[index] as PageState
+      if (state === PageState.hole && index >= holesEnd) {
+        holesEnd = endOfHoles(records, index)
+        // most pages of most regions: looked at together
+        if (isZero(data, index, holesEnd)) {
+          index = holesEnd - 1
+          continue
+        }
+      }
       const verdict = judgePage(records, index, state, data)
       if (verdict === state) continue
       records.setState(index, verdict)
@@ -368,8 +377,7 @@ function judgePage(records: RegionRecords, index: number, state: PageState, data
   const end = begin + PAGE_SIZE_BYTES
   switch (state) {
     case PageState.hole:
-      // most pages of most regions
-      return zeroPage.compare(data, begin, end) === 0 ? PageState.hole : PageState.bad
+      return isZero(data, index, index + 1) ? PageState.hole : PageState.bad
     case PageState.data:
     case PageState.bad:
       return crc32c(data.subarray(begin, end)) === records.contentChecksum(index)
@@ -380,6 +388,19 @@ function judgePage(records: RegionRecords, index: number, state: PageState, data
     default:
       return state satisfies never
   }
+}
+
+/** The first page from `index` on that is no hole. */
+function endOfHoles(records: RegionRecords, index: number): number {
+  let end = index + 1
+  while (end < PAGES_PER_REGION && records.states[end] === PageState.hole) end++
+  return end
+}
+
+/** The pages from `first` to before `end` of a region's data. */
+function isZero(data: Buffer, first: number, end: number): boolean {
+  const zeros = zeroRegion.subarray(0, (end - first) * PAGE_SIZE_BYTES)
+  return zeros.compare(data, first * PAGE_SIZE_BYTES, end * PAGE_SIZE_BYTES) === 0
 }
 
 export function asDiskError(error: unknown): CairnError {

@@ -2,6 +2,7 @@
  * The seam between the client's logic and the network: what it needs of a connection and no more.
  * wire-transport.ts makes it from core/wire; tests make it from fake servers.
  */
+import type { BufferPool } from '../../base/buffer-pool.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Logger } from '../../platform/logger.ts'
 import type { Address, Network } from '../../platform/network.ts'
@@ -20,6 +21,8 @@ export interface ClientPlatform {
   readonly hostName?: string
   /** Proves the cluster's key; without it no server that wants a proof lets this client in. */
   readonly authenticator?: Authenticator
+  /** Default: one of its own. */
+  readonly pool?: BufferPool
 }
 
 export interface MetadataLink {

@@ -27,7 +27,7 @@ const limits: Partial<WireLimits> = {
 export class WireTransport implements Transport {
   readonly #options: ConnectOptions
   readonly #platform: ClientPlatform
-  readonly #pool = new BufferPool()
+  readonly #pool: BufferPool
   /** Of the first metadata server that let us in: discovery may name another cluster of the same name later. */
   #clusterUuid = ''
   /** The highest met: a quorum that was replaced by another is not followed back. */
@@ -36,6 +36,7 @@ export class WireTransport implements Transport {
   constructor(options: ConnectOptions, platform: ClientPlatform) {
     this.#options = options
     this.#platform = platform
+    this.#pool = platform.pool ?? new BufferPool()
   }
 
   connectMetadata(

@@ -361,6 +361,12 @@ export class SimulatedCluster {
     await admin.close()
   }
 
+  /** The run is over; nothing of it may be used any more. */
+  dispose(): void {
+    for (const node of [...this.metadataServers, ...this.chunkServers, ...this.clients]) node.crash()
+    for (const server of this.chunkServers) server.simulatedDisk.dispose()
+  }
+
   loggerOf(name: string): Logger {
     return this.options.logger?.(name) ?? silentLogger
   }

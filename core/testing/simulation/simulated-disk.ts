@@ -18,6 +18,7 @@ import type { Disk, DiskCallback, DiskErrorCode, DiskFile, DiskIdentity } from '
 import { SimulatedFile } from './simulated-file.ts'
 import {
   copySectors,
+  freeInode,
   Inode,
   newPages,
   pageOf,
@@ -209,11 +210,21 @@ export class SimulatedDisk implements Disk {
     }
     inode.dirty.clear()
     inode.size = inode.durableSize
-    inode.cached.clear()
+    for (const page of inode.cached.keys()) if (!inode.durable.has(page)) inode.cached.delete(page)
     for (const [page, content] of inode.durable) {
-      if (page * PAGE_SIZE_BYTES >= inode.size) inode.durable.delete(page)
-      else content.copy(pageOf(inode.cached, page))
+      if (page * PAGE_SIZE_BYTES >= inode.size) {
+        inode.durable.delete(page)
+        inode.cached.delete(page)
+      } else content.copy(pageOf(inode.cached, page))
     }
+  }
+
+  /** Nobody uses the disk again: its memory goes to the next one. */
+  dispose(): void {
+    this.crashProcess()
+    for (const inode of new Set([...this.#names.values(), ...this.#durableNames.values()])) freeInode(inode)
+    this.#names.clear()
+    this.#durableNames.clear()
   }
 
   releaseHanging(): void {
@@ -315,7 +326,7 @@ export class SimulatedDisk implements Disk {
     return null
   }
 
-  write(inode: Inode, position: number, bytes: Buffer): CairnError | null {
+  write(inode: Inode, position: number, buffers: readonly Buffer[]): CairnError | null {
     if (this.faults.loseWrites > 0) {
       this.faults.loseWrites--
       return null
@@ -326,13 +337,17 @@ export class SimulatedDisk implements Disk {
       at += PAGE_SIZE_BYTES
     }
     if (this.capacityBytes < Number.MAX_SAFE_INTEGER) {
-      const needed = newPages(inode, at, bytes.length) * PAGE_SIZE_BYTES
+      const sizeBytes = buffers.reduce((sum, { length }) => sum + length, 0)
+      const needed = newPages(inode, at, sizeBytes) * PAGE_SIZE_BYTES
       if (needed > 0 && this.usedBytes + needed > this.capacityBytes) {
         return diskError('DISK_NO_SPACE', 'the simulated disk is full')
       }
     }
-    inode.size = Math.max(inode.size, at + bytes.length)
-    writeInto(inode, at, bytes)
+    for (const bytes of buffers) {
+      writeInto(inode, at, bytes)
+      at += bytes.length
+    }
+    inode.size = Math.max(inode.size, at)
     return null
   }
 

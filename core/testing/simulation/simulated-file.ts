@@ -1,15 +1,14 @@
 /** An open file of a simulated disk: every operation goes through the faults of its disk. */
 import type { CairnError } from '../../base/errors.ts'
-import { PAGE_SIZE_BYTES } from '../../base/units.ts'
 import type { DiskCallback, DiskFile, DiskReadCallback } from '../../platform/disk.ts'
-import { type Inode, truncateInode } from './simulated-inode.ts'
+import { type Inode, readFrom, truncateInode } from './simulated-inode.ts'
 
 /** What a file needs of its disk. */
 export interface FileHost {
   readonly stopped: boolean
   readonly life: number
   perform(kind: 'read' | 'write' | 'sync', callback: DiskCallback, work: () => CairnError | null): void
-  write(inode: Inode, position: number, bytes: Buffer): CairnError | null
+  write(inode: Inode, position: number, buffers: readonly Buffer[]): CairnError | null
   syncInode(inode: Inode): void
 }
 
@@ -37,16 +36,7 @@ export class SimulatedFile implements DiskFile {
       (error) => callback(error, count),
       () => {
         count = Math.max(0, Math.min(borrowedBuffer.length, this.#inode.size - position))
-        // most of a chunk is holes
-        borrowedBuffer.fill(0, 0, count)
-        for (let done = 0; done < count; ) {
-          const page = Math.floor((position + done) / PAGE_SIZE_BYTES)
-          const at = (position + done) % PAGE_SIZE_BYTES
-          const length = Math.min(count - done, PAGE_SIZE_BYTES - at)
-          const content = this.#inode.cached.get(page)
-          if (content !== undefined) content.copy(borrowedBuffer, done, at, at + length)
-          done += length
-        }
+        readFrom(this.#inode, position, borrowedBuffer, count)
         return null
       },
     )
@@ -55,7 +45,7 @@ export class SimulatedFile implements DiskFile {
   write(borrowedBuffers: readonly Buffer[], position: number, callback: DiskCallback): void {
     this.#check()
     this.#disk.perform('write', callback, () =>
-      this.#disk.write(this.#inode, position, inOnePiece(borrowedBuffers)),
+      this.#disk.write(this.#inode, position, borrowedBuffers),
     )
   }
 
@@ -84,9 +74,4 @@ export class SimulatedFile implements DiskFile {
   #check(): void {
     if (this.#closed) throw new Error('a closed file is used')
   }
-}
-
-function inOnePiece(buffers: readonly Buffer[]): Buffer {
-  const [first] = buffers
-  return buffers.length === 1 && first !== undefined ? first : Buffer.concat(buffers)
 }

@@ -9,9 +9,14 @@ const ALL_SECTORS = (1 << SECTORS_PER_PAGE) - 1
 const SLAB_BYTES = 128 * 1024
 let slab = Buffer.alloc(0)
 let slabUsed = 0
+/** Of disks that are not used any more. */
+const freePages: Buffer[] = []
+const FREE_PAGES_MAX = 16_384
 
 /** Zeros. */
 function newPage(): Buffer {
+  const used = freePages.pop()
+  if (used !== undefined) return used.fill(0)
   if (slabUsed === slab.length) {
     slab = Buffer.alloc(SLAB_BYTES)
     slabUsed = 0
@@ -28,6 +33,14 @@ export class Inode {
   readonly dirty = new Map<number, number>()
   size = 0
   durableSize = 0
+}
+
+/** Nobody looks at it again: its memory goes to the next disk. */
+export function freeInode(inode: Inode): void {
+  for (const pages of [inode.cached, inode.durable]) {
+    if (freePages.length < FREE_PAGES_MAX) freePages.push(...pages.values())
+    pages.clear()
+  }
 }
 
 export function pageOf(pages: Map<number, Buffer>, page: number): Buffer {
@@ -61,6 +74,24 @@ export function writeInto(inode: Inode, position: number, bytes: Buffer): void {
     inode.dirty.set(page, sectors)
     done += length
   }
+}
+
+/** The first `count` bytes of `target` as the page cache has them at `position`. */
+export function readFrom(inode: Inode, position: number, target: Buffer, count: number): void {
+  // most of a chunk is holes: they are cleared together
+  let clearFrom = 0
+  for (let done = 0; done < count; ) {
+    const at = (position + done) % PAGE_SIZE_BYTES
+    const length = Math.min(count - done, PAGE_SIZE_BYTES - at)
+    const content = inode.cached.get(Math.floor((position + done) / PAGE_SIZE_BYTES))
+    if (content !== undefined) {
+      if (clearFrom < done) target.fill(0, clearFrom, done)
+      content.copy(target, done, at, at + length)
+      clearFrom = done + length
+    }
+    done += length
+  }
+  if (clearFrom < count) target.fill(0, clearFrom, count)
 }
 
 export function copySectors(inode: Inode, page: number, sectors: number): void {

@@ -2,6 +2,8 @@
  * One end of a simulated connection and the bytes it sends. Bytes arrive in order, in pieces of random size,
  * after the latency of the way; while the way is blocked they wait. A close travels behind the bytes.
  */
+import { BufferPool } from '../../base/buffer-pool.ts'
+import { MIB } from '../../base/units.ts'
 import type { Connection, ConnectionHandler } from '../../platform/network.ts'
 import type { SimulatedNetwork } from './simulated-network.ts'
 
@@ -19,6 +21,8 @@ interface Packet {
 }
 
 const POISON = 0xdb
+/** What travels lies in memory that is used again and again. */
+const packets = new BufferPool({ retainedBytesMax: 16 * MIB })
 
 export class SimulatedPipe implements Connection {
   readonly remote: string
@@ -72,7 +76,7 @@ export class SimulatedPipe implements Connection {
       return false
     }
     // Copied: the sender's buffers may be pooled, and the receiver's are poisoned.
-    this.#enqueue(Buffer.concat(ownedBuffers))
+    this.#enqueue(inOnePacket(ownedBuffers))
     if (this.#buffered >= this.#way.network.tuning.highWaterBytes) this.#isFull = true
     if (onSent !== undefined) {
       if (this.#isFull) this.#unsent.push(onSent)
@@ -203,8 +207,19 @@ export class SimulatedPipe implements Connection {
     const { random } = this.#way.network
     const splitAt = data.length > 1 && random.below(8) === 0 ? 1 + random.below(data.length - 1) : data.length
     const piece = data.subarray(0, splitAt)
-    if (splitAt < data.length) this.#arrived.unshift(data.subarray(splitAt))
+    const isLast = splitAt === data.length
+    if (!isLast) this.#arrived.unshift(data.subarray(splitAt))
     this.#handler?.onData(piece)
     piece.fill(POISON)
+    if (isLast) packets.release(data)
   }
+}
+
+function inOnePacket(buffers: readonly Buffer[]): Buffer {
+  let sizeBytes = 0
+  for (const { length } of buffers) sizeBytes += length
+  const packet = packets.acquire(sizeBytes)
+  let at = 0
+  for (const buffer of buffers) at += buffer.copy(packet, at)
+  return packet
 }

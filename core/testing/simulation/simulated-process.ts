@@ -34,9 +34,11 @@ export class PausableClock implements Clock {
   setTimer(delayMs: number, callback: () => void): Timer {
     let isCancelled = false
     const timer = this.#view.setTimer(delayMs, () => {
-      this.#run(() => {
-        if (!isCancelled) callback()
-      })
+      if (this.#waiting === null) callback()
+      else
+        this.#waiting.push(() => {
+          if (!isCancelled) callback()
+        })
     })
     return {
       cancel: () => {

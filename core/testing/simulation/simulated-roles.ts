@@ -84,7 +84,8 @@ export interface SimulatedRoles {
   client(options: ConnectOptions, platform: ClientPlatform): Promise<Client>
 }
 
-const POOL_RETAINED_BYTES = 1024 * 1024
+/** Of all simulated processes: most live too short to fill one of their own. */
+const pool = new BufferPool()
 
 export const simulatedRoles: SimulatedRoles = {
   async createCluster({ store, hardState, clock, random, logger, clusterName, onFatal }) {
@@ -92,7 +93,6 @@ export const simulatedRoles: SimulatedRoles = {
   },
 
   async metadataServer(parts) {
-    const pool = new BufferPool({ retainedBytesMax: POOL_RETAINED_BYTES })
     const server = await MetadataServer.start({ ...parts, pool })
     return { server, chunks: () => chunksOf(server) }
   },
@@ -115,6 +115,7 @@ export const simulatedRoles: SimulatedRoles = {
       hostId: hostName,
       hostName,
       location: '0.0.0',
+      pool,
     })
     await server.start()
     return {
@@ -134,7 +135,7 @@ export const simulatedRoles: SimulatedRoles = {
     }
   },
 
-  client: connect,
+  client: (options, platform) => connect(options, { ...platform, pool }),
 }
 
 function chunksOf(server: MetadataServer): ChunkView[] {
