@@ -13,11 +13,8 @@
 import type { Client } from '../client/api.ts'
 import type { WindowLimits } from '../metadata/quorum/recovery.ts'
 import type { Logger } from '../platform/logger.ts'
-import {
-  type ChunkServerNode,
-  type MetadataServerNode,
-  SimulatedCluster,
-} from './simulation/simulated-cluster.ts'
+import { type ChunkServerNode, SimulatedCluster } from './simulation/simulated-cluster.ts'
+import type { MetadataServerNode } from './simulation/simulated-metadata-server.ts'
 import type { SimulatedClock } from './simulation/simulated-clock.ts'
 import type { SimulatedNetwork } from './simulation/simulated-network.ts'
 
@@ -92,7 +89,6 @@ export async function startTestCluster(options: TestClusterOptions = {}): Promis
   await until(() => cluster.isServing, START_LIMIT_MS)
   await clock.settled(cluster.configure(), START_LIMIT_MS)
   const client = await connect('client')
-  const wanted = cluster.options.replicas.normal
   return {
     client,
     clock,
@@ -107,7 +103,7 @@ export async function startTestCluster(options: TestClusterOptions = {}): Promis
     until,
     isHealthy: () =>
       cluster.isServing &&
-      cluster.chunks().every((chunk) => chunk.isSettled && chunk.inSync.length >= wanted),
+      cluster.chunks().every((chunk) => chunk.isSettled && chunk.inSync.length >= chunk.wantedCount),
     stop: () => clock.settled(client.close(), RUN_LIMIT_MS),
   }
 }

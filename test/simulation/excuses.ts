@@ -16,6 +16,7 @@ const endsSessions: readonly FaultKind[] = [
   'stalled-link',
   'late-news',
   'first-server-dies',
+  'swizzle',
   ...severalKinds,
 ]
 /** A holder that cannot flush in time keeps its lease: the asker hears EBUSY (rule L9). */
@@ -33,6 +34,8 @@ const delaysHolders: readonly FaultKind[] = [
   'disk-error',
   'full-disk',
   'wiped-cs',
+  'rolled-back-disk',
+  'set-replicas',
 ]
 /** Too few chunk servers for a new chunk, perhaps for longer than offline_tout. */
 const disablesServers: readonly FaultKind[] = [
@@ -50,6 +53,9 @@ const disablesServers: readonly FaultKind[] = [
   'slow-disk',
   'disk-error',
   'wiped-cs',
+  'rolled-back-disk',
+  'set-replicas',
+  'swizzle',
   'late-news',
   'first-server-dies',
   ...severalKinds,
@@ -62,7 +68,8 @@ export function excuseOf(nemesis: Nemesis | null, code: string, during: string):
   switch (code) {
     case 'EIO':
       // a rotten page may be all that is reachable; wrong data never is an answer
-      if (during === 'read') return nemesis.recently(['bit-rot'], MEMORY_MS)
+      if (during === 'read')
+        return nemesis.recently(['bit-rot', 'misdirected-write', 'lost-write'], MEMORY_MS)
       return nemesis.recently(endsSessions, MEMORY_MS)
     // rule A4: a new chunk is not held for ever
     case 'ENOSPC':

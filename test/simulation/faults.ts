@@ -2,8 +2,8 @@
  * The kinds of trouble. Each looks at the cluster and returns one concrete fault, or null when there is
  * nothing suitable now (everybody is down already, or the promises would not cover it).
  */
-import { DATA_POSITION } from '../../core/chunkserver/format/chunk-layout.ts'
-import type { ChunkServerNode } from '../../core/testing/simulation/simulated-cluster.ts'
+import { clusterFaults } from './cluster-faults.ts'
+import { diskFaults } from './disk-faults.ts'
 import {
   allNodes,
   between,
@@ -12,18 +12,14 @@ import {
   type FaultSource,
   hasMetadata,
   losePower,
-  mayLose,
   metadataHosts,
   partition,
   pick,
   running,
-  tellMemoryLost,
   unblockBoth,
 } from './fault-tools.ts'
-import { PAGE_BYTES } from './file-model.ts'
 import { metadataFaults } from './metadata-faults.ts'
 
-const CHUNK_BYTES = 64 * 1024 * 1024
 /** Of `late-news`: shorter than a client waits for an answer before it asks another server. */
 const NEWS_DELAY_MS = 1000
 
@@ -133,73 +129,6 @@ export const faultKinds = {
       end: () => set(0),
     }
   },
-  'slow-disk': (world) => {
-    const server = pick(world, running(world.cluster.chunkServers))
-    const disk = server?.disk
-    if (server === null || disk === null || disk === undefined) return null
-    const delayMs = between(world, 1, 400)
-    return {
-      description: `${server.name}, ${delayMs} ms each`,
-      durationMs: between(world, 300, 6000),
-      begin: () => {
-        disk.faults.delayMs = delayMs
-      },
-      end: () => {
-        disk.faults.delayMs = 0
-      },
-    }
-  },
-  'hanging-disk': (world) => {
-    const server = pick(world, running(world.cluster.chunkServers))
-    const disk = server?.disk
-    if (server === null || disk === null || disk === undefined) return null
-    return {
-      description: server.name,
-      durationMs: between(world, 300, 12_000),
-      begin: () => {
-        disk.faults.hanging = true
-      },
-      end: () => disk.releaseHanging(),
-    }
-  },
-  'disk-error': (world) => {
-    const server = pick(world, running(world.cluster.chunkServers))
-    const disk = server?.disk
-    if (server === null || disk === null || disk === undefined || !mayLose(world, server)) return null
-    const kind = pick(world, ['failReads', 'failWrites', 'failSyncs'] as const) ?? 'failReads'
-    const count = 1 + world.random.below(3)
-    return {
-      description: `${server.name} ${kind} ${count}`,
-      durationMs: between(world, 500, 5000),
-      begin: () => {
-        // what a failed sync covered is gone from that disk (rule F7)
-        if (kind === 'failSyncs') tellMemoryLost(world.cluster, world.oracle, server.server)
-        disk.faults[kind] = count
-      },
-      end: () => {
-        disk.faults[kind] = 0
-        // somebody replaced the cable
-        if (server.isRunning) server.crash()
-        server.restart()
-      },
-    }
-  },
-  'full-disk': (world) => {
-    const server = pick(world, running(world.cluster.chunkServers))
-    const disk = server?.disk
-    if (server === null || disk === null || disk === undefined) return null
-    const leftBytes = world.random.below(8) * 1024 * 1024
-    return {
-      description: `${server.name}, ${leftBytes} bytes left`,
-      durationMs: between(world, 1000, 8000),
-      begin: () => {
-        disk.capacityBytes = disk.usedBytes + leftBytes
-      },
-      end: () => {
-        disk.capacityBytes = Number.MAX_SAFE_INTEGER
-      },
-    }
-  },
   /** What is on its way from a client to a chunk server waits, and is lost with the connection. */
   'stalled-link': (world) => {
     const client = pick(world, world.clients)
@@ -239,58 +168,29 @@ export const faultKinds = {
       },
     }
   },
-  /** Always the same server in one run, so that one good replica is left whatever rots. */
-  'bit-rot': (world) => {
-    const server = world.cluster.chunkServers[0] as ChunkServerNode
-    const file = pick(world, [...world.oracle.files.values()])
-    const extent = file === null ? null : pick(world, file.extents())
-    if (file === null || extent === null || extent.end <= extent.begin) return null
-    const index = Math.floor(extent.begin / CHUNK_BYTES)
-    const chunk = world.cluster.chunks().find((one) => one.inode === file.inode && one.index === index)
-    if (chunk === undefined || chunk.isPending || chunk.inSync.length < 3) return null
-    const path = `chunks/${(chunk.chunk % 256).toString(16).padStart(2, '0')}/${chunk.chunk}`
-    if (!chunk.inSync.includes(server.server) || !server.simulatedDisk.exists(path)) return null
-    const page = Math.floor((extent.begin % CHUNK_BYTES) / PAGE_BYTES)
-    const position = DATA_POSITION + page * PAGE_BYTES + world.random.below(PAGE_BYTES)
-    if (position >= server.simulatedDisk.open(path).sizeBytes()) return null
-    return {
-      description: `${server.name} chunk ${chunk.chunk} page ${page}`,
-      durationMs: 1,
-      begin: () => server.simulatedDisk.flipBit(path, position, world.random.below(8)),
-      end: () => {},
-    }
-  },
-  /** The disk is replaced by an empty one: a new chunk server. Once in a run. */
-  'wiped-cs': (world) => {
-    const server = pick(world, running(world.cluster.chunkServers)) as ChunkServerNode | null
-    if (server === null || world.cluster.chunkServers.some(({ wipeCount }) => wipeCount > 0)) return null
-    if (!hasMetadata(world) || !mayLose(world, server)) return null
-    return {
-      description: server.name,
-      durationMs: between(world, 200, 6000),
-      begin: () => {
-        tellMemoryLost(world.cluster, world.oracle, server.server)
-        server.wipe()
-      },
-      end: () => server.restart(),
-    }
-  },
   'paused-process': (world) => {
     const node = pick(world, running(allNodes(world)))
     if (node === null) return null
+    // a process that is stopped; or the machine, whose own clock does not count that time
+    const isSuspended = world.random.below(2) === 0
+    const { clock } = world.cluster
+    let sinceMs = 0
     return {
-      description: node.name,
+      description: `${node.name}${isSuspended ? ', its clock too' : ''}`,
       durationMs: between(world, 100, 9000),
       begin: () => {
+        sinceMs = clock.nowMs()
         node.pause()
         for (const other of allNodes(world)) if (other !== node) blockBoth(world, node.host, other.host)
       },
       end: () => {
-        node.resume()
+        node.resume(isSuspended ? clock.nowMs() - sinceMs : 0)
         for (const other of allNodes(world)) if (other !== node) unblockBoth(world, node.host, other.host)
       },
     }
   },
+  ...diskFaults,
+  ...clusterFaults,
   ...metadataFaults,
 } as const satisfies Record<string, FaultSource>
 

@@ -7,7 +7,7 @@ import type { SimulatedCluster } from '../../core/testing/simulation/simulated-c
 import type { ChunkView } from '../../core/testing/simulation/simulated-roles.ts'
 import { stateDigest } from '../../core/metadata/state/state.ts'
 import { checkFiles, checkNames } from './final-reads.ts'
-import type { ClientUnderLoad } from './simulation.ts'
+import type { ClientUnderLoad } from './client-under-load.ts'
 import type { SharedState } from './shared-state.ts'
 
 const HEALTHY_LIMIT_MS = 180_000
@@ -44,7 +44,6 @@ export async function checkAtEnd(
 }
 
 async function waitUntilHealthy(cluster: SimulatedCluster, shared: SharedState): Promise<void> {
-  const { normal } = cluster.options.replicas
   let nextLookMs = 0
   const isHealthy = (): boolean => {
     if (cluster.clock.nowMs() < nextLookMs) return false
@@ -53,13 +52,17 @@ async function waitUntilHealthy(cluster: SimulatedCluster, shared: SharedState):
       cluster.isServing &&
       cluster
         .chunks()
-        .every((chunk) => chunk.isSettled && chunk.inSync.length === normal && isHere(cluster, chunk)) &&
+        .every(
+          (chunk) => chunk.isSettled && chunk.inSync.length === chunk.wantedCount && isHere(cluster, chunk),
+        ) &&
       cluster.chunkServers.every(({ role }) => role?.badPageCount === 0) &&
       strays(cluster).length === 0
     )
   }
   if (await cluster.clock.runUntil(isHealthy, HEALTHY_LIMIT_MS)) return
-  const sick = cluster.chunks().filter((chunk) => !chunk.isSettled || chunk.inSync.length !== normal)
+  const sick = cluster
+    .chunks()
+    .filter((chunk) => !chunk.isSettled || chunk.inSync.length !== chunk.wantedCount)
   const badPages = cluster.chunkServers.map(({ name, role }) => `${name} ${role?.badPageCount}`).join(', ')
   shared.oracle.fail(
     `not healthy ${HEALTHY_LIMIT_MS} ms after the end of the trouble: serving ${cluster.isServing}; ` +

@@ -5,21 +5,29 @@ import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
 import type { FaultKind } from './faults.ts'
 import { type PlantedBug, plantedBugs } from './planted-bugs.ts'
-import { allFaultKinds, type RunResult, runSimulation } from './simulation.ts'
+import { allFaultKinds } from './fault-choice.ts'
+import { minimise } from './minimise.ts'
+import { type RunResult, runSimulation } from './simulation.ts'
 import { Summary } from './summary.ts'
 
 const USAGE = `npm run sim -- OPTIONS
 
   --seed 17 --trace           one run, readable
   --seeds 1000 --from 1       many; failing seeds with the command to replay
+  --hours H --from 1          as many as fit into the time
+  --seed 17 --minimise        of a run that fails: the faults it takes, as few as possible
+  --seed 17 --only 3,8        only these of its faults
   --planted KEY --seeds 20    must fail: a bug is planted (${plantedBugs.map(({ key }) => key).join(', ')})
   --profile KEY               the trouble of a planted bug without the bug
   --seconds S                 simulated seconds of trouble (30)
   --faults KIND,KIND | none   of: ${allFaultKinds.join(', ')}
-  --mds N                     metadata servers (1)
+  --mds N, --cs N, --clients N   (default: the seed draws them; with --faults 1, 4 and 2)
   --fault-pause-ms P, --faults-at-once N   (default: the seed decides)
   --jobs J                    worker processes (one for each processor)
 `
+
+/** A larger young generation: most of what a run makes is garbage a moment later. */
+const WORKER_FLAGS = ['--max-semi-space-size=64']
 
 function fail(problem: string): never {
   process.stderr.write(`sim: ${problem}\n\n${USAGE}`)
@@ -34,9 +42,14 @@ function options() {
         seeds: { type: 'string' },
         from: { type: 'string', default: '1' },
         jobs: { type: 'string', default: String(availableParallelism()) },
-        seconds: { type: 'string', default: '30' },
+        seconds: { type: 'string' },
         faults: { type: 'string' },
-        mds: { type: 'string', default: '1' },
+        mds: { type: 'string' },
+        cs: { type: 'string' },
+        clients: { type: 'string' },
+        hours: { type: 'string' },
+        only: { type: 'string' },
+        minimise: { type: 'boolean', default: false },
         'fault-pause-ms': { type: 'string' },
         'faults-at-once': { type: 'string' },
         planted: { type: 'string' },
@@ -74,20 +87,30 @@ function kindsOf(text: string | undefined): readonly FaultKind[] | undefined {
 }
 
 const kinds = kindsOf(values.faults)
-const durationMs = whole(values.seconds, 'seconds') * 1000
 const bug = bugOf(values.planted ?? values.profile)
 const planted = values.planted === undefined ? undefined : bug?.plant()
 const common = {
-  durationMs,
-  metadataServerCount: whole(values.mds, 'mds'),
   ...bug?.profile,
+  shape: {
+    ...bug?.profile.shape,
+    ...numberOption('mds', 'metadataServerCount'),
+    ...numberOption('cs', 'chunkServerCount'),
+    ...numberOption('clients', 'clientCount'),
+  },
+  ...(values.seconds === undefined ? {} : { durationMs: whole(values.seconds, 'seconds') * 1000 }),
+  ...(values.only === undefined
+    ? {}
+    : { onlyFaults: values.only.split(',').map((one) => whole(one, 'only')) }),
   ...planted?.options,
   ...(kinds === undefined ? {} : { kinds }),
   ...numberOption('fault-pause-ms', 'faultPauseMs'),
   ...numberOption('faults-at-once', 'faultsAtOnce'),
 }
 
-function numberOption(option: 'fault-pause-ms' | 'faults-at-once', name: string): Record<string, number> {
+function numberOption(
+  option: 'fault-pause-ms' | 'faults-at-once' | 'mds' | 'cs' | 'clients',
+  name: string,
+): Record<string, number> {
   const text = values[option]
   return text === undefined ? {} : { [name]: whole(text, option) }
 }
@@ -120,19 +143,51 @@ async function runOne(seed: number): Promise<void> {
   if (result.failure !== null) process.exitCode = 1
 }
 
-function replayCommand(seed: number): string {
-  const faults = values.faults === undefined ? '' : ` --faults ${values.faults}`
-  const seconds = values.seconds === '30' ? '' : ` --seconds ${values.seconds}`
-  const ofBug = (['planted', 'profile', 'fault-pause-ms', 'faults-at-once', 'mds'] as const)
-    .filter((option) => values[option] !== undefined && !(option === 'mds' && values.mds === '1'))
+function replayCommand(seed: number, more = ' --trace'): string {
+  const options = [
+    'seconds',
+    'faults',
+    'planted',
+    'profile',
+    'fault-pause-ms',
+    'faults-at-once',
+    'mds',
+    'cs',
+    'clients',
+  ] as const
+  const given = options
+    .filter((option) => values[option] !== undefined)
     .map((option) => ` --${option} ${values[option]}`)
     .join('')
-  return `npm run sim -- --seed ${seed}${seconds}${faults}${ofBug} --trace`
+  return `npm run sim -- --seed ${seed}${given}${more}`
+}
+
+async function runMinimise(seed: number): Promise<void> {
+  const shortest = await minimise((onlyFaults) => runSimulation({ seed, ...common, ...onlyFaults }))
+  if (shortest === null) return console.log(`seed ${seed} does not fail`)
+  const { result, runCount } = shortest
+  console.log(
+    `seed ${seed}, ${runCount} runs: ${result.faultList.length} faults are enough for\n  ${result.failure}`,
+  )
+  for (const { number, kind, atMs, durationMs, description } of result.faultList)
+    console.log(
+      `  ${number}: at ${(atMs / 1000).toFixed(2)} s, for ${durationMs} ms, ${kind}: ${description}`,
+    )
+  const numbers = result.faultList.map(({ number }) => number).join(',')
+  console.log(
+    `replay: ${replayCommand(seed, numbers === '' ? ' --only 0 --trace' : ` --only ${numbers} --trace`)}`,
+  )
 }
 
 /** Seeds `from + worker`, `+ jobs`, … */
-async function runWorker(worker: number, from: number, count: number, jobs: number): Promise<void> {
-  for (let seed = from + worker; seed < from + count; seed += jobs) {
+async function runWorker(
+  worker: number,
+  from: number,
+  count: number,
+  jobs: number,
+  endMs: number,
+): Promise<void> {
+  for (let seed = from + worker; seed < from + count && performance.now() < endMs; seed += jobs) {
     process.stdout.write(`${JSON.stringify(await runSeed(seed, null))}\n`)
   }
 }
@@ -141,9 +196,13 @@ async function runMany(jobs: number): Promise<void> {
   const startedMs = performance.now()
   const summary = new Summary(replayCommand)
   const workers = Array.from({ length: jobs }, (_, worker) => {
-    const child = spawn(process.execPath, [...process.argv.slice(1), '--worker', String(worker)], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
+    const child = spawn(
+      process.execPath,
+      [...WORKER_FLAGS, ...process.argv.slice(1), '--worker', String(worker)],
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    )
     createInterface({ input: child.stdout }).on('line', (line) => summary.add(JSON.parse(line) as RunResult))
     return new Promise<void>((resolve) => {
       child.on('close', (status) => {
@@ -157,11 +216,15 @@ async function runMany(jobs: number): Promise<void> {
   if (summary.hasFailures) process.exitCode = 1
 }
 
-if (values.seeds === undefined) await runOne(whole(values.seed ?? values.from, 'seed'))
-else {
-  const count = whole(values.seeds, 'seeds')
+if (values.seeds === undefined && values.hours === undefined) {
+  const seed = whole(values.seed ?? values.from, 'seed')
+  await (values.minimise ? runMinimise(seed) : runOne(seed))
+} else {
+  const endMs = values.hours === undefined ? Number.POSITIVE_INFINITY : Number(values.hours) * 3_600_000
+  if (!(endMs > 0)) fail(`--hours ${values.hours} is no time`)
+  const count = values.seeds === undefined ? Number.MAX_SAFE_INTEGER : whole(values.seeds, 'seeds')
   const from = whole(values.from, 'from')
   const jobs = Math.max(1, whole(values.jobs, 'jobs'))
   if (values.worker === undefined) await runMany(jobs)
-  else await runWorker(whole(values.worker, 'worker'), from, count, jobs)
+  else await runWorker(whole(values.worker, 'worker'), from, count, jobs, endMs)
 }

@@ -1,5 +1,6 @@
 /** Trouble of several metadata servers: a majority goes on without the one that is hit, be it the master or not. */
-import type { MetadataServerNode } from '../../core/testing/simulation/simulated-cluster.ts'
+import type { MetadataServerNode } from '../../core/testing/simulation/simulated-metadata-server.ts'
+import { order } from './cluster-faults.ts'
 import {
   allNodes,
   between,
@@ -66,6 +67,21 @@ export const metadataFaults = {
       durationMs: between(world, 200, 9000),
       begin: () => node.diskHang.begin(),
       end: () => node.diskHang.end(),
+    }
+  },
+  /** An administrator takes one out; where it was another one asks to be let in (simulated-cluster.ts). */
+  'replace-mds': (world) => {
+    const node = pick(world, world.cluster.metadataServers)
+    const member = node?.hardState.state?.member
+    if (node === null || member === undefined || node.isRemoved) return null
+    return {
+      description: `${node.name}, MDS#${member}`,
+      durationMs: between(world, 1000, 4000),
+      begin: () => {
+        const command = world.cluster.administrate((admin) => admin.metadata.call('mds.remove', { member }))
+        order(world, `remove MDS#${member}`, command)
+      },
+      end: () => node.restart(),
     }
   },
   /** It hands over and ends. */
@@ -145,4 +161,5 @@ export const severalKinds = [
   'master-power-loss',
   'master-stop',
   'mds-disk-hangs',
+  'replace-mds',
 ] as const

@@ -29,24 +29,43 @@ export interface World {
   readonly clients: readonly ClientControl[]
 }
 
+/** A fault of a run, for the one who wants it shorter. */
+export interface StruckFault {
+  readonly number: number
+  readonly kind: FaultKind
+  readonly atMs: number
+  readonly durationMs: number
+  readonly description: string
+}
+
+export interface NemesisOptions {
+  readonly pauseMs: number
+  readonly runningMax: number
+  /** Numbers of the faults that strike; null: all. */
+  readonly only: readonly number[] | null
+}
+
 export class Nemesis {
   readonly counts = new Map<FaultKind, number>()
+  readonly struck: StruckFault[] = []
   readonly #world: World
   readonly #kinds: readonly FaultKind[]
-  readonly #random: SeededRandom
   readonly #running = new Map<Fault, FaultKind>()
-  readonly #pauseMs: number
-  readonly #runningMax: number
+  readonly #options: NemesisOptions
+  #nextNumber = 1
   /** When the last fault of each kind ended; Infinity while one runs. */
   readonly #lastMs = new Map<FaultKind, number>()
   #isStopped = false
 
-  constructor(world: World, kinds: readonly FaultKind[], options: { pauseMs: number; runningMax: number }) {
+  constructor(world: World, kinds: readonly FaultKind[], options: NemesisOptions) {
     this.#world = world
     this.#kinds = kinds
-    this.#random = world.random
-    this.#pauseMs = options.pauseMs
-    this.#runningMax = options.runningMax
+    this.#options = options
+  }
+
+  /** There are no kinds of faults. */
+  get isIdle(): boolean {
+    return this.#kinds.length === 0
   }
 
   get faultCount(): number {
@@ -72,29 +91,40 @@ export class Nemesis {
     for (const [fault, kind] of [...this.#running]) this.#end(fault, kind)
   }
 
+  /**
+   * Each fault has a number and randomness of its own, and its time whether the ones before strike or not: so that
+   * leaving some out leaves the others what they were.
+   */
   #next(): void {
-    const delayMs = this.#pauseMs * (0.2 + 1.6 * this.#random.float())
+    const number = this.#nextNumber++
+    const random = this.#world.random.fork(`fault ${number}`)
+    const delayMs = this.#options.pauseMs * (0.2 + 1.6 * random.float())
     this.#world.cluster.clock.setTimer(delayMs, () => {
       if (this.#isStopped) return
-      if (this.#running.size < this.#runningMax) this.#begin()
+      const { only, runningMax } = this.#options
+      if (only !== null ? only.includes(number) : this.#running.size < runningMax) this.#begin(number, random)
       this.#next()
     })
   }
 
-  #begin(): void {
+  #begin(number: number, random: SeededRandom): void {
+    const world = { ...this.#world, random }
     let kind = this.#kinds[0] as FaultKind
     let fault: Fault | null = null
     for (let attempt = 0; fault === null && attempt < ATTEMPTS; attempt++) {
-      kind = this.#kinds[this.#random.below(this.#kinds.length)] as FaultKind
-      fault = faultKinds[kind](this.#world)
+      kind = this.#kinds[random.below(this.#kinds.length)] as FaultKind
+      fault = faultKinds[kind](world)
     }
     if (fault === null) return
+    const { description, durationMs } = fault
+    this.struck.push({ number, kind, atMs: world.cluster.clock.nowMs(), durationMs, description })
     this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1)
-    this.#world.oracle.trace.line('nemesis', `${kind}: ${fault.description}`)
+    world.oracle.trace.line('nemesis', `${number} ${kind}: ${description}`)
     this.#running.set(fault, kind)
     this.#lastMs.set(kind, Number.POSITIVE_INFINITY)
+    const begun = fault
     fault.begin()
-    this.#world.cluster.clock.setTimer(fault.durationMs, () => this.#end(fault, kind))
+    world.cluster.clock.setTimer(durationMs, () => this.#end(begun, kind))
   }
 
   #end(fault: Fault, kind: FaultKind): void {

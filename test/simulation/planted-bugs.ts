@@ -23,10 +23,7 @@ export interface PlantedBug {
   /** The rule that is taken out. */
   readonly rule: string
   /** The trouble in which it shows. */
-  readonly profile: Pick<
-    RunOptions,
-    'kinds' | 'faultPauseMs' | 'faultsAtOnce' | 'offlineSeconds' | 'metadataServerCount'
-  >
+  readonly profile: Pick<RunOptions, 'kinds' | 'faultPauseMs' | 'faultsAtOnce' | 'offlineSeconds' | 'shape'>
   /** Within how many seeds it must be found. */
   readonly seedsToFind: number
   /** Plants it; `remove` takes it out again. */
@@ -218,7 +215,12 @@ export const plantedBugs: readonly PlantedBug[] = [
     key: 'impatient-master',
     name: 'a new master goes on without chunk servers that it has not heard of yet',
     rule: 'F5, J3',
-    profile: { kinds: ['first-server-dies'], faultPauseMs: 4000, faultsAtOnce: 1, metadataServerCount: 3 },
+    profile: {
+      kinds: ['first-server-dies'],
+      faultPauseMs: 4000,
+      faultsAtOnce: 1,
+      shape: { metadataServerCount: 3 },
+    },
     seedsToFind: 12,
     plant: () => ({
       options: {},

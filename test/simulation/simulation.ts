@@ -1,28 +1,32 @@
 /**
- * One run: a cluster, two clients under load, trouble for a while; then the trouble stops and everything
+ * One run: a cluster, some clients under load, trouble for a while; then the trouble stops and everything
  * must become healthy, and everything that was promised must be there. The seed decides all of it.
  */
-import { type ClientNode, SimulatedCluster } from '../../core/testing/simulation/simulated-cluster.ts'
+import { SimulatedCluster } from '../../core/testing/simulation/simulated-cluster.ts'
 import type { SimulatedRoles } from '../../core/testing/simulation/simulated-roles.ts'
 import { startMarks, stopMarks } from '../../core/base/coverage.ts'
 import { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
-import { type FaultKind, faultKinds, focusedKinds } from './faults.ts'
+import { ClientUnderLoad } from './client-under-load.ts'
+import { chooseKinds } from './fault-choice.ts'
+import type { FaultKind } from './faults.ts'
 import { excuseOf, excuseOldSize } from './excuses.ts'
 import { checkAtEnd } from './final-check.ts'
 import { GivenUpServers } from './given-up.ts'
-import { severalKinds } from './metadata-faults.ts'
 import { Links } from './links.ts'
 import { NamespaceModel } from './namespace-model.ts'
-import { type ClientControl, Nemesis, type World } from './nemesis.ts'
+import { Nemesis, type StruckFault, type World } from './nemesis.ts'
 import { Oracle } from './oracle.ts'
 import { Trace } from './trace.ts'
 import type { SharedState } from './shared-state.ts'
-import { ClientWorkload } from './workload.ts'
+import { drawShape, type Shape, shapeText, smallestShape } from './shape.ts'
+import { COUNTED } from './summary.ts'
 
-const FILE_NAMES = ['f0', 'f1', 'f2']
+const FILE_COUNT_MIN = 3
 const CHURN_NAMES = ['n0', 'n1', 'n2', 'n3', 'n4', 'n5']
 /** Of the trouble. */
 const DURATION_MS = 30_000
+/** Longest extension of it, until the run had enough operations and faults to count. */
+const EXTENSION_MS_MAX = 20_000
 const START_LIMIT_MS = 20_000
 /** Longest time from the end of all trouble until a metadata server is the master. */
 const MASTER_LIMIT_MS = 10_000
@@ -32,13 +36,15 @@ const DRAIN_LIMIT_MS = 120_000
 export interface RunOptions {
   readonly seed: number
   readonly durationMs?: number
-  /** Default 1. */
-  readonly metadataServerCount?: number
+  /** Default: the seed draws it, or, when the kinds of faults are given, the smallest. */
+  readonly shape?: Partial<Shape>
   /** Kinds of faults; default: the seed picks some. Empty: none. */
   readonly kinds?: readonly FaultKind[]
   /** How often faults begin, on average, and how many at once; default: the seed decides. */
   readonly faultPauseMs?: number
   readonly faultsAtOnce?: number
+  /** Numbers of the faults that strike, the others do not; default: all. */
+  readonly onlyFaults?: readonly number[]
   /** How long a chunk server may be away until others take over its replicas; default: the seed decides. */
   readonly offlineSeconds?: number
   readonly print?: ((line: string) => void) | null
@@ -54,11 +60,11 @@ export interface RunResult {
   readonly operationCount: number
   readonly operations: Readonly<Record<string, number>>
   readonly faults: Readonly<Record<string, number>>
+  /** Those that struck, in order. */
+  readonly faultList: readonly StruckFault[]
   readonly marks: Readonly<Record<string, number>>
   readonly lastLines: readonly string[]
 }
-
-export const allFaultKinds = Object.keys(faultKinds) as FaultKind[]
 
 export async function runSimulation(options: RunOptions): Promise<RunResult> {
   const marks = startMarks()
@@ -82,6 +88,7 @@ export async function runSimulation(options: RunOptions): Promise<RunResult> {
     operationCount: run.oracle.checkedOperationCount,
     operations: Object.fromEntries(run.shared.counts),
     faults: Object.fromEntries(run.nemesis?.counts ?? []),
+    faultList: run.nemesis?.struck ?? [],
     marks: Object.fromEntries(marks),
     lastLines: run.trace.lastLines,
   }
@@ -98,22 +105,26 @@ class Run {
   readonly #options: RunOptions
   readonly #random: SeededRandom
   readonly #clients: ClientUnderLoad[] = []
+  readonly #shape: Shape
   #directory = 0
 
   constructor(options: RunOptions) {
     this.#options = options
     this.#random = new SeededRandom(options.seed).fork('run')
     const random = this.#random
-    const minimum = 2 - (random.below(4) === 0 ? 1 : 0)
+    const drawn = options.kinds === undefined ? drawShape(random.fork('shape')) : smallestShape
+    const shape = { ...drawn, ...options.shape }
+    this.#shape = shape
     const offlineSeconds = random.below(2) === 0 ? 3 : 12
     const rates = new Map<string, number>()
     let trace: Trace | null = null
     let givenUp: GivenUpServers | null = null
     this.cluster = new SimulatedCluster({
       seed: options.seed,
-      chunkServerCount: 4,
-      metadataServerCount: options.metadataServerCount ?? 1,
-      replicas: { normal: 3, minimum },
+      chunkServerCount: shape.chunkServerCount,
+      metadataServerCount: shape.metadataServerCount,
+      replicas: shape.replicas,
+      replacesRemovedMembers: true,
       parameters: {
         // scrubbing is at work all the time, beside everything else
         'mds.wd.verify_chunks': '120',
@@ -150,11 +161,14 @@ class Run {
       names: new NamespaceModel(CHURN_NAMES),
       excuse: (code, during) => excuseOf(this.nemesis, code, during),
       counts: new Map(),
-      fileNames: FILE_NAMES,
+      fileNames: Array.from(
+        { length: Math.max(FILE_COUNT_MIN, shape.clientCount) },
+        (_, index) => `f${index}`,
+      ),
       loopCount: 3,
-      thinkMs: 100 + random.below(200),
+      thinkMs: (100 + random.below(200)) * (shape.clientCount / 2),
       operationsWanted: {
-        count: ((350 + random.below(200)) * (options.durationMs ?? DURATION_MS)) / DURATION_MS,
+        count: ((305 + random.below(90)) * (options.durationMs ?? DURATION_MS)) / DURATION_MS,
         withinMs: options.durationMs ?? DURATION_MS,
       },
       isStopping: false,
@@ -167,6 +181,8 @@ class Run {
     const durationMs = this.#options.durationMs ?? DURATION_MS
     this.#startTrouble(durationMs)
     await clock.runUntil(() => this.oracle.violation !== null, durationMs)
+    const isEnough = (): boolean => this.oracle.violation !== null || this.#counts()
+    if (this.#options.durationMs === undefined) await clock.runUntil(isEnough, EXTENSION_MS_MAX)
     this.trace.line('run', 'the trouble ends')
     this.nemesis?.stop()
     for (const node of [...this.cluster.metadataServers, ...this.cluster.chunkServers]) node.restart()
@@ -188,6 +204,16 @@ class Run {
     await checkAtEnd(this.cluster, this.shared, this.#clients, this.#directory)
   }
 
+  /** Were there enough operations and faults? Without faults: nothing to wait for. */
+  #counts(): boolean {
+    const { nemesis } = this
+    const hasFaults =
+      nemesis === null ||
+      nemesis.isIdle ||
+      (nemesis.faultCount >= COUNTED.faults && nemesis.counts.size >= COUNTED.kinds)
+    return hasFaults && this.oracle.checkedOperationCount >= COUNTED.operations
+  }
+
   #startTrouble(durationMs: number): void {
     const random = this.#random.fork('nemesis')
     const world: World = {
@@ -197,14 +223,14 @@ class Run {
       random,
       clients: this.#clients,
     }
-    const isAlone = this.cluster.metadataServers.length === 1
-    const kinds = this.#options.kinds ?? [...chooseKinds(random), ...(isAlone ? [] : chooseSeveral(random))]
-    this.trace.line('run', `faults: ${kinds.join(' ') || 'none'}`)
+    const kinds = this.#options.kinds ?? chooseKinds(random, this.#shape.metadataServerCount === 1)
+    this.trace.line('run', `${shapeText(this.#shape)}; faults: ${kinds.join(' ') || 'none'}`)
     const pauseMs = durationMs / (10 + random.below(12))
     const runningMax = 1 + random.below(4)
     this.nemesis = new Nemesis(world, kinds, {
       pauseMs: this.#options.faultPauseMs ?? pauseMs,
       runningMax: this.#options.faultsAtOnce ?? runningMax,
+      only: this.#options.onlyFaults ?? null,
     })
     this.nemesis.start()
   }
@@ -215,7 +241,8 @@ class Run {
     if (!(await cluster.clock.runUntil(() => cluster.isServing, START_LIMIT_MS)))
       throw new Error('the cluster does not come up')
     await cluster.clock.settled(cluster.configure(), START_LIMIT_MS)
-    for (const name of ['client1', 'client2']) {
+    for (let number = 1; number <= this.#shape.clientCount; number++) {
+      const name = `client${number}`
       const client = new ClientUnderLoad(name, cluster, this.shared, this.#random.fork(name))
       this.#clients.push(client)
       client.restart()
@@ -236,7 +263,7 @@ class Run {
     if (fileSystem === undefined) throw new Error('no client')
     const owner = { uid: 0, gid: 0 }
     const directory = await fileSystem.makeDirectory(1, 'work', 0o755, owner)
-    for (const name of FILE_NAMES) {
+    for (const name of this.shared.fileNames) {
       const { file, attributes } = await fileSystem.create(directory.inode, name, 0o644, owner, true)
       this.oracle.file(name).inode = attributes.inode
       file.close()
@@ -244,89 +271,3 @@ class Run {
     return directory.inode
   }
 }
-
-/** A client process that is started again after each crash, and its workload. */
-export class ClientUnderLoad implements ClientControl {
-  readonly name: string
-  readonly node: ClientNode
-  readonly #shared: SharedState
-  readonly #random: SeededRandom
-  #workload: ClientWorkload | null = null
-  #directory = 0
-  #lives = 0
-
-  constructor(name: string, cluster: SimulatedCluster, shared: SharedState, random: SeededRandom) {
-    this.name = name
-    this.#shared = shared
-    this.#random = random
-    this.node = cluster.addClient(name, () => {
-      if (this.#directory !== 0) this.begin(this.#directory)
-    })
-  }
-
-  get isIdle(): boolean {
-    return this.node.client !== null && (this.#workload?.isIdle ?? true)
-  }
-
-  get waiting(): string[] {
-    return this.node.client === null ? [`${this.name} connect`] : (this.#workload?.waiting ?? [])
-  }
-
-  begin(directory: number): void {
-    this.#directory = directory
-    const { client } = this.node
-    if (client === null) return
-    this.#lives += 1
-    // to the oracle each life is another client: it knows nothing of what the one before was promised
-    const name = `${this.name}.${this.#lives}`
-    this.#workload = new ClientWorkload(name, client, this.#random.fork(`life ${this.#lives}`), this.#shared)
-    this.#workload.start(directory)
-  }
-
-  crash(): void {
-    this.#workload?.die()
-    this.#workload = null
-    for (const file of this.#shared.oracle.files.values()) file.forgive()
-    this.node.crash()
-  }
-
-  restart(): void {
-    this.node.restart()
-  }
-}
-
-/** Some kinds together: a few in depth find more than all at once. */
-function chooseKinds(random: SeededRandom): FaultKind[] {
-  const others: readonly FaultKind[] = [...focusedKinds, ...severalKinds]
-  const kinds = shuffled(
-    random,
-    allFaultKinds.filter((kind) => !others.includes(kind)),
-  )
-  const chosen = kinds.slice(0, 4 + random.below(6))
-  // rot on one server is covered only while the others keep theirs
-  return chosen.includes('bit-rot') ? chosen.filter((kind) => !losesReplicas.includes(kind)) : chosen
-}
-
-/** What only several metadata servers have. */
-function chooseSeveral(random: SeededRandom): FaultKind[] {
-  return shuffled(random, severalKinds).slice(0, 1 + random.below(3))
-}
-
-function shuffled(random: SeededRandom, kinds: readonly FaultKind[]): FaultKind[] {
-  const result = [...kinds]
-  for (let index = result.length - 1; index > 0; index--) {
-    const other = random.below(index + 1)
-    const kept = result[index] as FaultKind
-    result[index] = result[other] as FaultKind
-    result[other] = kept
-  }
-  return result
-}
-
-const losesReplicas: readonly FaultKind[] = [
-  'cs-power-loss',
-  'all-power-loss',
-  'disk-error',
-  'wiped-cs',
-  'full-disk',
-]

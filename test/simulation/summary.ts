@@ -4,7 +4,7 @@ import type { RunResult } from './simulation.ts'
 /** Later ones are one line each. */
 const FAILURES_EXPLAINED_MAX = 20
 /** What a seed must have had to count (goals, Reliability). */
-const COUNTED = { simulatedMs: 30_000, operations: 300, faults: 5, kinds: 3 }
+export const COUNTED = { simulatedMs: 30_000, operations: 300, faults: 5, kinds: 3 }
 
 export function counts(result: RunResult): boolean {
   const faults = Object.values(result.faults)

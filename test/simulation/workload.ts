@@ -88,7 +88,7 @@ export class ClientWorkload {
     const { clock, oracle, thinkMs, operationsWanted } = this.#shared
     const share = Math.min(1, clock.nowMs() / operationsWanted.withinMs)
     const missing = operationsWanted.count * share - oracle.checkedOperationCount
-    return missing > 0 ? thinkMs / 3 : thinkMs * 2
+    return missing > 0 ? thinkMs / 3 : thinkMs * 6
   }
 
   #pause(delayMs: number): Promise<void> {

@@ -7,7 +7,6 @@ import { CairnError, codeOf } from '../../base/errors.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES } from '../../base/units.ts'
 import type { BufferPool } from '../../base/buffer-pool.ts'
 import type { Disk } from '../../platform/disk.ts'
-import { crc32c } from '../../wire/checksum.ts'
 import {
   CHUNK_FILE_BYTES,
   chunkDirectory,
@@ -19,6 +18,7 @@ import {
   SLOT_BYTES,
 } from '../format/chunk-layout.ts'
 import { loadSlots, PageState, RegionRecords } from '../format/region-records.ts'
+import { endOfHoles, isZero, judgePage } from './page-verdict.ts'
 import type { Replica } from './replica.ts'
 
 /** 2.3 KiB each. */
@@ -40,8 +40,6 @@ export interface RegionCacheEvents {
   /** Too many files are open and none can be closed. */
   onFilesFull(): void
 }
-
-const zeroRegion = Buffer.alloc(REGION_SIZE_BYTES)
 
 export class RegionCache {
   readonly disk: Disk
@@ -366,41 +364,6 @@ export class RegionLoad {
     this.#replica.loads?.delete(this.#region)
     for (const waiter of this.waiters) waiter.onRegion(error)
   }
-}
-
-/**
- * What a page of an unverified region is. A hole with content was written after the records were last
- * synced, or its record was lost: either way it has to be adopted or repaired (rule P1).
- */
-function judgePage(records: RegionRecords, index: number, state: PageState, data: Buffer): PageState {
-  const begin = index * PAGE_SIZE_BYTES
-  const end = begin + PAGE_SIZE_BYTES
-  switch (state) {
-    case PageState.hole:
-      return isZero(data, index, index + 1) ? PageState.hole : PageState.bad
-    case PageState.data:
-    case PageState.bad:
-      return crc32c(data.subarray(begin, end)) === records.contentChecksum(index)
-        ? PageState.data
-        : PageState.bad
-    case PageState.lost:
-      return PageState.lost
-    default:
-      return state satisfies never
-  }
-}
-
-/** The first page from `index` on that is no hole. */
-function endOfHoles(records: RegionRecords, index: number): number {
-  let end = index + 1
-  while (end < PAGES_PER_REGION && records.states[end] === PageState.hole) end++
-  return end
-}
-
-/** The pages from `first` to before `end` of a region's data. */
-function isZero(data: Buffer, first: number, end: number): boolean {
-  const zeros = zeroRegion.subarray(0, (end - first) * PAGE_SIZE_BYTES)
-  return zeros.compare(data, first * PAGE_SIZE_BYTES, end * PAGE_SIZE_BYTES) === 0
 }
 
 export function asDiskError(error: unknown): CairnError {

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { MetadataServerNode } from '../../testing/simulation/simulated-cluster.ts'
+import type { MetadataServerNode } from '../../testing/simulation/simulated-metadata-server.ts'
 import { startTestCluster, type TestCluster } from '../../testing/test-cluster.ts'
 
 const owner = { uid: 0, gid: 0 }

@@ -9,7 +9,7 @@ import { SimulatedStoreContents } from '../../testing/simulation/simulated-store
 import { stateDigest } from '../state/state.ts'
 import { SeededRandom } from '../../testing/simulation/seeded-random.ts'
 import { startTestCluster, type TestCluster } from '../../testing/test-cluster.ts'
-import type { MetadataServerNode } from '../../testing/simulation/simulated-cluster.ts'
+import type { MetadataServerNode } from '../../testing/simulation/simulated-metadata-server.ts'
 
 const owner = { uid: 0, gid: 0 }
 /** The goal of the quorum: what any client sees. */

@@ -41,6 +41,12 @@ export class SimulatedAdmin {
     return { sequence: this.#sequence, acknowledgedBelow: this.#sequence }
   }
 
+  async setReplicas(inode: number, replicas: { normal: number; minimum: number }): Promise<void> {
+    const attributes = { replicasNormal: replicas.normal, replicasMinimum: replicas.minimum }
+    const mutation = this.mutation()
+    await this.metadata.call('attr.set', { mutation, inode, recursive: false, attributes })
+  }
+
   pause(durationMs: number): Promise<void> {
     return new Promise((resolve) => void this.#life.clock.setTimer(durationMs, resolve))
   }

@@ -144,6 +144,7 @@ export class ClockView implements Clock {
   readonly #base: SimulatedClock
   readonly #rate: number
   #bootOffsetMs: number
+  #stoodStillMs = 0
   #wallOffsetSeconds: number
   #isStopped = false
 
@@ -155,7 +156,7 @@ export class ClockView implements Clock {
   }
 
   nowMs(): number {
-    return this.#base.nowMs() * this.#rate
+    return this.#base.nowMs() * this.#rate - this.#stoodStillMs
   }
 
   bootMs(): number {
@@ -184,9 +185,9 @@ export class ClockView implements Clock {
     this.#isStopped = true
   }
 
-  /** The machine was suspended that long: only the boot clock noticed. */
-  suspend(durationMs: number): void {
-    this.#bootOffsetMs += durationMs
+  /** The machine was suspended until now, for that long: only the boot clock noticed. */
+  wasSuspended(durationMs: number): void {
+    this.#stoodStillMs += durationMs * this.#rate
   }
 
   stepWall(seconds: number): void {

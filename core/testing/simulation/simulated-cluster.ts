@@ -5,7 +5,6 @@
  */
 import { HIGHEST_LEVEL } from '../../metadata/state/feature-levels.ts'
 import { present } from '../../base/assert.ts'
-import { codeOf } from '../../base/errors.ts'
 import type { Client } from '../../client/api.ts'
 import type { Address } from '../../platform/network.ts'
 import type { WindowLimits } from '../../metadata/quorum/recovery.ts'
@@ -14,29 +13,15 @@ import { SeededRandom } from './seeded-random.ts'
 import { ROOT_INODE } from '../../wire/messages/common.ts'
 import { SimulatedAdmin } from './simulated-admin.ts'
 import { SimulatedClock } from './simulated-clock.ts'
-import { SimulatedDisk } from './simulated-disk.ts'
+import { type DiskImage, SimulatedDisk } from './simulated-disk.ts'
 import { SimulatedNetwork } from './simulated-network.ts'
 import { ProcessLife } from './simulated-process.ts'
-import { SimulatedHang } from './simulated-hang.ts'
-import { SimulatedHardState, SimulatedHardStateContents } from './simulated-hard-state.ts'
-import { SimulatedSnapshotFiles } from './simulated-snapshot-files.ts'
-import { SimulatedStore, SimulatedStoreContents } from './simulated-store.ts'
+import { MetadataServerNode } from './simulated-metadata-server.ts'
 import { SimulatedNode, SUPERVISOR_DELAY_MS } from './simulated-node.ts'
-import type {
-  ChunkServerRole,
-  ChunkView,
-  MetadataRole,
-  MetadataServerParts,
-  SimulatedRoles,
-} from './simulated-roles.ts'
-import { simulatedRoles } from './simulated-roles.ts'
+import type { ChunkServerRole, ChunkView, MetadataRole, SimulatedRoles } from './simulated-roles.ts'
+import { CLUSTER_NAME, simulatedRoles } from './simulated-roles.ts'
 
-export const CLUSTER_NAME = 'simulation'
-const BASE_PORT = 2510
 const CHUNK_SERVER_PORT = 5000
-/** A commit takes so long on the simulated store. */
-const COMMIT_MS_MIN = 0.05
-const COMMIT_MS_SPAN = 2
 
 export interface SimulatedClusterOptions {
   readonly seed: number
@@ -54,108 +39,10 @@ export interface SimulatedClusterOptions {
   readonly clockRate?: (name: string) => number
   /** A process ended by itself, or broke: `error` says why. */
   readonly onEnded?: (name: string, error: unknown) => void
+  /** Where a member was removed, another one asks to be let in. */
+  readonly replacesRemovedMembers?: boolean
   /** For planted bugs. */
   readonly roles?: Partial<SimulatedRoles>
-}
-
-export class MetadataServerNode extends SimulatedNode {
-  readonly contents = new SimulatedStoreContents()
-  readonly hardState = new SimulatedHardStateContents()
-  /** Of the store, and of term and vote. */
-  readonly diskHang = new SimulatedHang()
-  role: MetadataRole | null = null
-
-  #stopping: ProcessLife | null = null
-  /** Counted from 1: the first founds the cluster, the others join it. */
-  readonly #number: number
-
-  constructor(cluster: SimulatedCluster, number: number) {
-    super(cluster, number === 1 ? 'mds' : `mds${number}`, null)
-    this.#number = number
-  }
-
-  get isMaster(): boolean {
-    return this.role?.server.isMaster === true
-  }
-
-  /** Changed while it is dead, it is a member that moves. */
-  port = BASE_PORT
-  /** Why it cannot make a copy of its metadata for another member; null: it can. */
-  snapshotFailure: string | null = null
-  /** It ended because it was told that it is not a member any more. */
-  isRemoved = false
-
-  get address(): { host: string; port: number } {
-    return { host: this.host, port: this.port }
-  }
-
-  protected async begin(life: ProcessLife): Promise<void> {
-    const schedule = (callback: () => void): void =>
-      void life.clock.setTimer(COMMIT_MS_MIN + life.random.float() * COMMIT_MS_SPAN, () =>
-        this.diskHang.whenAnswered(callback),
-      )
-    const snapshots = new Map<string, SimulatedStoreContents>()
-    const snapshotFailure = (): string | null => this.snapshotFailure
-    const options = { schedule, snapshots, snapshotFailure }
-    const openStore = (): SimulatedStore => new SimulatedStore(this.contents, options)
-    const { window } = this.cluster.options
-    const parts = (): MetadataServerParts => ({
-      store: openStore(),
-      snapshots: new SimulatedSnapshotFiles(this.contents, snapshots, openStore),
-      ...(window === undefined ? {} : { window }),
-      hardState: new SimulatedHardState(this.hardState, {
-        schedule,
-        isEarly: () => life.random.below(2) === 0,
-      }),
-      clock: life.clock,
-      network: life.network,
-      random: life.random,
-      logger: this.cluster.loggerOf(this.name),
-      clusterName: CLUSTER_NAME,
-      hostName: this.host,
-      address: this.address,
-      onFatal: (error) => this.ended(life, error),
-    })
-    if (this.#number === 1 && this.contents.appliedIndex === 0)
-      await this.cluster.roles.createCluster(parts())
-    if (this.#number > 1 && this.hardState.state === null) {
-      const member = await this.cluster.addMember(this.address, this.host, life)
-      if (life !== this.life) return
-      this.hardState.state = { member, term: 0, vote: 0 }
-    }
-    const role = await this.cluster.roles.metadataServer(parts())
-    if (life === this.life) this.role = role
-  }
-
-  /** Asked to end, and not there yet. */
-  get isStopping(): boolean {
-    return this.life !== null && this.life === this.#stopping
-  }
-
-  /** In order: it hands over, then its process ends. */
-  stop(): void {
-    const { life, role } = this
-    if (life === null || role === null || this.isStopping) return
-    this.#stopping = life
-    const end = (): void => {
-      if (life === this.life) this.crash()
-    }
-    role.server.close().then(end, end)
-  }
-
-  protected override ended(life: ProcessLife, reason: unknown): void {
-    if (codeOf(reason) !== 'MEMBER_REMOVED' || life !== this.life) {
-      super.ended(life, reason)
-      return
-    }
-    this.isRemoved = true
-    this.crash()
-  }
-
-  protected forget(): void {
-    this.role = null
-    this.diskHang.forget()
-  }
 }
 
 export class ChunkServerNode extends SimulatedNode {
@@ -176,16 +63,23 @@ export class ChunkServerNode extends SimulatedNode {
     return this.disk as SimulatedDisk
   }
 
-  /** How often its disk was replaced. */
-  wipeCount = 0
+  /** How often its disk was replaced, or went back in time. */
+  lossCount = 0
 
   /** kill -9, and the disk is replaced by an empty one: what starts again is a new chunk server. */
   wipe(): void {
     this.crash()
-    this.wipeCount++
-    this.disk = this.cluster.makeDisk(`${this.name} ${this.wipeCount}`)
+    this.lossCount++
+    this.disk = this.cluster.makeDisk(`${this.name} ${this.lossCount}`)
     this.#isMade = false
     this.#server = 0
+  }
+
+  /** The machine loses power, and its disk is as it was at an earlier moment. */
+  goBack(image: DiskImage): void {
+    this.losePower()
+    this.lossCount++
+    this.simulatedDisk.restore(image)
   }
 
   protected async begin(life: ProcessLife): Promise<void> {
@@ -354,11 +248,16 @@ export class SimulatedCluster {
     const admin = await this.connectAdmin()
     for (const [key, value] of Object.entries(this.options.parameters ?? {}))
       await admin.metadata.call('admin.setConfig', { mutation: admin.mutation(), key, value })
-    const { normal, minimum } = this.options.replicas
-    const attributes = { replicasNormal: normal, replicasMinimum: minimum }
-    const mutation = admin.mutation()
-    await admin.metadata.call('attr.set', { mutation, inode: ROOT_INODE, recursive: false, attributes })
+    await admin.setReplicas(ROOT_INODE, this.options.replicas)
     await admin.close()
+  }
+
+  /** One command of an administrator; rejects when the master does not answer. */
+  async administrate<T>(command: (admin: SimulatedAdmin) => Promise<T>): Promise<T> {
+    const admin = await this.connectAdmin()
+    const result = await command(admin)
+    await admin.close()
+    return result
   }
 
   /** The run is over; nothing of it may be used any more. */

@@ -15,11 +15,14 @@ import { Prng } from '../../base/prng.ts'
 import { PAGE_SIZE_BYTES } from '../../base/units.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Disk, DiskCallback, DiskErrorCode, DiskFile, DiskIdentity } from '../../platform/disk.ts'
+import { type DiskFaults, noDiskFaults } from './disk-faults.ts'
 import { SimulatedFile } from './simulated-file.ts'
 import {
   copySectors,
+  durableCopy,
   freeInode,
   Inode,
+  keepOld,
   newPages,
   pageOf,
   SECTORS_PER_PAGE,
@@ -34,26 +37,10 @@ export interface SimulatedDiskOptions {
   readonly capacityBytes?: number
 }
 
-export interface DiskFaults {
-  /** Everything fails with DISK_IO from now on. */
-  dead: boolean
-  /** The next so many operations of the kind fail with DISK_IO. */
-  failReads: number
-  failWrites: number
-  failSyncs: number
-  /** The next so many syncs find no room for what was written (delayed allocation). */
-  failSyncsFull: number
-  /** The next so many writes are acknowledged and forgotten, or land one page further. */
-  loseWrites: number
-  misdirectWrites: number
-  /** Callbacks come this much later; needs a clock. */
-  delayMs: number
-  /** The same for syncs alone, as on a disk with a fast cache in front. */
-  syncDelayMs: number
-  /** Callbacks wait until this is false again: call `releaseHanging`. */
-  hanging: boolean
-  /** Rest of operations (writes and syncs) until the disk stands still for ever; -1: never. */
-  stopAfter: number
+/** What a disk held at a moment. */
+export interface DiskImage {
+  readonly names: ReadonlyMap<string, Inode>
+  readonly directories: ReadonlySet<string>
 }
 
 function diskError(code: DiskErrorCode, message: string): CairnError {
@@ -61,24 +48,14 @@ function diskError(code: DiskErrorCode, message: string): CairnError {
 }
 
 export class SimulatedDisk implements Disk {
-  readonly faults: DiskFaults = {
-    dead: false,
-    failReads: 0,
-    failWrites: 0,
-    failSyncs: 0,
-    failSyncsFull: 0,
-    loseWrites: 0,
-    misdirectWrites: 0,
-    delayMs: 0,
-    syncDelayMs: 0,
-    hanging: false,
-    stopAfter: -1,
-  }
+  readonly faults: DiskFaults = noDiskFaults()
   /** Writes, syncs and directory syncs so far. */
   operationCount = 0
   writeCount = 0
   syncCount = 0
   stopped = false
+  /** For `undoWrite`. */
+  keepsHistory = false
   capacityBytes: number
   readonly #prng: Prng
   readonly #clock: Clock | null
@@ -219,6 +196,22 @@ export class SimulatedDisk implements Disk {
     }
   }
 
+  /** What the platters hold now: of a snapshot of the machine, or a backup of its disk. */
+  capture(): DiskImage {
+    const copies = new Map<Inode, Inode>()
+    for (const inode of this.#durableNames.values()) copies.set(inode, durableCopy(inode))
+    const names = [...this.#durableNames].map(([name, inode]) => [name, copies.get(inode) as Inode] as const)
+    return { names: new Map(names), directories: new Set(this.#durableDirectories) }
+  }
+
+  /** After `losePower`: the disk is as it was then, once for each image. */
+  restore(image: DiskImage): void {
+    this.#names = new Map(image.names)
+    this.#durableNames = new Map(image.names)
+    this.#directories = new Set(image.directories)
+    this.#durableDirectories = new Set(image.directories)
+  }
+
   /** Nobody uses the disk again: its memory goes to the next one. */
   dispose(): void {
     this.crashProcess()
@@ -242,6 +235,15 @@ export class SimulatedDisk implements Disk {
       const at = position % PAGE_SIZE_BYTES
       image[at] = (image[at] ?? 0) ^ (1 << bit)
     }
+  }
+
+  /** The last write that a sync covered never reached that page. False: none is known. */
+  undoWrite(path: string, page: number): boolean {
+    const inode = this.#inode(path)
+    const old = inode.old?.get(page)
+    if (old === undefined) return false
+    this.overwrite(path, page * PAGE_SIZE_BYTES, old)
+    return true
   }
 
   overwrite(path: string, position: number, bytes: Buffer): void {
@@ -352,6 +354,7 @@ export class SimulatedDisk implements Disk {
   }
 
   syncInode(inode: Inode): void {
+    if (this.keepsHistory) for (const page of inode.dirty.keys()) keepOld(inode, page)
     for (const [page, sectors] of inode.dirty) copySectors(inode, page, sectors)
     inode.dirty.clear()
     inode.durableSize = inode.size

@@ -44,9 +44,7 @@ export class SimulatedFile implements DiskFile {
 
   write(borrowedBuffers: readonly Buffer[], position: number, callback: DiskCallback): void {
     this.#check()
-    this.#disk.perform('write', callback, () =>
-      this.#disk.write(this.#inode, position, borrowedBuffers),
-    )
+    this.#disk.perform('write', callback, () => this.#disk.write(this.#inode, position, borrowedBuffers))
   }
 
   sync(callback: DiskCallback): void {

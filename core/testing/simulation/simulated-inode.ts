@@ -31,8 +31,30 @@ export class Inode {
   readonly durable = new Map<number, Buffer>()
   /** Unsynced sectors of a page, as bits. */
   readonly dirty = new Map<number, number>()
+  /** Of disks that keep a history: what pages held before the last sync that changed them. */
+  old: Map<number, Buffer> | null = null
   size = 0
   durableSize = 0
+}
+
+/** Before a sync: what the platters hold. */
+export function keepOld(inode: Inode, page: number): void {
+  inode.old ??= new Map()
+  const durable = inode.durable.get(page)
+  inode.old.set(page, durable === undefined ? Buffer.alloc(PAGE_SIZE_BYTES) : Buffer.from(durable))
+}
+
+/** The file as the platters have it, with nothing unsynced. */
+export function durableCopy(inode: Inode): Inode {
+  const copy = new Inode()
+  copy.size = inode.durableSize
+  copy.durableSize = inode.durableSize
+  for (const [page, content] of inode.durable) {
+    if (page * PAGE_SIZE_BYTES >= copy.size) continue
+    content.copy(pageOf(copy.durable, page))
+    content.copy(pageOf(copy.cached, page))
+  }
+  return copy
 }
 
 /** Nobody looks at it again: its memory goes to the next disk. */

@@ -58,8 +58,15 @@ export abstract class SimulatedNode {
     this.life?.clock.pause()
   }
 
-  resume(): void {
+  /** `suspendedMs`: it was the whole machine that stood still, for so long. */
+  resume(suspendedMs = 0): void {
+    this.life?.clock.wasSuspended(suspendedMs)
     this.life?.clock.resume()
+  }
+
+  /** Somebody sets the time of day. */
+  stepWall(seconds: number): void {
+    this.life?.clock.stepWall(seconds)
   }
 
   protected abstract begin(life: ProcessLife): Promise<void>

@@ -62,6 +62,15 @@ export class PausableClock implements Clock {
     for (const callback of waiting ?? []) this.#view.defer(callback)
   }
 
+  /** The machine was suspended until now, for that long. */
+  wasSuspended(durationMs: number): void {
+    this.#view.wasSuspended(durationMs)
+  }
+
+  stepWall(seconds: number): void {
+    this.#view.stepWall(seconds)
+  }
+
   stop(): void {
     this.#view.stop()
     this.#waiting = null

@@ -8,6 +8,7 @@ import { createStore } from '../../chunkserver/store/store-open.ts'
 import type { Client, ConnectOptions } from '../../client/api.ts'
 import { connect } from '../../client/client.ts'
 import type { ClientPlatform } from '../../client/session/transport.ts'
+import { effectivePlacement } from '../../metadata/namespace/placement.ts'
 import { createCluster } from '../../metadata/server/cluster-repository.ts'
 import type { WindowLimits } from '../../metadata/quorum/recovery.ts'
 import { MetadataServer } from '../../metadata/server/metadata-server.ts'
@@ -20,12 +21,16 @@ import type { HardStateFile } from '../../platform/hard-state.ts'
 import type { SnapshotFiles } from '../../platform/snapshot-files.ts'
 import type { Store } from '../../platform/store.ts'
 
+export const CLUSTER_NAME = 'simulation'
+
 /** Where one replica set is, as the quorum sees it. */
 export interface ChunkView {
   readonly chunk: number
   readonly inode: number
   readonly index: number
   readonly version: number
+  /** How many replicas the file is to have. */
+  readonly wantedCount: number
   /** In-sync servers of the active epoch. */
   readonly inSync: readonly number[]
   /** A new epoch is under way. */
@@ -139,17 +144,19 @@ export const simulatedRoles: SimulatedRoles = {
 }
 
 function chunksOf(server: MetadataServer): ChunkView[] {
-  const { chunks } = server.state
+  const { chunks, inodes } = server.state
   const found: ChunkView[] = []
   for (const id of chunks.ids()) {
     const row = chunks.get(id)
     if (row === undefined) continue
+    const file = inodes.get(row.inode)
     const inSync = row.members.filter(({ role }) => role === 'in-sync').map((member) => member.server)
     found.push({
       chunk: row.chunk,
       inode: row.inode,
       index: row.index,
       version: row.version,
+      wantedCount: file === undefined ? 0 : effectivePlacement(file).replicasNormal,
       inSync,
       isPending: row.pending !== null,
       isSettled:
