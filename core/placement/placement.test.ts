@@ -158,6 +158,31 @@ test('a complete chunk is kept', () => {
   assert.deepEqual(plan({}, all), { kind: 'keep' })
 })
 
+test('a failing disk keeps its replica until there are enough others, then it leaves (rule R1)', () => {
+  const failing = (servers: PlacementServer[], id: number) =>
+    servers.map((entry) => (entry.server === id ? { ...entry, isFailing: true, accepts: false } : entry))
+  const copied = changed(plan({}, failing(all, 2)))
+  assert.deepEqual([inSyncOf(copied), copied.copying, copied.leaving], [[1, 2, 3], [4], []])
+  const members = (...roles: ('in-sync' | 'joining')[]) => roles.map((role, at) => ({ server: at + 1, role }))
+  const joining = { members: members('in-sync', 'in-sync', 'in-sync', 'joining') }
+  assert.equal(plan(joining, failing(all, 2)).kind, 'keep', 'not before the copy is complete')
+  const four = { members: members('in-sync', 'in-sync', 'in-sync', 'in-sync') }
+  for (const id of [1, 2, 3, 4]) {
+    const left = changed(plan(four, failing(all, id)))
+    assert.deepEqual(left.leaving, [{ server: id, exists: true }], 'and no other one')
+  }
+  assert.equal(
+    plan({ ...four, hasIntent: true }, failing(all, 2)).kind,
+    'keep',
+    'not while it is written (J8)',
+  )
+  assert.equal(plan({}, failing(all.slice(0, 3), 2)).kind, 'wait', 'nowhere to go: it stays')
+  const both = failing(failing(all, 2), 3)
+  assert.deepEqual(inSyncOf(plan({}, both)), [1, 2, 3], 'two of them: the same')
+  const sameHost = failing([...all.slice(0, 3), server(5, { hostId: 'host 2' })], 2)
+  assert.deepEqual(changed(plan({}, sameHost)).copying, [5], 'another disk of its own host will do')
+})
+
 test('a silent member leaves a chunk that is being written, and stays where nothing is (no copies yet)', () => {
   const written = changed(plan({ hasIntent: true }, without(1, 'inactive')))
   assert.deepEqual(inSyncOf(written), [2, 3])

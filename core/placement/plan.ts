@@ -160,12 +160,17 @@ function planJoiners(context: Context, inSync: readonly number[], stay: readonly
       ({ role, server }) => role === 'joining' && !chunk.failed.has(server) && !chunk.unclean.has(server),
     )
     .map((member) => member.server)
-    .filter((server) => stateOf(context, server) === 'active')
-  const wanted = chunk.replicasNormal - stay.length - joining.length
+    .filter((server) => stateOf(context, server) === 'active' && !isFailing(context, server))
+  // Rule R1: a failing disk keeps its replica, which is a good source, until there are enough without it.
+  const sound = stay.filter((server) => !isFailing(context, server))
+  const wanted = chunk.replicasNormal - sound.length - joining.length
   const rejoining = wanted > 0 ? rejoinersOf(context, [...stay, ...joining], wanted) : []
-  const copies = wanted > 0 ? copiesOf(context, stay, joining, rejoining, wanted) : noCopies
+  const copies = wanted > 0 ? copiesOf(context, stay, sound, joining, rejoining, wanted) : noCopies
   const copying = copies.chosen.map((server) => server.server)
-  const surplus = wanted < 0 && !chunk.hasIntent ? surplusOf(context, stay, joining) : []
+  const surplus = [
+    ...(wanted < 0 && !chunk.hasIntent ? surplusOf(context, sound, joining) : []),
+    ...relievedOf(context, stay, sound),
+  ]
   const kept = stay.filter((server) => !surplus.includes(server))
   const keptJoining = joining.filter((server) => !surplus.includes(server))
   const left = chunk.members.length - kept.length - keptJoining.length
@@ -223,12 +228,13 @@ const noCopies: Copies = { chosen: [], shortage: '', reason: 'no-target' }
 function copiesOf(
   context: Context,
   stay: readonly number[],
+  sound: readonly number[],
   joining: readonly number[],
   rejoining: readonly number[],
   wanted: number,
 ): Copies {
   const { chunk } = context
-  const present = [...stay, ...joining, ...rejoining]
+  const present = [...sound, ...joining, ...rejoining]
   // A silent server gets its time to return, unless writers are held meanwhile.
   const isHeld = stay.length < chunk.replicasMinimum
   const silent = [...chunk.former, ...chunk.members.map((member) => member.server)].filter(
@@ -246,6 +252,18 @@ function copiesOf(
   )
   const selection = chooseServers(missing, candidates, occupied, context.policy, context.random)
   return { chosen: selection.chosen, shortage: selection.shortage, reason: 'no-target' }
+}
+
+/** Members on failing disks: they leave when there are enough others (rules R1, J8). */
+function relievedOf(context: Context, stay: readonly number[], sound: readonly number[]): number[] {
+  const { chunk } = context
+  const active = sound.filter((server) => stateOf(context, server) === 'active')
+  if (chunk.hasIntent || active.length < chunk.replicasNormal) return []
+  return stay.filter((server) => !sound.includes(server))
+}
+
+function isFailing(context: Context, server: number): boolean {
+  return context.serverOf(server)?.isFailing === true
 }
 
 /** Too many: silent ones first, then those that share a failure domain, then the fullest (rule J8: norm stays). */

@@ -18,6 +18,8 @@ export interface PlacementServer {
   readonly state: 'active' | 'inactive' | 'offline' | 'dropped'
   /** May it get new replicas now (healthy disk, not leaving, bounds of running joins not reached)? */
   readonly accepts: boolean
+  /** Its disk has too many bad pages: what it holds is wanted elsewhere, and it gets nothing (rule R1). */
+  readonly isFailing?: boolean
 }
 
 /** Replicas of one chunk whose keys are equal fail together. */

@@ -169,7 +169,8 @@ export class Joiner {
       replica.joinedVersion = order.version
       this.#joins.delete(replica)
       this.#events.onJoined(order, join.bytesPulled, join.missing.length)
-      if (join.missing.length > 0) this.#store.reportBad(replica, join.missing, 'no source could supply them')
+      if (join.missing.length > 0)
+        this.#store.reportBad(replica, join.missing, 'no source could supply them', false)
     } catch (error) {
       if (join.aborted) return
       this.#joins.delete(replica)

@@ -54,6 +54,22 @@ test('every page with data is read; what rotted is found and reported before any
   assert.deepEqual(await read(rig, 0, 8), pattern(7, 8), 'one page, and no more')
 })
 
+test('chunks with bad pages are counted once, and not for what another disk lost (rule R1)', async () => {
+  const rig = await filled(1)
+  const verifier = new Verifier(rig.store)
+  const counted = () => rig.store.counters.snapshot()['badChunks']
+  rig.disk.flipBit(PATH, pagePosition(1), 3)
+  rig.disk.flipBit(PATH, pagePosition(2), 3)
+  await rig.clock.settled(verifier.verify(1, 1, 'pages'))
+  await rig.clock.settled(verifier.verify(1, 1, 'pages'))
+  assert.equal(await read(rig, PAGE_SIZE_BYTES, 10), 'BAD_CHECKSUM')
+  assert.equal(counted(), 1)
+  const replica = rig.store.replicas.get(1) ?? assert.fail()
+  const other = await filled(2)
+  other.store.reportBad(replica, [7], 'no source could supply them', false)
+  assert.equal(other.store.counters.snapshot()['badChunks'], 0)
+})
+
 test('records alone are compared without reading a page', async () => {
   const rig = await filled(1)
   const verifier = new Verifier(rig.store)

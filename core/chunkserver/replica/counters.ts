@@ -3,6 +3,7 @@ import type { Clock } from '../../platform/clock.ts'
 
 /** Latencies are over the last 20 to 40 seconds: two halves that take turns. */
 const WINDOW_MS = 20_000
+const BAD_CHUNKS_COUNTED_MAX = 100_000
 
 export class LatencyWindow {
   #count = 0
@@ -56,6 +57,8 @@ export class StoreCounters {
   checksumErrors = 0
   ioErrors = 0
   pulledBytes = 0
+  /** Of which this disk held bad pages since the process started. */
+  readonly #badChunks = new Set<number>()
   /** Data requests admitted and not answered. */
   queueDepth = 0
   readonly latency = new LatencyWindow()
@@ -68,6 +71,10 @@ export class StoreCounters {
 
   constructor(clock: Clock) {
     this.#clock = clock
+  }
+
+  badChunk(chunk: number): void {
+    if (this.#badChunks.size < BAD_CHUNKS_COUNTED_MAX) this.#badChunks.add(chunk)
   }
 
   syncBegins(): void {
@@ -93,6 +100,7 @@ export class StoreCounters {
       checksumErrors: this.checksumErrors,
       ioErrors: this.ioErrors,
       pulledBytes: this.pulledBytes,
+      badChunks: this.#badChunks.size,
       queueDepth: this.queueDepth,
       latencyAverageMs: this.latency.averageMs(nowMs),
       latencyMaxMs: this.latency.maxMs(nowMs),

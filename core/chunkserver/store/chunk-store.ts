@@ -273,7 +273,9 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.reportBad(replica, pages, reason)
   }
 
-  reportBad(replica: Replica, pages: number[], reason: string): void {
+  /** `isFault`: found here and now, by what this disk gave. */
+  reportBad(replica: Replica, pages: number[], reason: string, isFault = true): void {
+    if (isFault) this.counters.badChunk(replica.chunk)
     this.counters.checksumErrors += pages.length
     this.checksumErrorSeen = true
     this.logger.warn('bad pages', { chunk: replica.chunk, page: pages[0], count: pages.length, reason })

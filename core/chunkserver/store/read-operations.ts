@@ -148,7 +148,7 @@ export class ReadOperation extends VerifiedRead {
       const state = this.recordsOf(page).states[page % PAGES_PER_REGION]
       if (state === PageState.lost) return this.answer('LOST_PAGE')
       if (state === PageState.bad) {
-        this.store.reportBad(this.current, [page], 'page is known to be bad')
+        this.store.reportBad(this.current, [page], 'page is known to be bad', false)
         return this.answer('BAD_CHECKSUM')
       }
       if (state !== PageState.hole) holes = false

@@ -116,6 +116,15 @@ export const parameters = {
     meaning: 'every replica is verified and compared once in so many days, whatever that takes',
     level: 3,
   },
+  'cs.bad_chunks_max': {
+    kind: 'count',
+    defaultValue: 16,
+    minimum: 0,
+    maximum: 1_000_000,
+    meaning:
+      'a disk on which pages of more chunks were bad since its server started is emptied (rule R1); 0: never',
+    level: 3,
+  },
   'mds.kv.bytes': {
     kind: 'bytes',
     defaultValue: 64 * mebibyte,

@@ -124,6 +124,7 @@ export class ServerRegistry {
     connection.samples.add(nowMs, params.counters)
     connection.due = params.due ?? []
     if (params.flags !== connection.flags) this.#flagsChanged(connection, params.flags)
+    this.#judgeDisk(connection, params.counters['badChunks'] ?? 0)
     return {}
   }
 
@@ -203,6 +204,22 @@ export class ServerRegistry {
       message,
       `${connection.server} ${failures.join('')}`,
     )
+  }
+
+  /** Rule R1: a bad page costs a page, many of them the disk. */
+  #judgeDisk(connection: ServerConnection, badChunks: number): void {
+    const { master, events, onStateChanged } = this.#parts
+    const maximum = master.parameter('cs.bad_chunks_max')
+    const isFailing = maximum > 0 && badChunks > maximum
+    if (isFailing === connection.isFailing) return
+    connection.isFailing = isFailing
+    if (isFailing) {
+      const message =
+        `CS#${connection.server} has reported hard error on pages of ${badChunks} chunks (cs.bad_chunks_max=${maximum}): ` +
+        'its replicas are moved to other chunk servers. Replace the disk'
+      events.record('CS', 'err', 'DISK_FAILING', message, String(connection.server))
+    }
+    if (connection.isReported) onStateChanged(connection.server)
   }
 
   #tick(): void {

@@ -217,6 +217,36 @@ test('a grant is never held for long, whatever a chunk server does', async () =>
   assert.ok(heldMs > 1900 && heldMs < 2500, `${heldMs} ms`)
 })
 
+test('a disk with bad pages in too many chunks is emptied, never below the norm, and gets nothing more (rule R1)', async () => {
+  const { scene, session, chunks } = await stage(3)
+  const [first] = scene.chunkServers
+  assert.ok(first !== undefined)
+  first.counters = { badChunks: 16 }
+  await scene.clock.advance(5000)
+  assert.ok(!scene.eventCodes().includes('DISK_FAILING'))
+  first.counters = { badChunks: 17 }
+  await scene.until(() => scene.eventCodes().includes('DISK_FAILING'))
+  await scene.clock.advance(5000)
+  for (const chunk of chunks) assert.equal(scene.inSync(chunk).length, 3, 'no other place: it stays')
+  const fourth = scene.addChunkServer('cs4')
+  fourth.start()
+  const others = () =>
+    [...scene.chunkServers.filter((server) => server !== first)].map(({ server }) => server)
+  await scene.until(() =>
+    chunks.every(
+      (chunk) =>
+        scene.inSync(chunk).join() ===
+        others()
+          .toSorted((a, b) => a - b)
+          .join(),
+    ),
+  )
+  // the administrator thinks otherwise
+  await setConfig(session, 'cs.bad_chunks_max', '0')
+  await scene.clock.advance(3000)
+  assert.equal(scene.mds.control.replication.view.isFailing(first.server), false)
+})
+
 test('fsck checks as scrubbing does, and leaves what differs as it is unless asked to repair', async () => {
   const { scene, session, chunks } = await stage(1)
   const [chunk = 0] = chunks

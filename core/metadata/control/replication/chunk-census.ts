@@ -121,7 +121,8 @@ export class ChunkCensus {
     const isOver = this.#isOvercommitted(row)
     if (isOver) counts.overcommitted += 1
     const isUnsettled = row.pending !== null || row.dirtyDead || (chunkClass !== 'healthy' && !isReplicating)
-    if (isUnsettled || isOver || this.#hasWrongWritable(row)) look(row.chunk)
+    const isOnFailing = row.members.some(({ server }) => this.#parts.view.isFailing(server))
+    if (isUnsettled || isOver || isOnFailing || this.#hasWrongWritable(row)) look(row.chunk)
   }
 
   classOf(row: ChunkRow): ChunkClass {

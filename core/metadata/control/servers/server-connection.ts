@@ -28,6 +28,8 @@ export class ServerConnection {
   freeBytes: number
   flags = ''
   oldestIoAgeMs = 0
+  /** Too many chunks have had bad pages there (rule R1). */
+  isFailing = false
   /** Replicas it reported so far, until the report ends. */
   reported: IdSet | null = new IdSet()
   /** Reported as not in sync though the quorum has them in sync: the promotion was lost. */

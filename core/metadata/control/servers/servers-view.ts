@@ -74,6 +74,10 @@ export class ServersView {
     return this.#connections.get(server)?.isReported === true
   }
 
+  isFailing(server: number): boolean {
+    return this.#connections.get(server)?.isFailing === true
+  }
+
   get joinTotal(): number {
     return this.#joinTotal
   }
@@ -114,7 +118,10 @@ export class ServersView {
     const connection = this.#connections.get(row.server)
     const isHere = connection?.isReported === true
     const isWell =
-      isHere && !FAILURE_FLAGS.test(connection.flags) && connection.oldestIoAgeMs < HUNG_IO_AGE_MS
+      isHere &&
+      !connection.isFailing &&
+      !FAILURE_FLAGS.test(connection.flags) &&
+      connection.oldestIoAgeMs < HUNG_IO_AGE_MS
     const hasRoomToJoin =
       !forJoins || this.joinCount(row.server) < this.#master.parameter('mds.replication.max_per_cs')
     return {
@@ -131,6 +138,7 @@ export class ServersView {
             ? 'active'
             : row.state,
       accepts: isWell && hasRoomToJoin,
+      isFailing: connection?.isFailing === true,
     }
   }
 }
