@@ -11,22 +11,32 @@ import { recover } from '../core/metadata/quorum/recovery.ts'
 import { SqliteStore } from '../core/platform/node/sqlite-store.ts'
 import { CHUNK_SIZE_BYTES } from '../core/base/units.ts'
 
-export const FILES_PER_DIRECTORY = 1_000
-const SERVERS = [1, 2, 3] as const
+const FILES_PER_DIRECTORY = 1_000
+const SERVER_COUNT = 3
+/** A lease has at most 1,024 intents. */
+const CHUNKS_AT_ONCE = 1_000
 const ROWS_PER_COMMIT = 20_000
 const RESERVE_COUNT = 60_000
 const TERM = 1
 
+/** Of a chunk server of the state: how it registers. */
+export function storeUuidOf(number: number): string {
+  return String(number).repeat(32)
+}
+
+/** Files of one kind, in directories of their own: `kind` number / 1,000, and in it file- number % 1,000. */
 export interface StateSize {
+  readonly kind?: string
   readonly files: number
   readonly chunksPerFile: number
 }
 
-export class StateMaker {
+class StateMaker {
   readonly #store: SqliteStore
   readonly #machine = createStateMachine()
   #sequence = 0
   #session = 0
+  readonly #servers: number[] = []
   #reserved: number[] = []
   #rowsWaiting = 0
   #changes: RowChange[] = []
@@ -35,14 +45,14 @@ export class StateMaker {
     this.#store = store
   }
 
-  static async make(database: string, size: StateSize): Promise<void> {
+  static async make(database: string, sizes: readonly StateSize[]): Promise<void> {
     const maker = new StateMaker(await SqliteStore.open(database))
     await recover(maker.#store, maker.#machine as unknown as Parameters<typeof recover>[1])
-    await maker.#make(size)
+    await maker.#make(sizes)
     await maker.#store.close()
   }
 
-  async #make({ files, chunksPerFile }: StateSize): Promise<void> {
+  async #make(sizes: readonly StateSize[]): Promise<void> {
     const opened = this.#apply({
       type: 'session.open',
       name: 'bench',
@@ -51,17 +61,25 @@ export class StateMaker {
       secret: 's',
     })
     this.#session = (opened as { session: number }).session
-    for (const server of SERVERS) this.#apply(registration(server))
-    let parent = 0
-    for (let file = 0; file < files; file++) {
-      if (file % FILES_PER_DIRECTORY === 0)
-        parent = this.#directory(`directory-${file / FILES_PER_DIRECTORY}`)
-      this.#file(parent, `file-${file % FILES_PER_DIRECTORY}.dat`, chunksPerFile)
-      this.#rowsWaiting += chunksPerFile + 4
-      if (this.#rowsWaiting > ROWS_PER_COMMIT) await this.#commit()
-    }
+    for (let number = 1; number <= SERVER_COUNT; number++)
+      this.#servers.push((this.#apply(registration(number)) as { server: number }).server)
+    for (const size of sizes) await this.#makeFiles(size)
     this.#apply({ type: 'session.expire', session: this.#session, clean: true })
     await this.#commit(true)
+  }
+
+  async #makeFiles({ kind = 'directory', files, chunksPerFile }: StateSize): Promise<void> {
+    let parent = 0
+    for (let file = 0; file < files; file++) {
+      if (file % FILES_PER_DIRECTORY === 0) parent = this.#directory(`${kind}-${file / FILES_PER_DIRECTORY}`)
+      const made = this.#file(parent, `file-${file % FILES_PER_DIRECTORY}.dat`)
+      for (let from = 0; from < chunksPerFile; from += CHUNKS_AT_ONCE) {
+        this.#chunks(made, from, Math.min(chunksPerFile, from + CHUNKS_AT_ONCE))
+        if (this.#rowsWaiting > ROWS_PER_COMMIT) await this.#commit()
+      }
+      this.#request({ type: 'lease.release', ...made, size: chunksPerFile * CHUNK_SIZE_BYTES })
+      this.#rowsWaiting += 4
+    }
   }
 
   #directory(name: string): number {
@@ -70,29 +88,23 @@ export class StateMaker {
     return (made as { attributes: { inode: number } }).attributes.inode
   }
 
-  #file(parent: number, name: string, chunkCount: number): void {
+  #file(parent: number, name: string): { inode: number; lease: number } {
     const owner = { mode: 0o644, uid: 1000, gid: 1000 }
     const made = this.#request({
-      type: 'fs.create',
-      parent,
-      name,
+      ...{ type: 'fs.create', parent, name, exclusive: true, lease: true },
       ...owner,
-      exclusive: true,
-      lease: true,
-    }) as {
-      attributes: { inode: number }
-      lease: number
-    }
-    const { lease } = made
-    const { inode } = made.attributes
-    const chunks = Array.from({ length: chunkCount }, (_, index) => ({
-      ...{ chunk: this.#chunkId(), index },
-      members: [...SERVERS],
+    }) as { attributes: { inode: number }; lease: number }
+    return { inode: made.attributes.inode, lease: made.lease }
+  }
+
+  #chunks(file: { inode: number; lease: number }, from: number, end: number): void {
+    const chunks = Array.from({ length: end - from }, (_, count) => ({
+      ...{ chunk: this.#chunkId(), index: from + count },
+      members: this.#servers,
     }))
-    this.#apply({ type: 'chunk.create', lease, inode, chunks })
-    this.#apply({ type: 'intent.clear', lease, inode, chunks: chunks.map(({ chunk }) => chunk) })
-    const size = chunkCount * CHUNK_SIZE_BYTES - 1
-    this.#request({ type: 'lease.release', lease, inode, size })
+    this.#apply({ type: 'chunk.create', ...file, chunks })
+    this.#apply({ type: 'intent.clear', ...file, chunks: chunks.map(({ chunk }) => chunk) })
+    this.#rowsWaiting += chunks.length
   }
 
   #chunkId(): number {
@@ -137,7 +149,7 @@ export class StateMaker {
 
 function registration(server: number): Command {
   return {
-    ...{ type: 'server.register', server: 0, storeUuid: String(server).repeat(32), registration: 0 },
+    ...{ type: 'server.register', server: 0, storeUuid: storeUuidOf(server), registration: 0 },
     ...{
       incarnation: 1,
       crashes: 0,
@@ -148,4 +160,9 @@ function registration(server: number): Command {
     },
     ...{ host: '127.0.0.1', port: 9, totalBytes: 2 ** 50, checksums: true },
   }
+}
+
+if (import.meta.main) {
+  const [database = '', sizes = ''] = process.argv.slice(2)
+  await StateMaker.make(database, JSON.parse(sizes) as StateSize[])
 }
