@@ -25,7 +25,7 @@ const ALL_HOLDER_COUNT_MAX = 2 * HOLDER_COUNT_MAX
 
 export class ChunkTable implements ChunkTracked {
   readonly name = 'chunks'
-  readonly #columns = new ChunkColumns()
+  #columns = new ChunkColumns()
   readonly #pending = new Map<number, PendingEpoch>()
   readonly #former = new ShardedMap<{ server: number; version: number }[]>()
   readonly #dirtyDead = new Set<number>()
@@ -47,6 +47,10 @@ export class ChunkTable implements ChunkTracked {
 
   get byteLength(): number {
     return this.#columns.byteLength
+  }
+
+  retire(): void {
+    this.#columns = new ChunkColumns()
   }
 
   has(chunk: number): boolean {

@@ -124,7 +124,7 @@ function applyUpdate(context: ChunkContext, file: InodeRow, update: FileUpdate):
 }
 
 /** Rule F4: where acknowledged writes of a dead holder may be unsynced. */
-function dirtyIndexes(state: ChunkState, file: InodeRow): number[] {
+export function dirtyIndexes(state: ChunkState, file: InodeRow): number[] {
   const indexes: number[] = []
   forEachDirty(state, file, (index) => indexes.push(index))
   // Sorted: this is an answer, and every member keeps the same.

@@ -207,6 +207,7 @@ export class MetadataServer {
       })
       this.#sender?.close()
       await before.log.retire()
+      before.state.retire()
       this.#store.replace(await snapshots.install())
       await this.#openLife()
     } catch (error) {
@@ -352,8 +353,6 @@ export class MetadataServer {
     await this.#roleChange()
     timer.cancel()
   }
-
-  // --- members ---
 
   #addressesChanged(): void {
     if (this.#isUpdating) return

@@ -190,6 +190,17 @@ function digestWithoutReplies(machine: ReturnType<typeof createStateMachine>): s
     .join('\n')
 }
 
+test('a state that was retired holds nothing large, and knows its cluster', () => {
+  const machine = createStateMachine()
+  for (const [position, command] of opening.entries())
+    machine.apply(entryOf(command, position + 1), position + 1)
+  const cluster = [...machine.state.config.entries()]
+  machine.state.retire()
+  assert.deepEqual([machine.state.inodes.size, machine.state.chunks.size], [0, 0])
+  assert.deepEqual([...machine.state.config.entries()], cluster)
+  assert.equal(machine.state.tables()[0], machine.state.inodes)
+})
+
 test('random commands of every kind', () => {
   fc.assert(
     fc.property(fc.array(fc.oneof(requests, control), { maxLength: 80, size: 'max' }), (random) => {

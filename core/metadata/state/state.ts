@@ -42,6 +42,8 @@ export const EVENT_COUNT_MAX = 10_000
  */
 export interface ChunkTracked extends ChangeTracked {
   readonly size: number
+  /** Lets go of its columns. */
+  retire?(): void
   /** Visits the holders of chunks in up to `slotCount` places from `fromSlot` on, and returns where to go on, or -1 at the end. */
   scanMapped(
     fromSlot: number,
@@ -122,13 +124,12 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
   /** Inodes whose chunk list is being taken over, and how often. */
   private readonly copied = new Map<number, number>()
 
-  private readonly ordered: readonly ChangeTracked[]
-  private readonly byName: ReadonlyMap<string, ChangeTracked>
+  private ordered: readonly ChangeTracked[] = []
+  private byName: ReadonlyMap<string, ChangeTracked> = new Map()
 
   constructor(chunks: Chunks) {
     this.chunks = chunks
-    this.ordered = this.tables()
-    this.byName = new Map([this.level, ...this.ordered].map((table) => [table.name, table]))
+    this.nameTables()
     this.leases.observe({
       onSet: (lease, row) => this.indexLease(lease, row),
       onDelete: (lease, row) => this.unindexLease(lease, row),
@@ -142,6 +143,25 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
       onDelete: (_target, row) => this.countCopy(row, -1),
     })
     this.inodes.add(rootRow())
+  }
+
+  /**
+   * Another state takes the place of this one: lets go of all that is large, so that memory never holds both. What
+   * tells who the cluster and its members are stays until then.
+   */
+  retire(): void {
+    Object.assign(this, {
+      inodes: new InodeTable(),
+      entries: new DirectoryTable(),
+      condemned: new CondemnedTable(),
+    })
+    this.chunks.retire?.()
+    this.nameTables()
+  }
+
+  private nameTables(): void {
+    this.ordered = this.tables()
+    this.byName = new Map([this.level, ...this.ordered].map((table) => [table.name, table]))
   }
 
   tables(): readonly ChangeTracked[] {

@@ -8,6 +8,7 @@ import { CHUNK_SIZE_BYTES } from '../../../base/units.ts'
 import type { Timer } from '../../../platform/clock.ts'
 import type { leaseMethods } from '../../../wire/messages/metadata.ts'
 import type { ParamsOf, ResultOf } from '../../../wire/messages/method.ts'
+import { dirtyIndexes } from '../../chunks/leases.ts'
 import { type ChunkWaiters, WAIT_MS_MAX } from '../../control/replication/chunk-waiters.ts'
 import type { Master } from '../../control/servers/master.ts'
 import { wireError } from '../../errors.ts'
@@ -214,14 +215,10 @@ export class LeaseService implements LeasePublisher {
   /** Rule F8: the size is true only after what a dead holder may have appended was reconciled. */
   async #awaitSize(file: InodeRow): Promise<void> {
     const { master, waiters, lookFirst } = this.#parts
-    const tail: number[] = []
     const firstIndex = Math.floor(file.size / CHUNK_SIZE_BYTES)
-    const { chunks } = master.state
-    if (chunks.dirtyDeadCount === 0) return
-    for (const index of file.chunks.indexes(undefined, firstIndex)) {
-      const chunk = file.chunks.get(index) ?? 0
-      if (chunks.isDirtyDead(chunk)) tail.push(chunk)
-    }
+    const tail = dirtyIndexes(master.state, file)
+      .filter((index) => index >= firstIndex)
+      .map((index) => file.chunks.get(index) ?? 0)
     if (tail.length === 0) return
     for (const chunk of tail) lookFirst(chunk)
     if (!(await waiters.wait(tail)))
