@@ -78,4 +78,7 @@ if (parts.includes('memory')) {
   const small = { files: Math.round(1_000_000 * scale), chunksPerFile: 1 }
   await measureState('files of one chunk', small, 'file, name and chunk', small.files)
 }
-if (parts.includes('stalls')) await measureStalls(scale, Number(values.port))
+if (parts.includes('stalls'))
+  await measureStalls(scale, Number(values.port), (what, { busyMs, stallMs }) =>
+    process.stdout.write(`${what}: longest stall ${busyMs} ms busy, ${stallMs} ms in all\n`),
+  )

@@ -28,7 +28,8 @@ const READY_TIMEOUT_MS_MIN = 1000
 const REGISTER_TIMEOUT_MS_OF_MANY = 5000
 const RETRY_MIN_MS = 200
 const RETRY_MAX_MS = 3000
-const REPORT_COUNT = 2048
+/** A page that the master takes in within some milliseconds. */
+const REPORT_COUNT = 1024
 /** Events waiting for an answer; beyond it the oldest is dropped: reads and scrubbing find it again. */
 const EVENT_COUNT_MAX = 4096
 const EVENT_TIMEOUT_MS = 10_000

@@ -20,7 +20,8 @@ export class DamagedReplicas {
   }
 
   delete(chunk: number, server: number): void {
-    this.#keys.delete(keyOf(chunk, server))
+    // Asked for each replica of a report.
+    if (this.#keys.size > 0) this.#keys.delete(keyOf(chunk, server))
   }
 }
 
