@@ -31,5 +31,6 @@ export function describeReplica(
 ): ResultOf<ChunkServerOrderMethods, 'replica.describe'> {
   if (replica === undefined) throw new CairnError('NO_REPLICA', 'no such replica')
   const { version, role, damaged, unclean: crashed, complete } = replica
-  return { version, role, inSyncVersion: complete ? version : 0, crashed, damaged }
+  const fault = damaged ? 'DISK_FAILED' : role === 'in-sync' && !crashed ? '' : 'NOT_IN_SYNC'
+  return { version, role, inSyncVersion: complete ? version : 0, crashed, damaged, fault }
 }

@@ -4,7 +4,8 @@
  * E7, E12). Control work: promises are fine here.
  */
 import { type CairnError, codeOf } from '../../base/errors.ts'
-import type { ReplicaReport } from '../../wire/messages/chunk.ts'
+import type { ChunkServerOrderMethods, ReplicaReport } from '../../wire/messages/chunk.ts'
+import type { ResultOf } from '../../wire/messages/method.ts'
 import { chunkPath } from '../format/chunk-layout.ts'
 import type { ChunkStore } from './chunk-store.ts'
 import { wireCodeOfDiskError, wireError } from '../format/errors.ts'
@@ -233,18 +234,20 @@ export class ReplicaControl {
     })
   }
 
-  /** For an administrator who has nothing better (rule G2). */
-  describe(chunk: number): {
-    version: number
-    role: ReplicaReport['role']
-    inSyncVersion: number
-    crashed: boolean
-    damaged: boolean
-  } {
+  /** For a master that was told of a failure (rule A1), or an administrator who has nothing better (rule G2). */
+  describe(chunk: number): ResultOf<ChunkServerOrderMethods, 'replica.describe'> {
     const replica = this.#store.replicas.get(chunk)
     if (replica === undefined) throw wireError('NO_REPLICA', `no replica of chunk ${chunk}`)
     const { version, role, crashed = false, damaged } = reportOf(replica)
-    return { version, role, inSyncVersion: replica.state.inSyncVersion, crashed, damaged }
+    const { inSyncVersion } = replica.state
+    return { version, role, inSyncVersion, crashed, damaged, fault: this.#faultOf(replica) }
+  }
+
+  #faultOf(replica: Replica): string {
+    const store = this.#store
+    if (store.failure !== null || !replica.serves) return 'DISK_FAILED'
+    if (store.isFull) return 'DISK_FULL'
+    return replica.servesReads && !replica.isUnclean ? '' : 'NOT_IN_SYNC'
   }
 
   /** Rule E6: false for a newer version. A replica that is not here is deleted. Works on a full disk (A2). */

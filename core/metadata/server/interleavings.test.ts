@@ -236,3 +236,16 @@ test('a joiner that restarted joins under a new version, one that only registers
   joiner.start([chunk])
   await scene.until(() => scene.inSync(chunk).length === 3 && scene.chunk(chunk).pending === null)
 })
+
+test('a member that restarted stays where min needs it; the chunk begins anew (rules A1, F6)', async () => {
+  const placement = { replicasNormal: 2, replicasMinimum: 2, failureDomain: 'host' } as const
+  const scene = await MetadataScene.open({ chunkServerCount: 2, placement })
+  const session = await scene.session('client')
+  const { inode, chunks } = await granted(session, [0])
+  const [chunk = 0] = chunks
+  const [server = 0] = scene.inSync(chunk)
+  const report = { inode, chunk, version: 1, server, reason: 'WRONG_INCARNATION', kind: 'failed' } as const
+  await assert.rejects(session.call('chunk.report', report), { code: 'TRY_AGAIN' })
+  await scene.until(() => scene.chunk(chunk).version === 2)
+  assert.equal(scene.inSync(chunk).length, 2)
+})

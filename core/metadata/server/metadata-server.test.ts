@@ -60,8 +60,15 @@ test('a client alone sees a failure below min: it is told to hold (rule A1)', as
   const { inode, chunk, location } = await writtenFile(session)
   const server = location.members[0]?.server ?? 0
   const report = { inode, chunk, version: 1, server, reason: 'TIMED_OUT', kind: 'failed' } as const
-  await assert.rejects(session.call('chunk.report', report), { code: 'TRY_AGAIN' })
+  // Nor is it believed what the server is said to have answered: the server itself is asked.
+  for (const reason of ['TIMED_OUT', 'DISK_FAILED', 'DISK_FULL', 'NO_REPLICA', 'NOT_IN_SYNC'])
+    await assert.rejects(session.call('chunk.report', { ...report, reason }), { code: 'TRY_AGAIN' })
   assert.equal(scene.inSync(chunk).length, 2)
+  const replica = scene.server(server).replicas.get(chunk)
+  assert.ok(replica !== undefined)
+  replica.damaged = true
+  session.start('chunk.report', { ...report, reason: 'DISK_FAILED' }).catch(() => undefined)
+  await scene.until(() => scene.inSync(chunk).length === 1)
 })
 
 test('a client that blames everybody is not believed (rule A1)', async () => {

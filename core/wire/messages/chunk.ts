@@ -174,7 +174,7 @@ export const chunkServerOrderMethods = {
     Type.Object({ replicas: Type.Array(Type.Object({ chunk: UInt, parent: UInt }), { maxItems: 1024 }) }),
     Type.Object({ refused: Type.Array(Type.Object({ chunk: UInt, code: Type.String() })) }),
   ),
-  /** What is there of a replica that the quorum does not count on. NO_REPLICA. */
+  /** What is there of a replica that somebody complains of, or that nobody counts on. NO_REPLICA. */
   'replica.describe': method(
     Type.Object({ chunk: UInt }),
     Type.Object({
@@ -184,6 +184,8 @@ export const chunkServerOrderMethods = {
       inSyncVersion: UInt,
       crashed: Type.Boolean(),
       damaged: Type.Boolean(),
+      /** The code with which a member in sync here would refuse a write; '' when it would not (rule A1). */
+      fault: Type.String({ maxLength: 32 }),
     }),
   ),
   /** Pull what differs from a source, then sync, then `cs.joined`. Answered when accepted. */

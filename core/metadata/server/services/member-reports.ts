@@ -1,7 +1,7 @@
 /**
  * What clients and chunk servers say about replicas. A client's report is a request (rule A1): the master
- * checks the server itself, never goes below `min` on one client's word, and tells a client that alone sees
- * failures to hold. A bad page costs one page: it is repaired, the replica stays (rule R1).
+ * checks the server itself, also what the server is said to have answered, never goes below `min` on one client's
+ * word, and tells a client that alone sees failures to hold. A bad page costs one page: it is repaired, the replica stays (rule R1).
  */
 import type { ChunkServerUpMethods } from '../../../wire/messages/chunk.ts'
 import type { leaseMethods } from '../../../wire/messages/metadata.ts'
@@ -12,6 +12,7 @@ import type { Master } from '../../control/servers/master.ts'
 import type { MissingPages } from '../../control/replication/missing-pages.ts'
 import type { Recovery } from '../../control/replication/recovery.ts'
 import type { ServerConnection } from '../../control/servers/server-connection.ts'
+import { codeOf } from '../../../base/errors.ts'
 import { wireError } from '../../errors.ts'
 import { isHeldBy, placementOf } from '../../chunks/sharing.ts'
 import type { ChunkRow } from '../../state/rows.ts'
@@ -22,8 +23,11 @@ type Report = ParamsOf<typeof leaseMethods, 'chunk.report'>
 type BadPages = ParamsOf<ChunkServerUpMethods, 'cs.badPages'>
 type BadReplica = ParamsOf<ChunkServerUpMethods, 'cs.badReplica'>
 
-/** What a server said itself, or what cannot be blamed on the client's network. */
-const serverFaults = new Set(['DISK_FAILED', 'DISK_FULL', 'NO_REPLICA', 'NOT_IN_SYNC', 'WRONG_INCARNATION'])
+/** What a server is said to have answered: it is asked whether that is so. */
+const serverFaults = new Set(['DISK_FAILED', 'DISK_FULL', 'NO_REPLICA', 'NOT_IN_SYNC'])
+/** It has restarted: what nobody can blame on the client's network, and nobody needs to leave for. */
+const RESTARTED = 'WRONG_INCARNATION'
+const DESCRIBE_TIMEOUT_MS = 2_000
 /** Servers that answer the master and that one client may blame within the window. */
 const BLAMED_COUNT_MAX = 2
 const BLAME_WINDOW_MS = 60_000
@@ -97,10 +101,12 @@ export class MemberReports {
     // rule R1: one page, which the server has reported: it is repaired, or lost, and then sent again
     if (reason === 'BAD_CHECKSUM') throw wireError('TRY_AGAIN', `a page on CS#${server} is being repaired`)
     const isAnswering = await answers(server)
-    if (!isAnswering && !serverFaults.has(reason)) giveUpAwaited(server)
+    if (!isAnswering && !serverFaults.has(reason) && reason !== RESTARTED) giveUpAwaited(server)
+    const isFaulty = isAnswering && serverFaults.has(reason) && (await this.#isFaulty(chunk, server))
     const current = master.state.chunks.get(chunk)
     if (current === undefined || current.version !== version || current.pending !== null) return
-    if (isAnswering && !this.#mayRemove(session, row, server, reason)) {
+    if (isAnswering && !isFaulty && !this.#mayRemove(session, row, server, reason)) {
+      if (reason === RESTARTED) this.#beginAnew(current)
       throw wireError('TRY_AGAIN', `CS#${server} answers the metadata server: hold and try it again`)
     }
     const others = current.members.filter((member) => member.role === 'in-sync' && member.server !== server)
@@ -112,25 +118,38 @@ export class MemberReports {
     await recovery.decided(chunk)
   }
 
-  /** Rule G2: never removed. A new process gets a new version, under which everything is sent again (F5). */
+  /** Rule G2: never removed. */
   #lastMember(row: ChunkRow, server: number, reason: string, isAnswering: boolean): void {
-    if (isAnswering && reason === 'WRONG_INCARNATION') {
-      const { chunk, version } = row
-      const member = row.members.filter((candidate) => candidate.server === server)
-      const epoch = { chunk, from: version, members: member, reconcile: false, leaving: [] }
-      this.#parts.master.submit({ type: 'epoch.propose', epochs: [epoch] })
-    }
+    if (isAnswering && reason === RESTARTED) this.#beginAnew(row)
     throw wireError('TRY_AGAIN', `CS#${server} has the last replica of this chunk`)
+  }
+
+  /** A new process among the members gets a new version, under which everything is sent again (F5). */
+  #beginAnew({ chunk, version, members }: ChunkRow): void {
+    const epoch = { chunk, from: version, members: [...members], reconcile: false, leaving: [] }
+    this.#parts.master.submit({ type: 'epoch.propose', epochs: [epoch] })
+  }
+
+  /** Rule A1: what does the server say itself? */
+  async #isFaulty(chunk: number, server: number): Promise<boolean> {
+    const connection = this.#parts.connectionOf(server)
+    if (connection === undefined) return true
+    try {
+      const options = { timeoutMs: DESCRIBE_TIMEOUT_MS }
+      return (await connection.orders.call('replica.describe', { chunk }, options)).fault !== ''
+    } catch (error) {
+      // A server of an older version cannot say.
+      return ['NO_REPLICA', 'UNKNOWN_METHOD'].includes(codeOf(error))
+    }
   }
 
   #mayRemove(session: number, row: ChunkRow, server: number, reason: string): boolean {
     if (row.members.some((member) => member.server === server && member.role === 'joining')) return true
-    if (serverFaults.has(reason)) return true
     const placement = placementOf(this.#parts.master.state, row)
     if (placement === undefined) return false
     const left = row.members.filter((member) => member.role === 'in-sync' && member.server !== server)
     if (left.length < placement.replicasMinimum) return false
-    return this.#blame(session, server)
+    return reason === RESTARTED || this.#blame(session, server)
   }
 
   /** False: this client sees failures everywhere, and the master does not. */
