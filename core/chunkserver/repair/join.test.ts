@@ -234,6 +234,43 @@ test('rule P4: a pulled page is dropped when a writer was faster', async () => {
   assert.deepEqual(await digests(rig, 1), await digests(source, 1))
 })
 
+test('rule J6: while the disk keeps a sync waiting nothing is pulled, then the join goes on', async () => {
+  const source = await makeRig(1)
+  await createReplica(source)
+  await write(source, 0, pattern(1, 300_000))
+  await persist(source, 2, Role.inSync)
+  const rig = await makeRig(2)
+  await createReplica(rig, 1, Role.joining, 2)
+  await createReplica(rig, 7)
+  await write(rig, 0, pattern(2, PAGE_SIZE_BYTES), { chunk: 7 })
+  rig.disk.faults.hanging = true
+  send(rig, dataRequest(DataOp.flush, { chunk: 7, incarnation: rig.store.incarnation })).catch(
+    () => undefined,
+  )
+  await rig.clock.advance(600)
+  let pullCount = 0
+  const from = sourceOf(source, rig)
+  const counted: PageSource = {
+    ...from,
+    digest: (...parameters) => from.digest(...parameters),
+    pull: (...parameters) => {
+      pullCount++
+      return from.pull(...parameters)
+    },
+  }
+  const { joiner, outcome } = makeJoiner(rig, new Map([[1, counted]]))
+  joiner.join({ chunk: 1, version: 2, attempt: 1, sources: [sourceAddress(1)] })
+  for (let step = 0; step < 20; step++) {
+    await source.clock.advance(100)
+    await rig.clock.advance(100)
+  }
+  assert.equal(pullCount, 0)
+  rig.disk.releaseHanging()
+  await settleAll([rig, source], () => outcome.joined !== null || outcome.failed !== null)
+  assert.equal(outcome.failed, null)
+  assert.ok(pullCount > 0)
+})
+
 test('rule J10: the join goes on from another source; with none left it fails', async () => {
   const source = await makeRig(5)
   await createReplica(source)

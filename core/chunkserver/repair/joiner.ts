@@ -10,6 +10,7 @@ import type { ChunkStore } from '../store/chunk-store.ts'
 import { wireError } from '../format/errors.ts'
 import { Hold } from '../replica/operation-queue.ts'
 import type { PageSource, PulledPages, SourceAddress } from './page-source.ts'
+import { yieldToWriters } from './pull-pause.ts'
 import {
   applyPages,
   decodePageRecord,
@@ -204,6 +205,7 @@ export class Joiner {
     )
     if (plan.direct.length > 0) await this.#apply(join, plan.direct)
     for (let begin = 0; begin < plan.runs.length && !join.aborted; begin += PULLS_AT_ONCE) {
+      await yieldToWriters(this.#store, () => join.aborted)
       const some = plan.runs.slice(begin, begin + PULLS_AT_ONCE)
       await Promise.all(some.map((run) => this.#pullRun(join, run)))
     }
