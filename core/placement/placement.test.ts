@@ -130,6 +130,7 @@ function plan(chunk: Partial<ChunkSituation>, servers: PlacementServer[]): Plan 
     replicasMinimum: 2,
     failed: new Map(),
     unclean: new Set(),
+    fresh: new Set(),
     awaited: new Set(),
     barred: new Set(),
     mayCopy: true,
@@ -277,6 +278,28 @@ test('surplus replicas leave one chunk only when nobody writes it, and never bel
   const members = [1, 2, 3, 4].map((id) => ({ server: id, role: 'in-sync' as const }))
   assert.equal(changed(plan({ members }, all)).members.length, 3)
   assert.equal(plan({ members, hasIntent: true }, all).kind, 'keep')
+})
+
+test('a returning replica joins beside an unfinished copy; who is in sync first stays (rule J10)', () => {
+  const member = (id: number, role: 'in-sync' | 'joining') => ({ server: id, role })
+  const copying = [member(1, 'in-sync'), member(2, 'in-sync'), member(4, 'joining')]
+  const fresh = new Set([4])
+  assert.equal(plan({ members: copying, fresh }, all).kind, 'keep', 'nobody returns')
+  for (const hasIntent of [false, true]) {
+    const result = changed(plan({ members: copying, fresh, former: [3], hasIntent }, all))
+    assert.deepEqual([result.rejoining, result.copying, result.members.length], [[3], [], 4])
+    const racing = [...copying, member(3, 'joining')]
+    const rest = { fresh, hasIntent, former: [5] }
+    assert.equal(plan({ ...rest, members: racing }, all).kind, 'keep', 'one rival for each copy')
+    const won = [member(1, 'in-sync'), member(2, 'in-sync'), member(3, 'in-sync'), member(4, 'joining')]
+    assert.deepEqual(
+      changed(plan({ ...rest, members: won }, all)).leaving,
+      [{ server: 4, exists: true }],
+      'the copy is deleted by version later (rule E6)',
+    )
+  }
+  const rejoining = [member(1, 'in-sync'), member(2, 'in-sync'), member(3, 'joining')]
+  assert.equal(plan({ members: rejoining, former: [4] }, all).kind, 'keep', 'that one compares itself')
 })
 
 test('a change of min is an epoch change (rule A4)', () => {

@@ -22,6 +22,8 @@ export interface ChunkSituation {
   readonly writable: boolean
   readonly replicasNormal: number
   readonly replicasMinimum: number
+  /** Joiners that started empty: they pull everything (rule J10). */
+  readonly fresh: ReadonlySet<number>
   /** Members that must leave: 'exists' may re-join, 'lost' has nothing to compare with. */
   readonly failed: ReadonlyMap<number, 'exists' | 'lost'>
   /** Members that restarted uncleanly with this chunk on their open list (rule B1). */
@@ -164,11 +166,14 @@ function planJoiners(context: Context, inSync: readonly number[], stay: readonly
   // Rule R1: a failing disk keeps its replica, which is a good source, until there are enough without it.
   const sound = stay.filter((server) => !isFailing(context, server))
   const wanted = chunk.replicasNormal - sound.length - joining.length
-  const rejoining = wanted > 0 ? rejoinersOf(context, [...stay, ...joining], wanted) : []
+  const rejoining =
+    wanted > 0
+      ? rejoinersOf(context, [...stay, ...joining], wanted)
+      : rivalsOf(context, stay, joining, chunk.replicasNormal - sound.length)
   const copies = wanted > 0 ? copiesOf(context, stay, sound, joining, rejoining, wanted) : noCopies
   const copying = copies.chosen.map((server) => server.server)
   const surplus = [
-    ...(wanted < 0 && !chunk.hasIntent ? surplusOf(context, sound, joining) : []),
+    ...(wanted < 0 ? surplusOf(context, sound, joining) : []),
     ...relievedOf(context, stay, sound),
   ]
   const kept = stay.filter((server) => !surplus.includes(server))
@@ -211,6 +216,24 @@ function rejoinersOf(context: Context, present: readonly number[], wanted: numbe
     chosen.push(server)
   }
   return chosen
+}
+
+/**
+ * Rule J10: a replica that returns joins beside one that is still being copied. Whichever has less to pull is in
+ * sync first, and stays; the other is surplus then.
+ */
+function rivalsOf(
+  context: Context,
+  stay: readonly number[],
+  joining: readonly number[],
+  needed: number,
+): number[] {
+  const { fresh } = context.chunk
+  if (needed <= 0) return []
+  const rejoining = joining.filter((server) => !fresh.has(server))
+  const racing = Math.max(0, joining.length - needed)
+  const count = joining.length - rejoining.length - racing
+  return count > 0 ? rejoinersOf(context, [...stay, ...rejoining], count) : []
 }
 
 function keyOf(context: Context, server: number): string {
@@ -270,9 +293,13 @@ function isFailing(context: Context, server: number): boolean {
 function surplusOf(context: Context, stay: readonly number[], joining: readonly number[]): number[] {
   const { chunk } = context
   const inSyncActive = stay.filter((server) => stateOf(context, server) === 'active')
-  // A joiner that is no longer needed goes first (rule J10).
+  // A joiner that is no longer needed goes first, also from writers, who send to it in vain (rule J10).
   const needed = Math.max(0, chunk.replicasNormal - stay.length)
-  const surplusJoining = joining.slice(needed)
+  const rejoining = joining.filter((server) => !chunk.fresh.has(server))
+  const fresh = joining.filter((server) => chunk.fresh.has(server))
+  const racing = needed === 0 ? 0 : Math.min(rejoining.length, fresh.length)
+  const surplusJoining = [...rejoining, ...fresh].slice(needed + racing)
+  if (chunk.hasIntent) return surplusJoining
   const over = stay.length - chunk.replicasNormal
   if (over <= 0 || inSyncActive.length < chunk.replicasNormal) return surplusJoining
   const keys = stay.map((server) => keyOf(context, server))

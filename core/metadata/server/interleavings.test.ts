@@ -249,3 +249,29 @@ test('a member that restarted stays where min needs it; the chunk begins anew (r
   await scene.until(() => scene.chunk(chunk).version === 2)
   assert.equal(scene.inSync(chunk).length, 2)
 })
+
+test('who returns while its replacement is being copied joins beside it; the first in sync stays (rule J10)', async () => {
+  const scene = await MetadataScene.open({ chunkServerCount: 4, placement: three })
+  const session = await scene.session('client')
+  await session.mutate('admin.setConfig', { key: 'mds.wd.offline_tout', value: '2s' })
+  await session.mutate('admin.setConfig', { key: 'mds.gc.stale_grace', value: '1s' })
+  const { chunks } = await granted(session, [0])
+  const [chunk = 0] = chunks
+  const [away = 0] = scene.inSync(chunk)
+  const spare = scene.chunkServers.find(({ server }) => !scene.inSync(chunk).includes(server))
+  assert.ok(spare !== undefined)
+  spare.joinsHang = true
+  scene.server(away).crash()
+  const isCopying = () =>
+    scene.chunk(chunk).members.some(({ server, role }) => server === spare.server && role === 'joining')
+  await scene.until(() => isCopying() && spare.ordersOf('replica.join').length > 0)
+  scene.server(away).start([chunk])
+  await scene.until(() => scene.inSync(chunk).includes(away))
+  assert.ok(
+    scene.server(away).ordersOf('replica.create').length <= 1,
+    'its replica was compared, not made anew',
+  )
+  await scene.until(() => !isCopying())
+  await scene.until(() => !spare.replicas.has(chunk))
+  assert.equal(scene.inSync(chunk).length, 3)
+})

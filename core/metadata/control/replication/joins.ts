@@ -107,6 +107,12 @@ export class Joins {
     return row === undefined ? null : { server, host: row.host, port: row.port }
   }
 
+  /** Joiners that started empty, or of which a former master knew better. */
+  freshOf({ chunk, members }: ChunkRow): Set<number> {
+    const joiners = members.filter(({ role }) => role === 'joining').map(({ server }) => server)
+    return new Set(joiners.filter((server) => !this.#rejoining.has(keyOf(chunk, server))))
+  }
+
   /** The proposal was made: these joiners have an old replica to compare with. */
   noteRejoining(chunk: number, servers: readonly number[]): void {
     for (const server of servers) this.#rejoining.add(keyOf(chunk, server))

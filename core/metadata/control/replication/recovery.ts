@@ -235,6 +235,7 @@ export class Recovery {
     const situation: ChunkSituation = {
       members: row.members,
       former: row.former.map((entry) => entry.server),
+      fresh: this.#parts.joins.freshOf(row),
       hasIntent: row.intentLease !== 0 || this.#intentWanted.has(row.chunk),
       // What was half reconciled is reconciled again, whatever started it.
       dirtyDead: row.dirtyDead || row.pending?.reconcile === true,

@@ -70,5 +70,10 @@ export class ServerScans {
       slot = chunks.scanServer(server, slot, SLOTS_PER_STEP, (chunk) => look(chunk, 'later'))
       yield
     }
+    // Rule J10: it may be nearer to what is being copied elsewhere.
+    for (const chunk of chunks.formerChunks()) {
+      if (chunks.formerOf(chunk, server) !== undefined) look(chunk, 'later')
+      if (++count % SLOTS_PER_STEP === 0) yield
+    }
   }
 }
