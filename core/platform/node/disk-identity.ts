@@ -2,8 +2,9 @@
  * What tells a process crash from a host crash (rule B2): the kernel's boot id, the disk sequence number
  * of the block device (new whenever a medium or loop file is attached) and the mount instance. Mount ids
  * are reused by the kernel, so the instance is the inode number of the file system's directory in sysfs,
- * which is made anew with every mount, plus the errors that ext4 recorded. What cannot be told reads as a
- * value that never repeats: it counts as a host crash.
+ * which is made anew with every mount, plus the errors that the kernel recorded: those of the file system, and
+ * those of the disk where its driver counts them. What cannot be told reads as a value that never repeats: it
+ * counts as a host crash. A write-back error that nobody counts is seen by the first sync, or by nobody.
  */
 import { randomBytes } from 'node:crypto'
 import { readFileSync, realpathSync, statSync } from 'node:fs'
@@ -18,13 +19,14 @@ interface Mount {
   readonly source: string
 }
 
-export function diskIdentity(root: string): DiskIdentity {
-  const mount = mountOf(root)
-  const device = mount === null ? null : blockDeviceOf(mount)
+/** `system`: where /proc and /sys are, for tests. */
+export function diskIdentity(root: string, system = ''): DiskIdentity {
+  const mount = mountOf(root, system)
+  const device = mount === null ? null : blockDeviceOf(mount, system)
   return {
-    bootId: readText('/proc/sys/kernel/random/boot_id') ?? never(),
+    bootId: readText(`${system}/proc/sys/kernel/random/boot_id`) ?? never(),
     deviceSequence: deviceSequenceOf(mount, device),
-    mountInstance: mountInstanceOf(mount, device),
+    mountInstance: mountInstanceOf(mount, device, system),
   }
 }
 
@@ -46,26 +48,40 @@ function deviceSequenceOf(mount: Mount | null, device: string | null): string {
   return sequence === null ? never() : `${basename(device)}:${sequence}`
 }
 
-function mountInstanceOf(mount: Mount | null, device: string | null): string {
+function mountInstanceOf(mount: Mount | null, device: string | null, system: string): string {
   if (mount === null) return never()
   if (isMemory(mount)) return `${mount.type}:${mount.device}:${mount.id}`
   if (device === null) return never()
-  const directory = `/sys/fs/${mount.type}/${basename(device)}`
+  const directory = `${system}/sys/fs/${mount.type}/${basename(device)}`
   try {
     const instance = statSync(directory, { bigint: true }).ino
-    const errors = readText(`${directory}/errors_count`) ?? '0'
-    return `${mount.type}:${instance}:${errors}`
+    const errors = fileSystemErrorsOf(mount, directory)
+    return errors === null ? never() : `${mount.type}:${instance}:${errors}:${deviceErrorsOf(device)}`
   } catch {
     return never()
   }
 }
 
+/**
+ * ext4 counts the errors it met, also those after which it went on. XFS counts none: after an error of its own it
+ * is shut down, until it is mounted anew. Of others nobody knows: null.
+ */
+function fileSystemErrorsOf(mount: Mount, directory: string): string | null {
+  if (mount.type === 'xfs') return '0'
+  return mount.type === 'ext4' ? readText(`${directory}/errors_count`) : null
+}
+
+/** Commands that a SCSI or SATA disk has failed. Other drivers do not count them. */
+function deviceErrorsOf(device: string): string {
+  return readText(`${device}/device/ioerr_cnt`) ?? readText(`${dirname(device)}/device/ioerr_cnt`) ?? '-'
+}
+
 /** The sysfs directory of the block device, or null. */
-function blockDeviceOf(mount: Mount): string | null {
+function blockDeviceOf(mount: Mount, system: string): string | null {
   for (const number of [mount.device, numberOfSource(mount.source)]) {
     if (number === null || number.startsWith('0:')) continue
     try {
-      return realpathSync(`/sys/dev/block/${number}`)
+      return realpathSync(`${system}/sys/dev/block/${number}`)
     } catch {
       // no sysfs: unknown
     }
@@ -84,8 +100,8 @@ function numberOfSource(source: string): string | null {
 }
 
 /** The mount that `root` (a real path) lies on: the last one with the longest mount point. */
-function mountOf(root: string): Mount | null {
-  const table = readText('/proc/self/mountinfo')
+function mountOf(root: string, system: string): Mount | null {
+  const table = readText(`${system}/proc/self/mountinfo`)
   if (table === null) return null
   let best: Mount | null = null
   for (const line of table.split('\n')) {

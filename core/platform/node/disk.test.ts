@@ -1,8 +1,8 @@
 /** Proves that the real disk keeps the disk contract in every mode, and names errors of the kernel. */
 import { deepEqual, equal, notEqual, rejects, throws } from 'node:assert/strict'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile as writeText } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { diskContract, readFile, syncFile, writeFile } from '../disk-contract.ts'
 import { NodeDisk, type NodeDiskOptions } from './disk.ts'
@@ -58,6 +58,39 @@ test('identity: the same for the same mount, another for another one, never the 
   // proc is no disk: nothing can be told
   notEqual(diskIdentity('/proc').deviceSequence, diskIdentity('/proc').deviceSequence)
   notEqual(diskIdentity('/proc').mountInstance, diskIdentity('/proc').mountInstance)
+})
+
+test('identity: what the kernel recorded against the file system or its disk makes another instance (rule B2)', async () => {
+  const system = await mkdtemp(join(tmpdir(), 'cairn-identity-'))
+  const put = async (path: string, text: string): Promise<void> => {
+    await mkdir(dirname(join(system, path)), { recursive: true })
+    await writeText(join(system, path), text)
+  }
+  const types = { e: ['ext4', '8:1'], x: ['xfs', '8:2'], f: ['f2fs', '8:3'] } as const
+  const lines = Object.entries(types).map(
+    ([name, [type, device]], index) => `${index} 0 ${device} / /${name} rw - ${type} /dev/sda${index} rw`,
+  )
+  await put('proc/self/mountinfo', lines.join('\n'))
+  await put('proc/sys/kernel/random/boot_id', 'boot')
+  for (const [type, device] of Object.values(types)) {
+    await put(`sys/dev/block/${device}/diskseq`, '7')
+    await put(`sys/fs/${type}/${device}/some`, '')
+  }
+  await put('sys/fs/ext4/8:1/errors_count', '0')
+  const instanceOf = (name: string): string => diskIdentity(`/${name}/cs`, system).mountInstance
+  const ext4 = instanceOf('e')
+  equal(instanceOf('e'), ext4)
+  await put('sys/fs/ext4/8:1/errors_count', '1')
+  notEqual(instanceOf('e'), ext4)
+  const xfs = instanceOf('x')
+  equal(instanceOf('x'), xfs)
+  // Of the disk below: counted by its driver.
+  await put('sys/dev/block/8:2/device/ioerr_cnt', '0x1')
+  notEqual(instanceOf('x'), xfs)
+  notEqual(instanceOf('f'), instanceOf('f'), 'nobody counts: unknown')
+  await rm(join(system, 'sys/fs/ext4/8:1/errors_count'))
+  notEqual(instanceOf('e'), instanceOf('e'), 'not told: unknown')
+  await rm(system, { recursive: true })
 })
 
 test('pace: slow after one slow operation, direct again after eight quick ones', () => {
