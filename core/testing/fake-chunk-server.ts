@@ -35,6 +35,9 @@ export interface FakeChunkServerOptions {
   readonly clusterName: string
   readonly totalBytes?: number
   readonly freeBytes?: number
+  /** Its disk is a copy of that one's, as it is now; it begins as another process, or as the very same. */
+  readonly copyOf?: FakeChunkServer
+  readonly incarnation?: number
 }
 
 type Orders = ChunkServerOrderMethods
@@ -80,7 +83,12 @@ export class FakeChunkServer {
   constructor(options: FakeChunkServerOptions) {
     this.#options = options
     this.freeBytes = options.freeBytes ?? 100 * GIB
-    this.#storeUuid = `store ${options.name}`
+    const { copyOf } = options
+    this.#storeUuid = `store ${copyOf?.name ?? options.name}`
+    this.#incarnation = options.incarnation ?? 0
+    this.server = copyOf?.server ?? 0
+    this.registration = copyOf?.registration ?? 0
+    for (const [chunk, replica] of copyOf?.replicas ?? []) this.replicas.set(chunk, { ...replica })
   }
 
   get name(): string {
@@ -139,6 +147,11 @@ export class FakeChunkServer {
   /** The store is restored from a copy taken at this registration number. */
   rollBackRegistration(registration: number): void {
     this.registration = registration
+  }
+
+  /** The next heartbeat says a number that was said before, or a lower one. */
+  rollBackHeartbeat(): void {
+    this.#heartbeat = 0
   }
 
   report<N extends 'cs.badPages' | 'cs.badReplica' | 'cs.joinFailed'>(

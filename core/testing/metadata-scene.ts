@@ -18,7 +18,7 @@ import {
 } from '../wire/messages/metadata.ts'
 import type { ParamsOf, ResultOf } from '../wire/messages/method.ts'
 import type { Caller, Peer } from '../wire/types.ts'
-import { FakeChunkServer } from './fake-chunk-server.ts'
+import { FakeChunkServer, type FakeChunkServerOptions } from './fake-chunk-server.ts'
 import { SeededRandom } from './simulation/seeded-random.ts'
 import { type ClockView, SimulatedClock } from './simulation/simulated-clock.ts'
 import { type SimulatedHost, SimulatedNetwork } from './simulation/simulated-network.ts'
@@ -91,10 +91,7 @@ export class MetadataScene {
     return this.#mds
   }
 
-  addChunkServer(
-    name: string,
-    facts: { hostId?: string; freeBytes?: number; totalBytes?: number } = {},
-  ): FakeChunkServer {
+  addChunkServer(name: string, facts: Partial<FakeChunkServerOptions> = {}): FakeChunkServer {
     const { clock, network, random, address } = this
     const server = new FakeChunkServer({
       clock,

@@ -28,8 +28,7 @@ import type { Replica } from '../replica/replica.ts'
 import { Role, StateFlag } from '../format/replica-state.ts'
 import type { PulledBase } from '../store/write-operations.ts'
 
-/** Of a region where nothing was ever written. */
-const blankDigest = Buffer.alloc(PAGES_PER_REGION * PAGE_RECORD_BYTES)
+const blankRegionDigest = Buffer.alloc(PAGES_PER_REGION * PAGE_RECORD_BYTES)
 /** Joins under way; others wait in order. */
 const RUNNING_COUNT_MAX = 4
 const WAITING_COUNT_MAX = 100_000
@@ -220,7 +219,7 @@ export class Joiner {
     // the epoch changed while this waited for its turn: what is equal to the old digest may be old (J4)
     if (join.aborted) return { runs, direct }
     // most of a chunk that holds little
-    if (records.isBlank && digest.equals(blankDigest)) {
+    if (records.isBlank && digest.equals(blankRegionDigest)) {
       for (let index = 0; index < PAGES_PER_REGION; index++)
         replica.markGood(region * PAGES_PER_REGION + index)
       return { runs, direct }
