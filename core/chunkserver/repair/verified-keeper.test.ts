@@ -38,6 +38,7 @@ test('the oldest first; looked at is not verified: others come before it, and it
     verified.due(10, (chunk) => chunk === 3).map(({ chunk }) => chunk),
     [3],
   )
+  assert.deepEqual(dueOf(rig), [3, 2], 'who cannot be verified now makes way')
   assert.equal(
     verified.oldestMs(() => false),
     0,

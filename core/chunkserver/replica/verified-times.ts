@@ -70,15 +70,17 @@ export class VerifiedTimes {
     this.#oldestAtMs = Math.min(this.#oldestAtMs, this.#clock.nowMs() - OLDEST_AGAIN_MS)
   }
 
-  /** The next ones for which `isWanted`, at most `countMax`. */
+  /** The next ones for which `isWanted`, at most `countMax`; those that are not make way. */
   due(countMax: number, isWanted: (chunk: number) => boolean): { chunk: number; ageMs: number }[] {
     const nowSeconds = this.#nowSeconds()
     const due: { chunk: number; ageMs: number }[] = []
-    let looked = 0
+    const others: number[] = []
     for (const [chunk, seconds] of this.#seconds) {
-      if (due.length === countMax || looked++ === LOOKED_AT_ONCE_MAX) break
+      if (due.length === countMax || due.length + others.length === LOOKED_AT_ONCE_MAX) break
       if (isWanted(chunk)) due.push({ chunk, ageMs: Math.max(0, nowSeconds - seconds) * 1000 })
+      else others.push(chunk)
     }
+    for (const chunk of others) this.looked(chunk)
     return due
   }
 
