@@ -66,6 +66,7 @@ class Master {
   readonly servers = new Map<number, Known>()
   readonly joined: ParamsOf<ChunkServerUpMethods, 'cs.joined'>[] = []
   readonly badPages: ParamsOf<ChunkServerUpMethods, 'cs.badPages'>[] = []
+  readonly merged: ParamsOf<ChunkServerUpMethods, 'cs.merged'>['replicas'] = []
   readonly server: WireServer
   #nextServer = 1025
   #registration = 0
@@ -110,7 +111,10 @@ class Master {
         return {}
       },
       'cs.badReplica': () => ({}),
-      'cs.merged': () => ({}),
+      'cs.merged': ({ replicas }) => {
+        this.merged.push(...replicas)
+        return {}
+      },
     })
   }
 
@@ -241,6 +245,64 @@ test('register, create, write, flush, join over sockets, report, restart', async
   ])
   assert.equal(master.known(firstId).registration.uncleanStop, 'none')
   assert.ok((again.store?.incarnation ?? 0) > incarnation)
+})
+
+test('overlays over sockets: create, report, refuse to delete what they read through, merge, say so', async () => {
+  const { master, port } = await startMaster()
+  const server = await startServer('overlays', port)
+  await until('registered', () => [...master.servers.values()].some((known) => known.reported))
+  const [id = 0] = [...master.servers.keys()]
+  const order = { role: 'in-sync' as const, lease: 5 }
+  const { caller } = master.known(id)
+  await caller.call('replica.create', { replicas: [{ ...order, chunk: 3, version: 1 }] })
+  const peer = await connect(server)
+  const content = pattern(1, MIB)
+  const fields = { chunk: 3, lease: 5, offset: 4096, length: MIB }
+  assert.equal((await exchange(peer, dataRequest(DataOp.write, fields), content)).code, '')
+  const incarnation = server.store?.incarnation ?? 0
+  assert.equal((await exchange(peer, dataRequest(DataOp.flush, { chunk: 3, incarnation }), null)).code, '')
+  const children = [
+    { ...order, chunk: 4, version: 2, parent: 3 },
+    { ...order, chunk: 5, version: 2, parent: 99 },
+  ]
+  const created = await caller.call('replica.create', { replicas: children })
+  assert.deepEqual(created.failed, [{ chunk: 5, code: 'NO_REPLICA' }])
+  assert.equal((await exchange(peer, dataRequest(DataOp.write, fields), content)).code, 'HAS_OVERLAY')
+  const read = dataRequest(DataOp.read, { ...fields, chunk: 4, version: 2 })
+  assert.ok((await exchange(peer, read, null)).payload?.equals(content))
+
+  const { disk } = server.store ?? assert.fail('running')
+  assert.ok(disk instanceof NodeDisk)
+  await server.close()
+  master.servers.delete(id)
+  const again = await startAt(disk.root, port)
+  await until('registered again', () => master.servers.get(id)?.reported === true)
+  const reported = master.known(id).replicas.map(({ chunk, parent = 0 }) => [chunk, parent])
+  assert.deepEqual(
+    reported.toSorted((a, b) => (a[0] ?? 0) - (b[0] ?? 0)),
+    [
+      [3, 0],
+      [4, 3],
+    ],
+  )
+  const orders = master.known(id).caller
+  const refusal = await orders.call('replica.delete', { replicas: [{ chunk: 3, versionMax: 9 }] })
+  const codes = [{ chunk: 3, code: 'HAS_OVERLAY' }]
+  assert.deepEqual(refusal, { deleted: [], refused: [3], codes })
+  await until('merged', () => master.merged.length > 0)
+  assert.deepEqual(master.merged, [{ chunk: 4, parent: 0 }])
+  const refused = await orders.call('replica.merge', {
+    replicas: [
+      { chunk: 4, parent: 3 },
+      { chunk: 8, parent: 3 },
+    ],
+  })
+  assert.deepEqual(refused, { refused: [{ chunk: 8, code: 'NO_REPLICA' }] })
+  await until('told again', () => master.merged.length > 1)
+  const deletion = await orders.call('replica.delete', { replicas: [{ chunk: 3, versionMax: 9 }] })
+  assert.deepEqual(deletion.deleted, [3])
+  const reader = await connect(again)
+  assert.ok((await exchange(reader, read, null)).payload?.equals(content))
 })
 
 test('rule E5: drain closes the earlier connection of a session and waits for its requests', async () => {

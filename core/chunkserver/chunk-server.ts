@@ -24,6 +24,7 @@ import { Joiner } from './repair/joiner.ts'
 import { MetadataLink } from './metadata-link.ts'
 import { serveOrders } from './orders.ts'
 import { ReplicaControl, reportOf } from './store/replica-control.ts'
+import { OverlayMerger } from './repair/overlay-merger.ts'
 import { Repairer } from './repair/repairer.ts'
 import { SourcePool } from './repair/source-pool.ts'
 import { VerifiedKeeper } from './repair/verified-keeper.ts'
@@ -80,6 +81,7 @@ export class ChunkServer {
   #sources: SourcePool | null = null
   #retry: Timer | null = null
   #joiner: Joiner | null = null
+  #merger: OverlayMerger | null = null
   #badPages: BadPageWatch | null = null
   #verified: VerifiedKeeper | null = null
   readonly #reportedMs = new Map<string, number>()
@@ -164,6 +166,7 @@ export class ChunkServer {
     this.#retry?.cancel()
     this.#link?.close()
     this.#joiner?.abortAll()
+    this.#merger?.close()
     this.#badPages?.close()
     this.#sources?.close()
     await this.#server?.close('shutting down')
@@ -202,6 +205,11 @@ export class ChunkServer {
     })
     this.#joiner = joiner
     control.onEpochChange = (replica) => joiner.abort(replica)
+    const merger = new OverlayMerger(store, clock, (chunk, parent) => {
+      link.send({ method: 'cs.merged', params: { replicas: [{ chunk, parent }] } })
+    })
+    this.#merger = merger
+    control.onMergeWanted = (overlay) => merger.want(overlay)
     const link = new MetadataLink(
       {
         ...authentication,
@@ -214,7 +222,7 @@ export class ChunkServer {
         servers: asMetadataServers(this.#options.metadataAddresses),
       },
       {
-        onPeer: (peer) => serveOrders(peer, { store, control, joiner, repairer, verifier }),
+        onPeer: (peer) => serveOrders(peer, { store, control, joiner, repairer, verifier, merger }),
         registration: () => this.#registration(store),
         onRegistered: (answer, peer) =>
           recordRegistration(
@@ -257,6 +265,7 @@ export class ChunkServer {
     this.#server = server
     this.#sources = sources
     this.#link = link
+    merger.start()
     link.start()
   }
 

@@ -38,11 +38,12 @@ const EVENTS_AT_ONCE = 16
 const SILENT_MS = 1000
 
 export type UpEvent = {
-  [N in 'cs.joined' | 'cs.joinFailed' | 'cs.badPages' | 'cs.badReplica']: {
+  [N in 'cs.joined' | 'cs.joinFailed' | 'cs.merged' | 'cs.badPages' | 'cs.badReplica']: {
     readonly method: N
     readonly params: ParamsOf<ChunkServerUpMethods, N>
   }
-}[keyof ChunkServerUpMethods & ('cs.joined' | 'cs.joinFailed' | 'cs.badPages' | 'cs.badReplica')]
+}[keyof ChunkServerUpMethods &
+  ('cs.joined' | 'cs.joinFailed' | 'cs.merged' | 'cs.badPages' | 'cs.badReplica')]
 
 export interface MetadataLinkOptions {
   readonly network: Network

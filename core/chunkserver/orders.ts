@@ -4,6 +4,7 @@ import type { Peer } from '../wire/types.ts'
 import type { ChunkStore } from './store/chunk-store.ts'
 import type { Joiner } from './repair/joiner.ts'
 import type { ReplicaControl } from './store/replica-control.ts'
+import type { OverlayMerger } from './repair/overlay-merger.ts'
 import type { Repairer } from './repair/repairer.ts'
 import type { Verifier } from './repair/verifier.ts'
 import { roleOf } from './format/replica-state.ts'
@@ -17,6 +18,7 @@ export interface OrderReceivers {
   readonly joiner: Joiner
   readonly repairer: Repairer
   readonly verifier: Verifier
+  readonly merger: OverlayMerger
 }
 
 /** Disk errors become wire codes: they would cross as INTERNAL otherwise. */
@@ -32,7 +34,7 @@ async function asWireErrors<T>(work: Promise<T>): Promise<T> {
 
 export function serveOrders(
   peer: Peer,
-  { store, control, joiner, repairer, verifier }: OrderReceivers,
+  { store, control, joiner, repairer, verifier, merger }: OrderReceivers,
 ): void {
   peer.serve(chunkServerOrderMethods, {
     'replica.create': async ({ replicas }) => {
@@ -59,12 +61,15 @@ export function serveOrders(
     },
     'replica.delete': async ({ replicas }) => {
       const outcomes = await Promise.all(
-        replicas.map(({ chunk, versionMax }) => control.delete(chunk, versionMax).catch(() => false)),
+        replicas.map(({ chunk, versionMax }) => control.delete(chunk, versionMax).catch(wireCodeOfDiskError)),
       )
-      const chunks = replicas.map(({ chunk }) => chunk)
+      const refusals = replicas
+        .map(({ chunk }, index) => ({ chunk, code: outcomes[index] ?? '' }))
+        .filter(({ code }) => code !== '')
       return {
-        deleted: chunks.filter((_, index) => outcomes[index] === true),
-        refused: chunks.filter((_, index) => outcomes[index] !== true),
+        deleted: replicas.filter((_, index) => outcomes[index] === '').map(({ chunk }) => chunk),
+        refused: refusals.map(({ chunk }) => chunk),
+        codes: refusals,
       }
     },
     'replica.describe': ({ chunk }) => control.describe(chunk),
@@ -93,9 +98,10 @@ export function serveOrders(
       control.close(chunks)
       return {}
     },
-    // No replica here is an overlay.
     'replica.merge': ({ replicas }) => ({
-      refused: replicas.map(({ chunk }) => ({ chunk, code: 'NO_REPLICA' })),
+      refused: replicas
+        .map(({ chunk, parent }) => ({ chunk, code: merger.order(chunk, parent) }))
+        .filter(({ code }) => code !== ''),
     }),
     'cs.ping': () => ({ incarnation: store.incarnation }),
   })

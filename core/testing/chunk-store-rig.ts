@@ -73,6 +73,17 @@ export async function createReplica(
   if (code !== '') throw new CairnError(code, 'create')
 }
 
+/** An overlay over a replica of the rig, in sync at a version above it. Its code. */
+export function createOverlay(
+  rig: Rig,
+  chunk: number,
+  parent: number,
+  version = chunk,
+  role: Role = Role.inSync,
+): Promise<string> {
+  return rig.clock.settled(rig.control.create({ chunk, parent, version, role, lease: 10 }))
+}
+
 export function dataRequest(op: DataOp, fields: Partial<DataRequest>): DataRequest {
   return {
     op,

@@ -14,6 +14,7 @@ import { Role } from './replica-state.ts'
 import { closeStore } from '../store/store-open.ts'
 import {
   ask,
+  createOverlay,
   createReplica,
   dataRequest,
   flush,
@@ -24,6 +25,8 @@ import {
 } from '../../testing/chunk-store-rig.ts'
 
 const GOLDEN = new URL('testdata/store-format-1.txt', import.meta.url)
+/** The same with overlays. */
+const GOLDEN_2 = new URL('testdata/store-format-2.txt', import.meta.url)
 const LINE_BYTES = 64
 
 /** Little content, so that the file stays small: a counter in a few sectors. */
@@ -46,6 +49,22 @@ async function script(): Promise<SimulatedDisk> {
   await flush(rig)
   await rig.clock.settled(rig.control.persist({ chunk: 1, version: 2, role: Role.inSync, lease: 15 }))
   await rig.clock.settled(rig.control.delete(3, 1))
+  await rig.clock.settled(closeStore(rig.store))
+  return rig.disk
+}
+
+/** An overlay over an overlay, with a page of its own, one that was zeroed, and a written end that was cut. */
+async function overlayScript(): Promise<SimulatedDisk> {
+  const rig = await makeRig(43)
+  await createReplica(rig, 1)
+  await write(rig, 0, content(3 * PAGE_SIZE_BYTES))
+  await flush(rig)
+  assert.equal(await createOverlay(rig, 2, 1, 5), '')
+  const top = { chunk: 0x1_0000_0203, version: 7 }
+  assert.equal(await createOverlay(rig, top.chunk, 2, 7), '')
+  await write(rig, PAGE_SIZE_BYTES, content(PAGE_SIZE_BYTES).reverse(), top)
+  const tail = { offset: 2 * PAGE_SIZE_BYTES, length: 254 * PAGE_SIZE_BYTES }
+  await ask(rig, dataRequest(DataOp.zero, { ...top, ...tail }))
   await rig.clock.settled(closeStore(rig.store))
   return rig.disk
 }
@@ -102,4 +121,38 @@ test('format 1: the golden store opens and has its data', async () => {
   assert.deepEqual(await read(rig, 0, expected.length, { version: 2 }), expected)
   assert.deepEqual(await read(rig, 70 * PAGE_SIZE_BYTES + 10, 1000, { version: 2 }), content(1000))
   assert.equal((await write(rig, 0, content(10), { version: 2, lease: 14 })).code, 'STALE_LEASE')
+})
+
+test('format 2: the script with overlays writes the bytes of its golden file', async () => {
+  const text = dump(await overlayScript())
+  if (process.env['CAIRN_GOLDEN'] === 'write') writeFileSync(GOLDEN_2, text)
+  assert.equal(text, readFileSync(GOLDEN_2, 'utf8'))
+})
+
+test('format 2: the golden store opens, its overlays read through their parents', async () => {
+  const rig = await openRig(restore(readFileSync(GOLDEN_2, 'utf8')))
+  assert.equal(rig.store.uncleanStop, 'none')
+  const top = rig.store.replicas.get(0x1_0000_0203)
+  assert.deepEqual(
+    [top?.state.parent, top?.parent?.state.parent, top?.parent?.parent?.state.parent],
+    [2, 1, 0],
+  )
+  const expected = content(3 * PAGE_SIZE_BYTES)
+  content(PAGE_SIZE_BYTES).reverse().copy(expected, PAGE_SIZE_BYTES)
+  expected.fill(0, 2 * PAGE_SIZE_BYTES)
+  const fields = { chunk: 0x1_0000_0203, version: 7 }
+  assert.deepEqual(await read(rig, 0, expected.length, fields), expected)
+  assert.deepEqual(await read(rig, 0, 3 * PAGE_SIZE_BYTES), content(3 * PAGE_SIZE_BYTES))
+})
+
+test('a store is of format 1 until it has an overlay: an older program opens it until then', async () => {
+  const rig = await makeRig(44)
+  const format = (): number => {
+    const slots = rig.disk.contents('superblock')
+    return Math.max(slots.readUInt16LE(8), slots.readUInt16LE(4096 + 8))
+  }
+  await createReplica(rig, 1)
+  assert.equal(format(), 1)
+  await createOverlay(rig, 2, 1)
+  assert.equal(format(), 2)
 })

@@ -4,15 +4,21 @@
  *
  * Stored checksum = CRC32C(content) XOR mix(chunk id, page, stamp) (rule S4): a page that landed in the
  * wrong place, or an old page under a new record, does not verify. For holes the content CRC
- * counts as 0; bad and lost pages keep stamp and CRC of what they held. Invariant: a page in state *hole* has zeros in its data area, or was never written.
+ * counts as 0; bad and lost pages keep stamp and CRC of what they held. Invariant: a page in state *hole* has
+ * zeros in its data area, or was never written; so has one in state *absent*.
+ *
+ * Rule S2: *absent* is only in overlays, and says that the page is the parent's. There it is also the state of
+ * every page of a region without records.
  */
 import { PAGES_PER_REGION, REGION_SIZE_BYTES } from '../../base/units.ts'
 import { crc32c } from '../../wire/checksum.ts'
 import { CHUNK_FORMAT, readUInt64, SLOT_BYTES, writeUInt64 } from './chunk-layout.ts'
 
-export const PageState = { hole: 0, data: 1, bad: 2, lost: 3 } as const
+export const PageState = { hole: 0, data: 1, bad: 2, lost: 3, absent: 4 } as const
 export type PageState = (typeof PageState)[keyof typeof PageState]
 
+/** Of a bad page of an overlay of which nothing is known, not even whether it was present: no stamp is higher. */
+export const UNKNOWN_STAMP = 0xffffffff
 const RECORD_MAGIC = 0x524e5243 // 'CRNR'
 const STAMPS_AT = 64
 const SUMS_AT = STAMPS_AT + 4 * PAGES_PER_REGION
@@ -41,6 +47,8 @@ export class RegionRecords {
   readonly #bytes: Buffer
   /** Highest written byte in the region, exclusive (rule F8). */
   writtenEnd = 0
+  /** Of an overlay: the parent's written end counts, too, up to here: it was cut by a truncation. */
+  parentEndMax = REGION_SIZE_BYTES
   /** Of the image last written to disk; slot = sequence % 2. 0: none yet. */
   sequence = 0
   /** Changed since the last image; set by whoever changes it, through `StoreCore.touch`. */
@@ -48,14 +56,29 @@ export class RegionRecords {
   /** Used since the cache's hand passed. */
   referenced = true
 
-  constructor(chunk: number, region: number) {
+  /** Rule S2: may pages be absent? */
+  #isOverlay: boolean
+
+  constructor(chunk: number, region: number, isOverlay = false) {
     this.chunk = chunk
     this.region = region
+    this.#isOverlay = isOverlay
     const memory = new ArrayBuffer(TABLE_BYTES)
     this.#bytes = Buffer.from(memory)
     this.stamps = new Uint32Array(memory, 0, PAGES_PER_REGION)
     this.sums = new Uint32Array(memory, SUMS_AT - STAMPS_AT, PAGES_PER_REGION)
     this.states = new Uint8Array(memory, STATES_AT - STAMPS_AT, PAGES_PER_REGION)
+    if (isOverlay) this.states.fill(PageState.absent)
+  }
+
+  /** The replica needs no parent any more: what is absent still is blank in what was the parent. */
+  becomeFlat(): void {
+    this.#isOverlay = false
+    this.parentEndMax = REGION_SIZE_BYTES
+    const { states } = this
+    for (let index = 0; index < PAGES_PER_REGION; index++) {
+      if (states[index] === PageState.absent) states[index] = PageState.hole
+    }
   }
 
   /** Nothing was ever written there: every page is a hole without a stamp. */
@@ -81,6 +104,10 @@ export class RegionRecords {
     this.sums[index] = contentChecksum ^ identityMix(this.chunk, page, stamp)
   }
 
+  extendWritten(end: number): void {
+    if (end > this.writtenEnd) this.writtenEnd = end
+  }
+
   /** Keeps stamp and sum: the page may verify again, and repair compares stamps (rule P3). */
   setState(index: number, state: PageState): void {
     this.states[index] = state
@@ -89,7 +116,7 @@ export class RegionRecords {
   /**
    * The next image, for the slot that does not hold the newest one.
    *   0 magic u32 · 4 CRC32C u32 of 8..4096 · 8 format u16 · 10 region u16 · 12 slot u16 · 14 reserved
-   *   16 chunk u64 · 24 sequence u64 · 32 written end u32 · 36 reserved
+   *   16 chunk u64 · 24 sequence u64 · 32 written end u32 · 36 bytes at the end for which the parent's does not count u32
    *   64 stamps u32 × 256 · 1088 sums u32 × 256 · 2112 states u8 × 256 · zeros
    */
   encodeNext(target: Buffer): void {
@@ -102,6 +129,7 @@ export class RegionRecords {
     writeUInt64(target, this.chunk, 16)
     writeUInt64(target, this.sequence, 24)
     target.writeUInt32LE(this.writtenEnd, 32)
+    target.writeUInt32LE(REGION_SIZE_BYTES - this.parentEndMax, 36)
     this.#bytes.copy(target, STAMPS_AT)
     target.fill(0, STATES_END, SLOT_BYTES)
     target.writeUInt32LE(crc32c(target.subarray(8, SLOT_BYTES)), 4)
@@ -113,7 +141,7 @@ export class RegionRecords {
     if (image.readUInt32LE(4) !== crc32c(image.subarray(8, SLOT_BYTES))) return 0
     if (image.readUInt16LE(8) !== CHUNK_FORMAT || image.readUInt16LE(10) !== this.region) return 0
     if (image.readUInt16LE(12) !== slot || readUInt64(image, 16) !== this.chunk) return 0
-    if (image.readUInt32LE(32) > REGION_SIZE_BYTES) return 0
+    if (image.readUInt32LE(32) > REGION_SIZE_BYTES || image.readUInt32LE(36) > REGION_SIZE_BYTES) return 0
     return readUInt64(image, 24) || 0
   }
 
@@ -121,10 +149,12 @@ export class RegionRecords {
   decode(image: Buffer): void {
     this.sequence = readUInt64(image, 24)
     this.writtenEnd = image.readUInt32LE(32)
+    this.parentEndMax = REGION_SIZE_BYTES - image.readUInt32LE(36)
     image.copy(this.#bytes, 0, STAMPS_AT, STATES_END)
     const { states } = this
+    const highest = this.#isOverlay ? PageState.absent : PageState.lost
     for (let index = 0; index < PAGES_PER_REGION; index++) {
-      if ((states[index] ?? 0) > PageState.lost) states[index] = PageState.lost
+      if ((states[index] ?? 0) > highest) states[index] = PageState.bad
     }
   }
 }

@@ -7,6 +7,10 @@
  *    6 flags u16          36 generation u32        60 CRC32C u32 of 0..60
  *    8 sequence u64
  *
+ * The state of an overlay is two records, one behind the other: *overlay* has the parent in the place of the
+ * lease and the regions with leftovers in that of the open bitmap; *state* has the flag. A state with the flag and
+ * without the record in front of it does not know its parent: that is damage, never a flat replica (rule S2).
+ *
  * A file is: begin, states, end (chunk = number of states), then appended records. A batch is what one
  * sync covered; the field is the sequence (low 32 bits) of its first record. A record that does not read
  * back in the last batch was never acknowledged (torn tail), in front of it it is damage.
@@ -18,7 +22,7 @@ import { ReplicaState, type Role } from './replica-state.ts'
 export const LOG_RECORD_BYTES = 64
 const LOG_MAGIC = 0x4c4e5243 // 'CRNL'
 
-export const LogRecord = { begin: 1, end: 2, state: 3, deleted: 4 } as const
+export const LogRecord = { begin: 1, end: 2, state: 3, deleted: 4, overlay: 5 } as const
 export type LogRecord = (typeof LogRecord)[keyof typeof LogRecord]
 
 export interface LogPlace {
@@ -28,8 +32,33 @@ export interface LogPlace {
   batch: number
 }
 
+/** Of the largest state: that of an overlay. */
+export const LOG_STATE_BYTES_MAX = 2 * LOG_RECORD_BYTES
+
+/** What `encodeLogRecords` writes. */
+export function recordCountOf(state: ReplicaState | null): number {
+  return state?.isOverlay === true ? 2 : 1
+}
+
 /** Everything but the place, which is known when the record is written: `sealLogRecord`. */
-export function encodeLogRecord(
+export function encodeLogRecords(
+  target: Buffer,
+  at: number,
+  type: LogRecord,
+  chunk: number,
+  state: ReplicaState | null,
+): void {
+  if (state?.isOverlay !== true) return encodeRecord(target, at, type, chunk, state)
+  target.writeUInt32LE(LOG_MAGIC, at)
+  target[at + 4] = LogRecord.overlay
+  writeUInt64(target, chunk, at + 24)
+  writeUInt64(target, state.parent, at + 40)
+  target.writeUInt32LE(state.leftoversLow >>> 0, at + 48)
+  target.writeUInt32LE(state.leftoversHigh >>> 0, at + 52)
+  encodeRecord(target, at + LOG_RECORD_BYTES, type, chunk, state)
+}
+
+function encodeRecord(
   target: Buffer,
   at: number,
   type: LogRecord,
@@ -68,7 +97,7 @@ export function decodeLogRecord(source: Buffer, at: number, address: number): De
   if (readUInt64(source, at + 16) !== address) return null
   const type = source[at + 4] ?? 0
   const role = source[at + 5] ?? 0
-  if (type < LogRecord.begin || type > LogRecord.deleted || role > 2) return null
+  if (type < LogRecord.begin || type > LogRecord.overlay || role > 2) return null
   const state = new ReplicaState()
   state.role = role as Role
   state.flags = source.readUInt16LE(at + 6)
@@ -132,8 +161,8 @@ export function readLog(bytes: Buffer): LogReading {
   for (let at = LOG_RECORD_BYTES; at < end; at += LOG_RECORD_BYTES) {
     const record = decodeLogRecord(bytes, at, at)
     if (record === null || !follows(record, applied)) continue
+    applyRecord(reading, record, applied)
     applied = record
-    applyRecord(reading, record)
   }
   reading.end = end
   return reading
@@ -144,7 +173,7 @@ function follows(record: DecodedRecord, before: DecodedRecord): boolean {
   return record.generation === before.generation && record.sequence > before.sequence
 }
 
-function applyRecord(reading: LogReading, record: DecodedRecord): void {
+function applyRecord(reading: LogReading, record: DecodedRecord, before: DecodedRecord): void {
   reading.lastSequence = Math.max(reading.lastSequence, record.sequence)
   if (record.type === LogRecord.end) {
     // the end record counts the states of the snapshot
@@ -152,6 +181,16 @@ function applyRecord(reading: LogReading, record: DecodedRecord): void {
   } else if (record.type === LogRecord.deleted) {
     reading.states.delete(record.chunk)
   } else if (record.type === LogRecord.state) {
+    if (record.state.isOverlay) addParent(record, before)
     reading.states.set(record.chunk, record.state)
   }
+}
+
+/** The record in front, when it is the other half. */
+function addParent({ state, chunk, sequence }: DecodedRecord, before: DecodedRecord): void {
+  if (before.type !== LogRecord.overlay || before.chunk !== chunk || before.sequence + 1 !== sequence) return
+  // the fields of both have the same places
+  state.parent = before.state.lease
+  state.leftoversLow = before.state.openLow
+  state.leftoversHigh = before.state.openHigh
 }

@@ -175,3 +175,39 @@ test('what a batch that failed on a full disk left behind the next one is not re
   assert.equal(loaded.states.get(1)?.version, 9)
   assert.equal(loaded.damaged, false)
 })
+
+test('rule S2: an overlay is two records, and never flat when one of them is missing', async () => {
+  const rig = await makeLog(20)
+  const overlay = stateOf(3)
+  overlay.becomeOverlay(77)
+  overlay.leftoversLow = 5
+  overlay.leftoversHigh = 1 << 31
+  await rig.clock.settled(Promise.all([append(rig, 1, stateOf(1)), append(rig, 2, overlay)]))
+  const name = currentFile(rig.disk)
+  const sound = readLog(rig.disk.contents(name)).states
+  assert.deepEqual(sound.get(2), overlay)
+  assert.equal(sound.get(1)?.isOverlay, false)
+  // every tail that a stop may leave: both records or none
+  const bytes = rig.disk.contents(name)
+  for (let end = 0; end <= bytes.length; end += LOG_RECORD_BYTES) {
+    const found = readLog(bytes.subarray(0, end)).states.get(2)
+    assert.ok(found === undefined || (found.isOverlay && found.parent === 77))
+  }
+  // a snapshot has both, too
+  rig.log = new ReplicaLog(rig.disk, rig.clock)
+  await rig.log.load()
+  await startLog(rig)
+  assert.deepEqual(readLog(rig.disk.contents(currentFile(rig.disk))).states.get(2), overlay)
+  // the record of the parent rots: it is not known any more
+  const records = rig.disk.contents(currentFile(rig.disk))
+  let isFound = false
+  for (let at = 0; at < records.length; at += LOG_RECORD_BYTES) {
+    if (records[at + 4] !== 5) continue
+    isFound = true
+    records[at + 41] = (records[at + 41] ?? 0) ^ 1
+  }
+  assert.ok(isFound)
+  const reading = readLog(records)
+  const left = reading.states.get(2)
+  assert.ok(left === undefined || (left.isOverlay && left.parent === 0))
+})

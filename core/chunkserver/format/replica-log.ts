@@ -13,11 +13,13 @@ import type { Clock } from '../../platform/clock.ts'
 import type { Disk, DiskFile } from '../../platform/disk.ts'
 import { readFile, syncDirectory, syncFile, writeFile } from './disk-calls.ts'
 import {
-  encodeLogRecord,
+  encodeLogRecords,
   LOG_RECORD_BYTES,
+  LOG_STATE_BYTES_MAX,
   LogRecord,
   type LogReading,
   readLog,
+  recordCountOf,
   sealLogRecord,
 } from './replica-log-format.ts'
 import type { ReplicaState } from './replica-state.ts'
@@ -131,12 +133,12 @@ export class ReplicaLog {
       waiter?.onLogged(this.#failure)
       return
     }
-    if (this.#pendingBytes === this.#pending.length) {
+    if (this.#pendingBytes + LOG_STATE_BYTES_MAX > this.#pending.length) {
       this.#pending = Buffer.concat([this.#pending], this.#pending.length * 2)
     }
     const type = state === null ? LogRecord.deleted : LogRecord.state
-    encodeLogRecord(this.#pending, this.#pendingBytes, type, chunk, state)
-    this.#pendingBytes += LOG_RECORD_BYTES
+    encodeLogRecords(this.#pending, this.#pendingBytes, type, chunk, state)
+    this.#pendingBytes += recordCountOf(state) * LOG_RECORD_BYTES
     if (waiter !== null) this.#pendingWaiters.push(waiter)
     if (!this.#committing && !this.#scheduled) {
       this.#scheduled = true
@@ -314,20 +316,21 @@ class SnapshotWriter {
   }
 
   get full(): boolean {
-    return this.#used + 2 * LOG_RECORD_BYTES > this.#buffer.length
+    return this.#used + LOG_RECORD_BYTES + LOG_STATE_BYTES_MAX > this.#buffer.length
   }
 
   add(type: LogRecord, chunk: number, state: ReplicaState | null): void {
-    this.sequence++
-    const place = {
-      sequence: this.sequence,
-      address: this.position + this.#used,
-      generation: this.#generation,
-      batch: this.#firstSequence % 0x100000000,
+    encodeLogRecords(this.#buffer, this.#used, type, chunk, state)
+    for (let count = recordCountOf(state); count > 0; count--) {
+      this.sequence++
+      sealLogRecord(this.#buffer, this.#used, {
+        sequence: this.sequence,
+        address: this.position + this.#used,
+        generation: this.#generation,
+        batch: this.#firstSequence % 0x100000000,
+      })
+      this.#used += LOG_RECORD_BYTES
     }
-    encodeLogRecord(this.#buffer, this.#used, type, chunk, state)
-    sealLogRecord(this.#buffer, this.#used, place)
-    this.#used += LOG_RECORD_BYTES
   }
 
   async flush(): Promise<void> {

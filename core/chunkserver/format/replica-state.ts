@@ -23,6 +23,8 @@ export const StateFlag = {
   failed: 4,
   /** Unclean since a host crash: acknowledged writes may be missing, which no checksum shows (rule J3). */
   crashed: 8,
+  /** An overlay: pages in state *absent* are the parent's (rule S2). */
+  overlay: 16,
 } as const
 
 /** Bits 8..15 of the flags: how many versions ago the replica was in sync, while it is not; 0: unknown, or too many. */
@@ -38,6 +40,14 @@ export class ReplicaState {
   /** Open list: regions that may have been written since the last close (rule B1). */
   openLow = 0
   openHigh = 0
+  /** Of an overlay: the chunk it reads through; 0 with the flag: not known any more. */
+  parent = 0
+  /**
+   * Of an overlay: regions where the data area of absent pages may hold leftovers, of a merge or of writes that
+   * were lost with the host. They are cleared before the region is used: later on, content there means a write.
+   */
+  leftoversLow = 0
+  leftoversHigh = 0
 
   copyFrom(other: ReplicaState): void {
     this.version = other.version
@@ -46,6 +56,25 @@ export class ReplicaState {
     this.flags = other.flags
     this.openLow = other.openLow
     this.openHigh = other.openHigh
+    this.parent = other.parent
+    this.leftoversLow = other.leftoversLow
+    this.leftoversHigh = other.leftoversHigh
+  }
+
+  get isOverlay(): boolean {
+    return (this.flags & StateFlag.overlay) !== 0
+  }
+
+  becomeOverlay(parent: number): void {
+    this.flags |= StateFlag.overlay
+    this.parent = parent
+  }
+
+  becomeFlat(): void {
+    this.flags &= ~StateFlag.overlay
+    this.parent = 0
+    this.leftoversLow = 0
+    this.leftoversHigh = 0
   }
 
   /**

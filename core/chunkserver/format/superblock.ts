@@ -4,6 +4,9 @@
  *   0 magic u32 · 4 CRC32C u32 of 8..4096 · 8 format u16 · 10 slot u16 · 12 body length u32
  *   16 sequence u64 · 24 body: JSON, UTF-8 · zeros
  *
+ * Format 2: the replica log and chunk files may hold overlays, which a program of format 1 does not know. A store is
+ * of format 1 until it gets the first one; nothing else differs.
+ *
  * JSON because it is written once per start and stop, and read by people when things are wrong.
  */
 import { Type, type Static } from '@sinclair/typebox'
@@ -17,6 +20,7 @@ import { storeError } from './errors.ts'
 
 export const SUPERBLOCK_NAME = 'superblock'
 export const STORE_FORMAT = 1
+export const STORE_FORMAT_OVERLAYS = 2
 const SUPERBLOCK_MAGIC = 0x534e5243 // 'CRNS'
 const BODY_AT = 24
 const BODY_BYTES_MAX = SLOT_BYTES - BODY_AT
@@ -54,12 +58,12 @@ const SuperblockBody = Type.Object(
 )
 export type Superblock = Static<typeof SuperblockBody>
 
-export function encodeSuperblock(superblock: Superblock, sequence: number): Buffer {
+export function encodeSuperblock(superblock: Superblock, sequence: number, format: number): Buffer {
   const image = Buffer.alloc(SLOT_BYTES)
   const body = Buffer.from(JSON.stringify(superblock))
   assert(body.length <= BODY_BYTES_MAX, 'bounded fields fit into one slot')
   image.writeUInt32LE(SUPERBLOCK_MAGIC, 0)
-  image.writeUInt16LE(STORE_FORMAT, 8)
+  image.writeUInt16LE(format, 8)
   image.writeUInt16LE(sequence % 2, 10)
   image.writeUInt32LE(body.length, 12)
   writeUInt64(image, sequence, 16)
@@ -71,18 +75,20 @@ export function encodeSuperblock(superblock: Superblock, sequence: number): Buff
 export interface LoadedSuperblock {
   readonly superblock: Superblock
   readonly sequence: number
+  readonly format: number
 }
 
 function decodeSlot(image: Buffer, slot: number): LoadedSuperblock | null {
   if (image.length < SLOT_BYTES || image.readUInt32LE(0) !== SUPERBLOCK_MAGIC) return null
   if (image.readUInt32LE(4) !== crc32c(image.subarray(8))) return null
-  if (image.readUInt16LE(8) !== STORE_FORMAT || image.readUInt16LE(10) !== slot) return null
+  const format = image.readUInt16LE(8)
+  if (format < STORE_FORMAT || format > STORE_FORMAT_OVERLAYS || image.readUInt16LE(10) !== slot) return null
   const length = image.readUInt32LE(12)
   if (length > BODY_BYTES_MAX) return null
   try {
     const body: unknown = JSON.parse(image.toString('utf8', BODY_AT, BODY_AT + length))
     if (!Value.Check(SuperblockBody, body)) return null
-    return { superblock: body, sequence: readUInt64(image, 16) }
+    return { superblock: body, sequence: readUInt64(image, 16), format }
   } catch {
     return null
   }
@@ -121,10 +127,15 @@ export async function loadSuperblock(disk: Disk): Promise<LoadedSuperblock> {
 }
 
 /** Durable when it resolves. Writes the slot that does not hold the newest copy. */
-export async function saveSuperblock(disk: Disk, superblock: Superblock, sequence: number): Promise<void> {
+export async function saveSuperblock(
+  disk: Disk,
+  superblock: Superblock,
+  sequence: number,
+  format: number,
+): Promise<void> {
   const file = disk.open(SUPERBLOCK_NAME, { create: true })
   try {
-    await writeFile(file, encodeSuperblock(superblock, sequence), (sequence % 2) * SLOT_BYTES)
+    await writeFile(file, encodeSuperblock(superblock, sequence, format), (sequence % 2) * SLOT_BYTES)
     await syncFile(file)
   } finally {
     file.close()

@@ -3,11 +3,10 @@
  * they are repaired or written over (rules R1, J7): whoever could supply them may have been away, and a report
  * can be lost with its connection. Forgets after a restart of the process: the next read or scrub finds them.
  */
-import { PAGES_PER_REGION } from '../../base/units.ts'
 import type { Clock, Timer } from '../../platform/clock.ts'
 import type { ChunkStore } from '../store/chunk-store.ts'
 import { Hold } from '../replica/operation-queue.ts'
-import { loadRegion, withPages } from '../store/page-tasks.ts'
+import { effectiveState, withEffectivePages } from '../store/page-tasks.ts'
 import { PageState } from '../format/region-records.ts'
 
 /** More than that are found again by the next read or scrub. */
@@ -97,10 +96,9 @@ export class BadPageWatch {
     const replica = this.#store.replicas.get(chunk)
     if (replica === undefined || replica.deleted || !replica.serves || this.#store.closing) return false
     try {
-      return await withPages(replica, Hold.read, page, page, async () => {
-        const records = await loadRegion(this.#store, replica, Math.floor(page / PAGES_PER_REGION))
-        const state = records.states[page % PAGES_PER_REGION]
-        return state === PageState.bad || state === PageState.lost
+      return await withEffectivePages(this.#store, replica, Hold.read, page, page, () => {
+        const state = effectiveState(replica, page)
+        return Promise.resolve(state === PageState.bad || state === PageState.lost)
       })
     } catch {
       // not readable now: asked again

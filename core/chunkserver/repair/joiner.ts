@@ -9,26 +9,17 @@ import { PAGE_RECORD_BYTES } from '../../wire/data.ts'
 import type { ChunkStore } from '../store/chunk-store.ts'
 import { wireError } from '../format/errors.ts'
 import { Hold } from '../replica/operation-queue.ts'
+import { compareRegion, type Run } from './compare-region.ts'
 import type { PageSource, PulledPages, SourceAddress } from './page-source.ts'
 import { yieldToWriters } from './pull-pause.ts'
-import {
-  applyPages,
-  decodePageRecord,
-  isBlankRecord,
-  loadRegion,
-  type PageImage,
-  syncReplica,
-  takeWrittenEnd,
-  verifies,
-  withPages,
-} from '../store/page-tasks.ts'
+import { applyPages, type PageImage, syncReplica, verifies, withEffectivePages } from '../store/page-tasks.ts'
 import { PageState } from '../format/region-records.ts'
+import { effectiveRecords } from '../replica/ancestors.ts'
 import { commitState } from '../store/replica-control.ts'
 import type { Replica } from '../replica/replica.ts'
 import { Role, StateFlag } from '../format/replica-state.ts'
 import type { PulledBase } from '../store/write-operations.ts'
 
-const blankRegionDigest = Buffer.alloc(PAGES_PER_REGION * PAGE_RECORD_BYTES)
 /** Joins under way; others wait in order. */
 const RUNNING_COUNT_MAX = 4
 const WAITING_COUNT_MAX = 100_000
@@ -73,11 +64,6 @@ class Join {
     this.order = order
     this.replica = replica
   }
-}
-
-interface Run {
-  first: number
-  count: number
 }
 
 export class Joiner {
@@ -156,8 +142,11 @@ export class Joiner {
       const failed = outcomes.find((outcome) => outcome.status === 'rejected')
       if (failed !== undefined) throw failed.reason
       if (join.aborted) return
-      // rule F1: data, records, version and directory entry, equal pages included
+      // rule F1: data, records, version and directory entry, equal pages included; those it reads through, too
       await syncReplica(this.#store, replica)
+      for (let parent = replica.parent; parent?.serves === true; parent = parent.parent) {
+        await syncReplica(this.#store, parent)
+      }
       if (join.aborted) return
       await commitState(this.#store, replica, (state) => {
         state.flags &= ~(StateFlag.unclean | StateFlag.crashed | StateFlag.failed)
@@ -199,8 +188,14 @@ export class Joiner {
   async #joinRegion(join: Join, region: number, digest: Buffer): Promise<void> {
     const { replica } = join
     const firstPage = region * PAGES_PER_REGION
-    const plan = await withPages(replica, Hold.read, firstPage, firstPage + PAGES_PER_REGION - 1, () =>
-      this.#compare(join, region, digest),
+    const store = this.#store
+    const plan = await withEffectivePages(
+      store,
+      replica,
+      Hold.read,
+      firstPage,
+      firstPage + PAGES_PER_REGION - 1,
+      () => compareRegion(store, replica, region, digest, () => !join.aborted),
     )
     if (plan.direct.length > 0) await this.#apply(join, plan.direct)
     for (let begin = 0; begin < plan.runs.length && !join.aborted; begin += PULLS_AT_ONCE) {
@@ -208,51 +203,6 @@ export class Joiner {
       const some = plan.runs.slice(begin, begin + PULLS_AT_ONCE)
       await Promise.all(some.map((run) => this.#pullRun(join, run)))
     }
-  }
-
-  /** What to pull, and what needs no content: holes and lost pages. */
-  async #compare(join: Join, region: number, digest: Buffer): Promise<{ runs: Run[]; direct: PageImage[] }> {
-    const { replica } = join
-    const records = await loadRegion(this.#store, replica, region)
-    const runs: Run[] = []
-    const direct: PageImage[] = []
-    // the epoch changed while this waited for its turn: what is equal to the old digest may be old (J4)
-    if (join.aborted) return { runs, direct }
-    // most of a chunk that holds little
-    if (records.isBlank && digest.equals(blankRegionDigest)) {
-      for (let index = 0; index < PAGES_PER_REGION; index++)
-        replica.markGood(region * PAGES_PER_REGION + index)
-      return { runs, direct }
-    }
-    for (let index = 0; index < PAGES_PER_REGION; index++) {
-      const page = region * PAGES_PER_REGION + index
-      // a hole that nobody ever wrote, there as here: most of them
-      if (records.isBlankAt(index) && isBlankRecord(digest, index * PAGE_RECORD_BYTES)) {
-        replica.markGood(page)
-        continue
-      }
-      const theirs = decodePageRecord(digest, index * PAGE_RECORD_BYTES)
-      if (theirs === null) throw new CairnError('BAD_MESSAGE', 'malformed digest')
-      if (replica.isGood(page)) continue
-      const state = records.states[index]
-      // rule P3: equal stamp and CRC. A source whose page has gone bad or is lost still says what it was: a
-      // copy of that must not be given up (J2, J7). The source repairs itself from here after the join.
-      const isGone = theirs.state === PageState.bad || theirs.state === PageState.lost
-      const same =
-        (state === theirs.state || (state === PageState.data && isGone)) &&
-        state !== PageState.bad &&
-        records.stamps[index] === theirs.stamp &&
-        (state === PageState.hole || records.contentChecksum(index) === theirs.checksum)
-      if (same) replica.markGood(page)
-      else if (theirs.state === PageState.hole) direct.push({ page, ...theirs, content: null })
-      else {
-        const last = runs.at(-1)
-        if (last !== undefined && last.first + last.count === page) last.count++
-        else runs.push({ first: page, count: 1 })
-      }
-    }
-    takeWrittenEnd(this.#store, replica, records, digest)
-    return { runs, direct }
   }
 
   async #pullRun(join: Join, run: Run): Promise<void> {
@@ -318,15 +268,15 @@ export class Joiner {
     const since = order.inSyncSince ?? 0
     if (since === 0 || inSyncVersion < since) return false
     if (missing.stamp > inSyncVersion || (flags & (StateFlag.crashed | StateFlag.failed)) !== 0) return false
-    return withPages(replica, Hold.write, page, page, async () => {
-      const records = await loadRegion(this.#store, replica, Math.floor(page / PAGES_PER_REGION))
+    return withEffectivePages(this.#store, replica, Hold.write, page, page, async () => {
+      const records = effectiveRecords(replica, page)
       const index = page % PAGES_PER_REGION
       if (join.aborted || replica.state.version !== order.version || replica.isGood(page)) return true
       const state = records.states[index]
       if (state !== PageState.data && state !== PageState.hole) return false
       // written by all who were in sync, so also here
       if ((records.stamps[index] ?? 0) < missing.stamp) return false
-      if (state === PageState.data && !(await verifies(this.#store, replica, page, records))) return false
+      if (state === PageState.data && !(await verifies(this.#store, replica, page))) return false
       replica.markGood(page)
       this.#store.logger.warn('kept a page that its source has lost', { chunk: order.chunk, page })
       return true

@@ -12,18 +12,23 @@ import { Hold } from '../replica/operation-queue.ts'
 import type { PageSource, PulledPages, SourceAddress } from './page-source.ts'
 import {
   applyPages,
+  effectiveState,
   extendToContent,
   loadRegion,
   type PageImage,
   readData,
   syncReplica,
   verifies,
+  withEffectivePages,
   withPages,
 } from '../store/page-tasks.ts'
-import { PageState } from '../format/region-records.ts'
+import { effectiveRecords, effectiveWrittenEnd, ownerOf } from '../replica/ancestors.ts'
+import { PageState, UNKNOWN_STAMP } from '../format/region-records.ts'
 import { commitState, exclusively } from '../store/replica-control.ts'
 import type { Replica } from '../replica/replica.ts'
 import { StateFlag } from '../format/replica-state.ts'
+
+const zeroPage = Buffer.alloc(PAGE_SIZE_BYTES)
 
 interface Found {
   /** The copy with the highest stamp (rule P3). */
@@ -132,7 +137,7 @@ export class Repairer {
       this.#store,
       replica,
       [image],
-      (page, records, index) => replica.state.version === version && isStillBad(page, records, index),
+      (_page, state) => replica.state.version === version && isMissing(state),
     )
   }
 
@@ -257,12 +262,17 @@ export class Repairer {
 
   /** Rule J7: stamp and checksum stay, so that whoever has the page after all is known by them. */
   #declareLost(replica: Replica, version: number, page: number): Promise<boolean> {
-    return withPages(replica, Hold.write, page, page, async () => {
+    return withEffectivePages(this.#store, replica, Hold.write, page, page, async () => {
       const records = await loadRegion(this.#store, replica, Math.floor(page / PAGES_PER_REGION))
       const index = page % PAGES_PER_REGION
-      if (replica.state.version !== version || records.states[index] !== PageState.bad) return false
+      const bad = effectiveRecords(replica, page)
+      if (replica.state.version !== version || bad.states[index] !== PageState.bad) return false
       if (this.#store.closing) throw wireError('STARTING', 'the store is being closed')
-      records.setState(index, PageState.lost)
+      this.#store.cache.createFile(replica)
+      // of an overlay in itself: the parent may be another chunk's, too
+      if (bad !== records) {
+        records.set(index, PageState.lost, bad.stamps[index] ?? UNKNOWN_STAMP, bad.contentChecksum(index))
+      } else records.setState(index, PageState.lost)
       this.#store.touch(replica, records)
       return true
     })
@@ -274,9 +284,14 @@ export class Repairer {
       const records = await loadRegion(this.#store, replica, Math.floor(page / PAGES_PER_REGION))
       const index = page % PAGES_PER_REGION
       if (replica.state.version !== version || records.states[index] !== PageState.bad) return false
+      // rule S3: nobody writes to it, so that no write was cut off
+      if (replica.isFrozen) return false
       if (this.#store.closing) throw wireError('STARTING', 'the store is being closed')
       const content = Buffer.alloc(PAGE_SIZE_BYTES)
       await readData(this.#store, replica, pagePosition(page), content)
+      // rule S2: damage, never absence; but the page may have been absent, and then this is nobody's content
+      const isUnknown = replica.parent !== null && records.stamps[index] === UNKNOWN_STAMP
+      if (isUnknown && content.equals(zeroPage)) return false
       records.set(index, PageState.data, replica.state.version, crc32c(content))
       this.#store.touch(replica, records)
       extendToContent(this.#store, replica, page, content)
@@ -286,17 +301,19 @@ export class Repairer {
 
   /** A page that was reported may verify: bad cable, or healed by a full write meanwhile. Null: it does. */
   #maybeGone(replica: Replica, page: number): Promise<Gone | null> {
-    return withPages(replica, Hold.write, page, page, async () => {
-      const records = await loadRegion(this.#store, replica, Math.floor(page / PAGES_PER_REGION))
+    return withEffectivePages(this.#store, replica, Hold.write, page, page, async () => {
+      const records = effectiveRecords(replica, page)
+      const owner = ownerOf(replica, page)
       const index = page % PAGES_PER_REGION
       const state = records.states[index]
       if (state === PageState.hole) return null
       const gone = { stamp: records.stamps[index] ?? 0, checksum: records.contentChecksum(index) }
+      if (owner === null) return gone
       // a lost one, too: the disk may be readable again
-      const isGood = await verifies(this.#store, replica, page, records)
+      const isGood = await verifies(this.#store, replica, page)
       if (isGood) records.setState(index, PageState.data)
       else if (state === PageState.data) records.setState(index, PageState.bad)
-      if (records.states[index] !== state) this.#store.touch(replica, records)
+      if (records.states[index] !== state) this.#store.touch(owner, records)
       return isGood ? null : gone
     })
   }
@@ -304,10 +321,11 @@ export class Repairer {
   async #writtenEnd(replica: Replica): Promise<number> {
     for (let region = REGIONS_PER_CHUNK - 1; region >= 0; region--) {
       const first = region * PAGES_PER_REGION
-      const end = await withPages(replica, Hold.read, first, first, async () => {
-        const records = await loadRegion(this.#store, replica, region)
+      const last = first + PAGES_PER_REGION - 1
+      const end = await withEffectivePages(this.#store, replica, Hold.read, first, last, () => {
         // A cut tail that was pulled from another replica: behind the last page with data there is nothing.
-        return Math.min(records.writtenEnd, endOfData(records.states))
+        const writtenEnd = effectiveWrittenEnd(replica, region)
+        return Promise.resolve(writtenEnd === 0 ? 0 : Math.min(writtenEnd, endOfData(replica, region)))
       })
       if (end > 0) return region * REGION_SIZE_BYTES + end
     }
@@ -323,14 +341,14 @@ function isUsable(image: PageImage | undefined): image is PageImage {
   return image !== undefined && (image.state === PageState.data || image.state === PageState.hole)
 }
 
-function isStillBad(_page: number, records: { readonly states: Uint8Array }, index: number): boolean {
-  const state = records.states[index]
+function isMissing(state: PageState): boolean {
   return state === PageState.bad || state === PageState.lost
 }
 
-/** Of one region, in bytes. */
-function endOfData(states: Uint8Array): number {
+/** Of one region, in bytes; hold its pages. */
+function endOfData(replica: Replica, region: number): number {
+  const first = region * PAGES_PER_REGION
   let pages = PAGES_PER_REGION
-  while (pages > 0 && states[pages - 1] === PageState.hole) pages--
+  while (pages > 0 && effectiveState(replica, first + pages - 1) === PageState.hole) pages--
   return pages * PAGE_SIZE_BYTES
 }

@@ -1,20 +1,21 @@
 /**
  * Reads and verifies whole replicas for scrubbing and fsck (rules R1, R2), and takes part in their comparison: tells
  * digests and page records, and gives up a page that another replica was found to be right about. Who is right is
- * decided by the metadata server. Yields to clients: while they are at work it takes a fifth of the time.
+ * decided by the metadata server. Of an overlay all of this is about effective pages (rule S4). Yields to clients: while they are at work it takes a fifth of the time.
  */
 import { codeOf } from '../../base/errors.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGIONS_PER_CHUNK } from '../../base/units.ts'
 import { crc32c } from '../../wire/checksum.ts'
 import { PAGE_RECORD_BYTES } from '../../wire/data.ts'
 import { wireError } from '../format/errors.ts'
-import { PageState, type RegionRecords } from '../format/region-records.ts'
+import { PageState } from '../format/region-records.ts'
 import { Role } from '../format/replica-state.ts'
+import { effectiveRecords } from '../replica/ancestors.ts'
 import { Hold } from '../replica/operation-queue.ts'
 import type { Replica } from '../replica/replica.ts'
 import type { ChunkStore } from '../store/chunk-store.ts'
-import { loadRegion, readRegion, verifies, withPages } from '../store/page-tasks.ts'
-import { encodePageRecords } from '../store/read-operations.ts'
+import { effectiveState, loadRegion, readRegion, verifies, withEffectivePages } from '../store/page-tasks.ts'
+import { encodeEffectiveRecords, encodePageRecords } from '../store/read-operations.ts'
 
 const RUNNING_COUNT_MAX = 2
 const WAITING_COUNT_MAX = 64
@@ -75,9 +76,7 @@ export class Verifier {
     const replica = this.#replica(chunk, version)
     if (region >= REGIONS_PER_CHUNK) throw wireError('BAD_MESSAGE', `no region ${region}`)
     const table = Buffer.alloc(PAGES_PER_REGION * PAGE_RECORD_BYTES)
-    await withRegion(replica, region, async () => {
-      encodePageRecords(table, 0, await loadRegion(this.#store, replica, region), 0, PAGES_PER_REGION)
-    })
+    await this.#withRegion(replica, region, async () => this.#encode(table, replica, region))
     return table
   }
 
@@ -92,16 +91,19 @@ export class Verifier {
     const rejected: number[] = []
     for (const { page, stamp, checksum, rightStamp, rightChecksum } of pages) {
       if (page >= REGIONS_PER_CHUNK * PAGES_PER_REGION) throw wireError('BAD_MESSAGE', `no page ${page}`)
-      await withPages(replica, Hold.write, page, page, async () => {
-        const records = await loadRegion(store, replica, Math.floor(page / PAGES_PER_REGION))
+      await withEffectivePages(store, replica, Hold.write, page, page, async () => {
+        const records = effectiveRecords(replica, page)
         const index = page % PAGES_PER_REGION
         const state = records.states[index]
         const isVerified = state === PageState.data || state === PageState.hole
         const found = state === PageState.hole ? 0 : records.contentChecksum(index)
         if (!isVerified || records.stamps[index] !== stamp || found !== checksum) return
         if (replica.state.version !== version || replica.deleted) return
-        records.set(index, PageState.bad, rightStamp, rightChecksum)
-        store.touch(replica, records)
+        // in the overlay, also when it reads the page through: it is repaired there
+        const own = await loadRegion(store, replica, Math.floor(page / PAGES_PER_REGION))
+        store.cache.createFile(replica)
+        own.set(index, PageState.bad, rightStamp, rightChecksum)
+        store.touch(replica, own)
         rejected.push(page)
       })
     }
@@ -127,10 +129,9 @@ export class Verifier {
       // after every rest: the replica may have gone, or have another version
       const replica = this.#replica(chunk, version)
       const beganMs = this.#store.clock.nowMs()
-      const hadData = await withRegion(replica, region, async () => {
-        const records = await loadRegion(this.#store, replica, region)
-        const hasData = depth === 'pages' && (await this.#verifyRegion(replica, records, result))
-        encodePageRecords(table, 0, records, 0, PAGES_PER_REGION)
+      const hadData = await this.#withRegion(replica, region, async () => {
+        const hasData = depth === 'pages' && (await this.#verifyRegion(replica, region, result))
+        await this.#encode(table, replica, region)
         result.digests.push(crc32c(table))
         return hasData
       })
@@ -140,12 +141,13 @@ export class Verifier {
   }
 
   /** False: there was nothing to read. Hold the region. */
-  async #verifyRegion(replica: Replica, records: RegionRecords, result: Verification): Promise<boolean> {
-    if (records.isBlank) return false
-    const first = records.region * PAGES_PER_REGION
-    const data = records.states.includes(PageState.data) ? await this.#read(replica, records.region) : null
+  async #verifyRegion(replica: Replica, region: number, result: Verification): Promise<boolean> {
+    if ((await loadRegion(this.#store, replica, region)).isBlank) return false
+    const first = region * PAGES_PER_REGION
+    const data = hasContent(replica, region) ? await this.#read(replica, region) : null
     const bad: number[] = []
     for (let index = 0; index < PAGES_PER_REGION; index++) {
+      const records = effectiveRecords(replica, first + index)
       const state = records.states[index]
       if (state === PageState.lost) result.lostPages.push(first + index)
       if (state === PageState.bad) result.badPages.push(first + index)
@@ -155,7 +157,7 @@ export class Verifier {
       const content = data?.subarray(index * PAGE_SIZE_BYTES, (index + 1) * PAGE_SIZE_BYTES)
       if (content !== undefined && crc32c(content) === records.contentChecksum(index)) continue
       // rule P7: looked at once more; rule R1: alone, when the disk cannot read the region as a whole
-      if (!(await verifies(this.#store, replica, first + index, records))) bad.push(first + index)
+      if (!(await verifies(this.#store, replica, first + index))) bad.push(first + index)
     }
     if (data !== null) this.#store.pool.release(data)
     if (bad.length > 0) {
@@ -163,6 +165,17 @@ export class Verifier {
       result.badPages.push(...bad)
     }
     return true
+  }
+
+  async #encode(table: Buffer, replica: Replica, region: number): Promise<void> {
+    const records = await loadRegion(this.#store, replica, region)
+    if (replica.parent === null) encodePageRecords(table, 0, records, 0, PAGES_PER_REGION)
+    else encodeEffectiveRecords(table, 0, replica, region * PAGES_PER_REGION, PAGES_PER_REGION)
+  }
+
+  #withRegion<T>(replica: Replica, region: number, work: () => Promise<T>): Promise<T> {
+    const first = region * PAGES_PER_REGION
+    return withEffectivePages(this.#store, replica, Hold.read, first, first + PAGES_PER_REGION - 1, work)
   }
 
   /** Null: the disk cannot read all of it. */
@@ -188,7 +201,10 @@ export class Verifier {
   }
 }
 
-function withRegion<T>(replica: Replica, region: number, work: () => Promise<T>): Promise<T> {
+function hasContent(replica: Replica, region: number): boolean {
   const first = region * PAGES_PER_REGION
-  return withPages(replica, Hold.read, first, first + PAGES_PER_REGION - 1, work)
+  for (let index = 0; index < PAGES_PER_REGION; index++) {
+    if (effectiveState(replica, first + index) === PageState.data) return true
+  }
+  return false
 }

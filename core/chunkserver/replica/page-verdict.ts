@@ -21,16 +21,18 @@ export function judgePage(records: RegionRecords, index: number, state: PageStat
         ? PageState.data
         : PageState.bad
     case PageState.lost:
-      return PageState.lost
+    case PageState.absent:
+      return state
     default:
       return state satisfies never
   }
 }
 
-/** The first page from `index` on that is no hole. */
-export function endOfHoles(records: RegionRecords, index: number): number {
+/** The first page from `index` on in another state. */
+export function endOfState(records: RegionRecords, index: number): number {
+  const state = records.states[index]
   let end = index + 1
-  while (end < PAGES_PER_REGION && records.states[end] === PageState.hole) end++
+  while (end < PAGES_PER_REGION && records.states[end] === state) end++
   return end
 }
 

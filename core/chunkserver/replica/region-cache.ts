@@ -1,24 +1,14 @@
 /**
- * Opens chunk files and loads the page records of regions, on demand; keeps a bounded number of both.
- * A region that was open when the server stopped uncleanly is verified against its data before anybody
- * sees its records (rule J9); so is one whose newer slot could not be read (rule P2).
+ * Opens chunk files and keeps the page records of regions, both on demand and a bounded number of both.
+ * How a region comes into memory: region-load.ts.
  */
 import { CairnError, codeOf } from '../../base/errors.ts'
-import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES } from '../../base/units.ts'
 import type { BufferPool } from '../../base/buffer-pool.ts'
 import type { Disk } from '../../platform/disk.ts'
-import {
-  CHUNK_FILE_BYTES,
-  chunkDirectory,
-  chunkPath,
-  DATA_POSITION,
-  decodeHeaders,
-  hasRegionBit,
-  regionSlotPosition,
-  SLOT_BYTES,
-} from '../format/chunk-layout.ts'
-import { loadSlots, PageState, RegionRecords } from '../format/region-records.ts'
-import { endOfHoles, isZero, judgePage } from './page-verdict.ts'
+import { CHUNK_FILE_BYTES, chunkDirectory, chunkPath } from '../format/chunk-layout.ts'
+import type { ReplicaLog } from '../format/replica-log.ts'
+import type { RegionRecords } from '../format/region-records.ts'
+import { RegionLoad } from './region-load.ts'
 import type { Replica } from './replica.ts'
 
 /** 2.3 KiB each. */
@@ -33,10 +23,13 @@ export interface RegionCacheEvents {
   reportBad(replica: Replica, pages: number[], reason: string): void
   /** Missing, short or foreign file (rule E12). */
   onDamage(replica: Replica, reason: string): void
-  /** Verification changed records: they have to be written. */
-  onChanged(replica: Replica, records: RegionRecords): void
+  /** `records` changed: they belong into the next sync. */
+  touch(replica: Replica, records: RegionRecords): void
   onReadError(replica: Replica, error: CairnError): void
   onWriteError(replica: Replica, error: CairnError): void
+  readonly log: ReplicaLog
+  /** The disk is given up for writing. */
+  readonly failure: CairnError | null
   /** Too many files are open and none can be closed. */
   onFilesFull(): void
 }
@@ -191,178 +184,6 @@ export class RegionCache {
       return
     }
     this.events.onFilesFull()
-  }
-}
-
-/** One region on its way into memory. */
-export class RegionLoad {
-  readonly waiters: RegionWaiter[] = []
-  readonly #cache: RegionCache
-  readonly #replica: Replica
-  readonly #region: number
-  #records: RegionRecords | null
-  #data: Buffer | null = null
-  #verify: boolean
-  /** The newer slot could not be read: what is known of a page that does not verify is too old. */
-  #fellBack = false
-
-  constructor(cache: RegionCache, replica: Replica, region: number) {
-    this.#cache = cache
-    this.#replica = replica
-    this.#region = region
-    this.#records = replica.region(region)
-    this.#verify = replica.needsVerification(region)
-  }
-
-  run(): void {
-    const replica = this.#replica
-    try {
-      const exists = replica.file !== null || this.#cache.openFile(replica)
-      if (!exists) return this.#finish(this.#records ?? new RegionRecords(replica.chunk, this.#region))
-    } catch (error) {
-      const diskError = asDiskError(error)
-      return codeOf(diskError) === 'DISK_IO' ? this.#ioFail(diskError) : this.#fail(diskError)
-    }
-    if (this.#records !== null) return this.#maybeVerify(this.#records)
-    if (replica.header.sequence === 0) return this.#readHeader()
-    this.#readSlots()
-  }
-
-  #readHeader(): void {
-    const area = this.#cache.pool.acquire(2 * SLOT_BYTES)
-    this.#replica.file?.read(area, 0, (error) => {
-      const replica = this.#replica
-      const header = error === null ? decodeHeaders(area, replica.chunk) : null
-      this.#cache.pool.release(area)
-      if (error !== null) return this.#ioFail(error)
-      if (header !== null) replica.header = header
-      else if (replica.isWritten) {
-        return this.#fail(this.#cache.damage(replica, 'the header of the chunk file cannot be read'))
-      }
-      this.#readSlots()
-    })
-  }
-
-  #readSlots(): void {
-    const area = this.#cache.pool.acquire(2 * SLOT_BYTES)
-    this.#replica.file?.read(area, regionSlotPosition(this.#region, 0), (error, bytesRead) => {
-      if (error !== null) {
-        this.#cache.pool.release(area)
-        return this.#ioFail(error)
-      }
-      area.fill(0, bytesRead)
-      const { header } = this.#replica
-      const records = new RegionRecords(this.#replica.chunk, this.#region)
-      const present = hasRegionBit(header.presentLow, header.presentHigh, this.#region)
-      const reading = loadSlots(records, area, present)
-      this.#cache.pool.release(area)
-      if (reading.damaged) this.#reportAll()
-      if (reading.fellBack) this.#verify = true
-      this.#fellBack = reading.fellBack
-      if (reading.damaged)
-        for (let index = 0; index < PAGES_PER_REGION; index++) this.#forgetStamp(records, index)
-      this.#maybeVerify(records)
-    })
-  }
-
-  /**
-   * The record is not that of the last write: who compares with it must not take an old copy for an equal or
-   * complete one (rules J2, J7). No stamp is higher than this one.
-   */
-  #forgetStamp(records: RegionRecords, index: number): void {
-    const checksum = records.contentChecksum(index)
-    records.set(index, PageState.bad, this.#replica.state.version, checksum)
-  }
-
-  /** Rule P2: nothing is known about any page of the region. */
-  #reportAll(): void {
-    if (this.#replica.isUnclean) return
-    const first = this.#region * PAGES_PER_REGION
-    const pages = Array.from({ length: PAGES_PER_REGION }, (_, index) => first + index)
-    this.#cache.events.reportBad(this.#replica, pages, 'page records cannot be read')
-  }
-
-  #maybeVerify(records: RegionRecords): void {
-    this.#records = records
-    // without checksums (make-cs -S) reads are not verified, but what a crash left behind still is
-    if (!this.#verify) return this.#finish(records)
-    const data = this.#cache.pool.acquire(REGION_SIZE_BYTES)
-    this.#data = data
-    this.#replica.file?.read(data, DATA_POSITION + this.#region * REGION_SIZE_BYTES, (error, bytesRead) => {
-      if (error !== null) return this.#ioFail(error)
-      data.fill(0, bytesRead)
-      this.#judge(records, data)
-    })
-  }
-
-  #judge(records: RegionRecords, data: Buffer): void {
-    const bad: number[] = []
-    let changed = false
-    let holesEnd = 0
-    for (let index = 0; index < PAGES_PER_REGION; index++) {
-      const state = records.states[index] as PageState
-      if (state === PageState.hole && index >= holesEnd) {
-        holesEnd = endOfHoles(records, index)
-        // most pages of most regions: looked at together
-        if (isZero(data, index, holesEnd)) {
-          index = holesEnd - 1
-          continue
-        }
-      }
-      const verdict = judgePage(records, index, state, data)
-      if (verdict === state) continue
-      records.setState(index, verdict)
-      changed = true
-      if (verdict === PageState.bad && this.#fellBack) this.#forgetStamp(records, index)
-      if (verdict === PageState.bad) bad.push(this.#region * PAGES_PER_REGION + index)
-    }
-    if (changed) this.#cache.events.onChanged(this.#replica, records)
-    if (bad.length > 0 && !this.#replica.isUnclean) {
-      this.#cache.events.reportBad(this.#replica, bad, 'pages do not verify')
-    }
-    if (!this.#replica.rewrite) return this.#finish(records)
-    this.#cache.events.onChanged(this.#replica, records)
-    this.#rewriteFrom(0, records, data)
-  }
-
-  /** Rule F7: makes every page that is not a hole dirty again, a run at a time. */
-  #rewriteFrom(index: number, records: RegionRecords, data: Buffer): void {
-    let begin = index
-    while (begin < PAGES_PER_REGION && records.states[begin] === PageState.hole) begin++
-    if (begin === PAGES_PER_REGION) return this.#finish(records)
-    let end = begin + 1
-    while (end < PAGES_PER_REGION && records.states[end] !== PageState.hole) end++
-    const run = data.subarray(begin * PAGE_SIZE_BYTES, end * PAGE_SIZE_BYTES)
-    const position = DATA_POSITION + this.#region * REGION_SIZE_BYTES + begin * PAGE_SIZE_BYTES
-    this.#replica.file?.write([run], position, (error) => {
-      if (error !== null) {
-        this.#cache.events.onWriteError(this.#replica, error)
-        return this.#fail(error)
-      }
-      this.#rewriteFrom(end, records, data)
-    })
-  }
-
-  #finish(records: RegionRecords): void {
-    if (this.#replica.region(this.#region) === null) this.#cache.loaded(this.#replica, records)
-    this.#replica.verified(this.#region)
-    this.#settle(null)
-  }
-
-  #ioFail(error: CairnError): void {
-    this.#cache.events.onReadError(this.#replica, error)
-    this.#fail(error)
-  }
-
-  #fail(error: CairnError): void {
-    this.#settle(error)
-  }
-
-  #settle(error: CairnError | null): void {
-    if (this.#data !== null) this.#cache.pool.release(this.#data)
-    this.#data = null
-    this.#replica.loads?.delete(this.#region)
-    for (const waiter of this.waiters) waiter.onRegion(error)
   }
 }
 

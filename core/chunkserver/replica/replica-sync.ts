@@ -201,6 +201,17 @@ export class ReplicaSync implements LogWaiter {
   #writeHeader(image: Buffer): void {
     const replica = this.#replica
     if (!this.#headerChanged && !replica.rewrite && replica.header.sequence > 0) return this.#sync(null)
+    if (!replica.state.isOverlay) return this.#encodeHeader(image)
+    // Rule S2: a region that the header promises was flushed once. One that it does not is all absent, also when a
+    // loss of power left half of its first image: of a flat replica such pages are adopted (rule P1).
+    replica.file?.sync((error) => {
+      if (error === null) this.#encodeHeader(image)
+      else this.#complete(error)
+    })
+  }
+
+  #encodeHeader(image: Buffer): void {
+    const replica = this.#replica
     this.#headerChanged = false
     replica.header.sequence++
     encodeHeader(image, replica.chunk, replica.header)

@@ -12,7 +12,7 @@ import { ReplicaState, Role, StateFlag } from '../format/replica-state.ts'
 import type { ReplicaSync } from './replica-sync.ts'
 import type { ReplicaMarks } from './open-list.ts'
 import { WrittenEnds } from './written-ends.ts'
-import type { RegionLoad } from './region-cache.ts'
+import type { RegionLoad } from './region-load.ts'
 
 /** An operation that waits for a page to be pulled, and can be told that this will not happen. */
 export interface BaseWaiter {
@@ -65,6 +65,10 @@ export class Replica {
    */
   rewrite = false
   deleted = false
+  /** Of an overlay: what it reads through, on this disk; null: flat. */
+  parent: Replica | null = null
+  /** Overlays that read through this one. */
+  overlays: Set<Replica> | null = null
   /** Bytes of pages that were written where nothing was, since the process started (rule A2). */
   grownBytes = 0
 
@@ -80,9 +84,26 @@ export class Replica {
     return (this.state.flags & StateFlag.unclean) !== 0
   }
 
+  /** Rule S3: overlays read through it: its content stays what it is. */
+  get isFrozen(): boolean {
+    return this.overlays !== null && this.overlays.size > 0
+  }
+
+  /** Null: it becomes flat. */
+  readThrough(parent: Replica | null): void {
+    this.parent?.overlays?.delete(this)
+    this.parent = parent
+    if (parent !== null) (parent.overlays ??= new Set()).add(this)
+  }
+
   /** May a client read here (rule E7)? */
   get servesReads(): boolean {
     return this.state.role === Role.inSync && this.serves
+  }
+
+  /** Its content is what the quorum believes it to be. */
+  get isVerifiable(): boolean {
+    return this.servesReads && !this.isUnclean
   }
 
   get serves(): boolean {
@@ -105,6 +126,24 @@ export class Replica {
   verified(region: number): void {
     if (region < 32) this.unverifiedLow &= ~(1 << region)
     else this.unverifiedHigh &= ~(1 << (region - 32))
+  }
+
+  /** Of an overlay: absent pages of the region may have something in their data area that means nothing. */
+  hasLeftovers(region: number): boolean {
+    const { state, logged } = this
+    return hasRegionBit(
+      state.leftoversLow | logged.leftoversLow,
+      state.leftoversHigh | logged.leftoversHigh,
+      region,
+    )
+  }
+
+  /** Its data is verified before anybody uses it again. */
+  mustVerify(firstRegion: number, lastRegion: number): void {
+    for (let region = firstRegion; region <= lastRegion; region++) {
+      if (region < 32) this.unverifiedLow |= 1 << region
+      else this.unverifiedHigh |= 1 << (region - 32)
+    }
   }
 
   /** Starts a fresh set of good marks: join, new authority and restart compare everything (rule J4). */

@@ -16,6 +16,7 @@ import type { Disk } from '../../platform/disk.ts'
 import type { Logger } from '../../platform/logger.ts'
 import type { WireCode } from '../../wire/codes.ts'
 import { type DataAnswer, DataOp, type DataRequest } from '../../wire/data.ts'
+import { ownerOf, withOverlays } from '../replica/ancestors.ts'
 import { StoreCounters } from '../replica/counters.ts'
 import { type MarkWaiter, ReplicaMarks } from '../replica/open-list.ts'
 import type { DataReply, Operation, RequestOwner } from './operation.ts'
@@ -28,6 +29,7 @@ import { Replica } from '../replica/replica.ts'
 import { StateFlag } from '../format/replica-state.ts'
 import { type SyncHost, SyncScheduler, type SyncWaiter } from '../replica/replica-sync.ts'
 import type { Superblock, UncleanStop } from '../format/superblock.ts'
+import type { SuperblockKeeper } from '../format/superblock-keeper.ts'
 import { StoreSpace } from '../replica/store-space.ts'
 import { validateRequest } from './validate.ts'
 import { VerifiedTimes } from '../replica/verified-times.ts'
@@ -59,8 +61,7 @@ export interface StoreParts {
   readonly logger: Logger
   readonly pool: BufferPool
   readonly log: ReplicaLog
-  readonly superblock: Superblock
-  readonly superblockSequence: number
+  readonly superblock: SuperblockKeeper
   readonly uncleanStop: UncleanStop
   readonly replicas: Map<number, Replica>
 }
@@ -80,8 +81,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   readonly verified: VerifiedTimes
   readonly replicas: Map<number, Replica>
   readonly uncleanStop: UncleanStop
-  superblock: Superblock
-  superblockSequence: number
+  readonly superblocks: SuperblockKeeper
   events: StoreEvents = { onBadPages() {}, onBadReplica() {}, onNewerVersion() {} }
   basePull: BasePull = (_replica, _page, callback) => callback(null, null)
   /** Rule L2: false while the metadata server has not been heard of for a session time-out. */
@@ -105,8 +105,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.logger = parts.logger
     this.pool = parts.pool
     this.log = parts.log
-    this.superblock = parts.superblock
-    this.superblockSequence = parts.superblockSequence
+    this.superblocks = parts.superblock
     this.uncleanStop = parts.uncleanStop
     this.replicas = parts.replicas
     this.counters = new StoreCounters(parts.clock)
@@ -121,11 +120,15 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
       flags: 0,
       code: '',
       version: 0,
-      incarnation: parts.superblock.incarnation,
-      crashes: parts.superblock.crashes,
+      incarnation: this.superblock.incarnation,
+      crashes: this.superblock.crashes,
       offset: 0,
       length: 0,
     }
+  }
+
+  get superblock(): Superblock {
+    return this.superblocks.superblock
   }
 
   get incarnation(): number {
@@ -221,7 +224,6 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     return records
   }
 
-  /** `records` changed: they belong into the next sync. */
   touch(replica: Replica, records: RegionRecords): void {
     // remembered until the process ends: a sync would fail, and take the replica with it
     if (this.failure !== null) return
@@ -235,12 +237,9 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
 
   /** Rule F8: the highest written byte, for the recovery of a file's size. */
   extendWritten(replica: Replica, begin: number, end: number): void {
-    const first = Math.floor(begin / REGION_SIZE_BYTES)
-    const last = Math.floor((end - 1) / REGION_SIZE_BYTES)
-    for (let region = first; region <= last; region++) {
-      const records = this.loadedRegion(replica, region)
+    for (let region = Math.floor(begin / REGION_SIZE_BYTES); region * REGION_SIZE_BYTES < end; region++) {
       const writtenEnd = Math.min(end - region * REGION_SIZE_BYTES, REGION_SIZE_BYTES)
-      if (writtenEnd > records.writtenEnd) records.writtenEnd = writtenEnd
+      this.loadedRegion(replica, region).extendWritten(writtenEnd)
       replica.writtenEnds?.extend(region, writtenEnd)
     }
   }
@@ -262,13 +261,18 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.basePull(replica, page, callback)
   }
 
-  /** Pages under the caller's lock that do not verify: not good until repaired (rule R1). */
+  /**
+   * Pages under the caller's lock that do not verify: not good until repaired (rule R1). One that an overlay reads
+   * through is bad in both: it is repaired in the overlay, and, where the quorum has one, in the parent.
+   */
   markBad(replica: Replica, pages: number[], reason: string): void {
     for (const page of pages) {
-      const records = replica.region(Math.floor(page / PAGES_PER_REGION))
-      if (records === null) continue
+      const owner = ownerOf(replica, page)
+      const records = owner?.region(Math.floor(page / PAGES_PER_REGION)) ?? null
+      if (owner === null || records === null) continue
       records.setState(page % PAGES_PER_REGION, PageState.bad)
-      this.touch(replica, records)
+      this.touch(owner, records)
+      if (owner !== replica) this.events.onBadPages(owner.chunk, owner.state.version, [page], reason)
     }
     this.reportBad(replica, pages, reason)
   }
@@ -282,13 +286,16 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.events.onBadPages(replica.chunk, replica.state.version, pages, reason)
   }
 
-  onChanged(replica: Replica, records: RegionRecords): void {
-    this.touch(replica, records)
-  }
-
   onDamage(replica: Replica, reason: string): void {
     this.logger.error('replica is damaged', { chunk: replica.chunk, reason })
-    this.events.onBadReplica(replica.chunk, replica.state.version, reason)
+    this.#reportBadReplica(replica, reason)
+  }
+
+  /** Rule S3: with everything that reads through it. */
+  #reportBadReplica(replica: Replica, reason: string): void {
+    for (const { chunk, state } of withOverlays(replica)) {
+      this.events.onBadReplica(chunk, state.version, reason)
+    }
   }
 
   onFilesFull(): void {
@@ -334,11 +341,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     }
     this.log.append(replica.chunk, replica.logged, null)
     this.writeBack.drop(replica)
-    this.events.onBadReplica(
-      replica.chunk,
-      replica.state.version,
-      `disk error: ${error.message}`.slice(0, 128),
-    )
+    this.#reportBadReplica(replica, `disk error: ${error.message}`.slice(0, 128))
   }
 
   /** Gives up the whole disk for writing; the process stays up to say so, and to be read from. */
@@ -375,10 +378,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   }
 
   /** In sync, as far as this server knows: it can be verified and compared. */
-  readonly isVerifiable = (chunk: number): boolean => {
-    const replica = this.replicas.get(chunk)
-    return replica?.servesReads === true && !replica.isUnclean
-  }
+  readonly isVerifiable = (chunk: number): boolean => this.replicas.get(chunk)?.isVerifiable === true
 
   get oldestIoAgeMs(): number {
     const nowMs = this.clock.nowMs()

@@ -12,6 +12,7 @@ import type { WireCode } from '../../wire/codes.ts'
 import type { DataAnswer, DataOp, DataRequest } from '../../wire/data.ts'
 import type { ChunkStore } from './chunk-store.ts'
 import { wireCodeOfDiskError } from '../format/errors.ts'
+import { AncestorHolds } from '../replica/ancestors.ts'
 import type { Hold, QueuedOperation } from '../replica/operation-queue.ts'
 import type { RegionWaiter } from '../replica/region-cache.ts'
 import type { Replica } from '../replica/replica.ts'
@@ -30,6 +31,8 @@ export interface RequestOwner {
   requestDone(): void
 }
 
+type ReadThrough = 'nothing' | 'absent pages' | 'all pages'
+
 export abstract class Operation implements QueuedOperation, RegionWaiter {
   protected readonly store: ChunkStore
   abstract readonly hold: Hold
@@ -43,6 +46,10 @@ export abstract class Operation implements QueuedOperation, RegionWaiter {
   #startedAtMs = 0
   #nextRegion = 0
   #lastRegion = 0
+  /** Of an overlay only; made at its first use. */
+  #ancestors: AncestorHolds | null = null
+  /** Rule S2: which records it needs besides those of the replica itself. */
+  protected readonly readsThrough: ReadThrough = 'nothing'
 
   constructor(store: ChunkStore) {
     this.store = store
@@ -122,7 +129,23 @@ export abstract class Operation implements QueuedOperation, RegionWaiter {
       }
       this.#nextRegion++
     }
-    this.onRegionsReady()
+    if (this.current.parent === null || this.readsThrough === 'nothing') return this.onRegionsReady()
+    this.holdAncestors(this.firstPage, this.lastPage, this.#onHeld)
+  }
+
+  readonly #onHeld = (isHeld: boolean): void => {
+    if (isHeld) this.onRegionsReady()
+    else this.answer('OVERLOADED')
+  }
+
+  /** Until the answer, or `releaseAncestors`. */
+  protected holdAncestors(firstPage: number, lastPage: number, done: (isHeld: boolean) => void): void {
+    this.#ancestors ??= new AncestorHolds(this.store.cache)
+    this.#ancestors.acquire(this.current, firstPage, lastPage, this.readsThrough === 'all pages', done)
+  }
+
+  protected releaseAncestors(): void {
+    this.#ancestors?.release()
   }
 
   onRegion(error: CairnError | null): void {
@@ -171,6 +194,7 @@ export abstract class Operation implements QueuedOperation, RegionWaiter {
       ownedPayload,
     )
     this.store.operationDone(this.#startedAtMs)
+    this.#ancestors?.release()
     this.replica = null
     replica.queue.finish(this)
     owner?.requestDone()

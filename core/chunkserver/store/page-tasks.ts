@@ -7,8 +7,15 @@ import { CairnError, codeOf } from '../../base/errors.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES } from '../../base/units.ts'
 import { crc32c } from '../../wire/checksum.ts'
 import { PAGE_RECORD_BYTES } from '../../wire/data.ts'
-import { DATA_POSITION, pagePosition } from '../format/chunk-layout.ts'
+import { pagePosition } from '../format/chunk-layout.ts'
 import type { ChunkStore } from './chunk-store.ts'
+import {
+  AncestorHolds,
+  effectiveRecords,
+  effectiveWrittenEnd,
+  isReliable,
+  ownerOf,
+} from '../replica/ancestors.ts'
 import { isMarked } from '../replica/open-list.ts'
 import { Hold, type QueuedOperation } from '../replica/operation-queue.ts'
 import { PageState, type RegionRecords } from '../format/region-records.ts'
@@ -22,6 +29,12 @@ export interface PageImage {
   readonly state: PageState
   /** Of pages in state data. */
   readonly content: Buffer | null
+}
+
+/** Of the effective page; hold it. */
+export function effectiveState(replica: Replica, page: number): PageState {
+  const records = effectiveRecords(replica, page)
+  return (records.states[page % PAGES_PER_REGION] ?? PageState.bad) as PageState
 }
 
 /** Runs `work` with pages locked: shared (`read`) or alone (`write`). */
@@ -45,6 +58,33 @@ export function withPages<T>(
     }
     const admitted = replica.queue.submit(operation)
     if (!admitted) reject(new CairnError('OVERLOADED', 'too many operations wait', { retryable: true }))
+  })
+}
+
+/** The same with what an overlay reads through: `effectiveRecords` may be asked (rule S4). */
+export function withEffectivePages<T>(
+  store: ChunkStore,
+  replica: Replica,
+  hold: typeof Hold.read | typeof Hold.write,
+  firstPage: number,
+  lastPage: number,
+  work: () => Promise<T>,
+): Promise<T> {
+  return withPages(replica, hold, firstPage, lastPage, async () => {
+    const lastRegion = Math.floor(lastPage / PAGES_PER_REGION)
+    for (let region = Math.floor(firstPage / PAGES_PER_REGION); region <= lastRegion; region++) {
+      await loadRegion(store, replica, region)
+    }
+    const holds = new AncestorHolds(store.cache)
+    const isHeld = await new Promise<boolean>((resolve) => {
+      holds.acquire(replica, firstPage, lastPage, true, resolve)
+    })
+    if (!isHeld) throw new CairnError('OVERLOADED', 'too many operations wait', { retryable: true })
+    try {
+      return await work()
+    } finally {
+      holds.release()
+    }
   })
 }
 
@@ -111,29 +151,36 @@ export function readData(
   })
 }
 
-/** Does one page match its record? One that cannot be read does not (rule R1). Hold the page. */
-export async function verifies(
-  store: ChunkStore,
-  replica: Replica,
-  page: number,
-  records: RegionRecords,
-): Promise<boolean> {
+/** Does one effective page match its record? One that cannot be read does not (rule R1). Hold the page. */
+export async function verifies(store: ChunkStore, replica: Replica, page: number): Promise<boolean> {
   const content = Buffer.alloc(PAGE_SIZE_BYTES)
+  const owner = ownerOf(replica, page)
+  if (owner === null) return false
   try {
-    await readData(store, replica, pagePosition(page), content)
+    await readData(store, owner, pagePosition(page), content)
   } catch (error) {
     if (codeOf(error) !== 'DISK_IO') throw error
     store.onReadError(replica, error as CairnError)
     return false
   }
-  return crc32c(content) === records.contentChecksum(page % PAGES_PER_REGION)
+  return crc32c(content) === effectiveRecords(replica, page).contentChecksum(page % PAGES_PER_REGION)
 }
 
-/** The content of a region; the caller gives the buffer back to the pool. Hold its pages. */
+/** The effective content of a region; the caller gives the buffer back to the pool. Hold its pages. */
 export async function readRegion(store: ChunkStore, replica: Replica, region: number): Promise<Buffer> {
   const buffer = store.pool.acquire(REGION_SIZE_BYTES)
+  const firstPage = region * PAGES_PER_REGION
   try {
-    await readData(store, replica, DATA_POSITION + region * REGION_SIZE_BYTES, buffer)
+    // one piece in a flat replica
+    for (let begin = 0; begin < PAGES_PER_REGION; ) {
+      const owner = replica.parent === null ? replica : ownerOf(replica, firstPage + begin)
+      let end = replica.parent === null ? PAGES_PER_REGION : begin + 1
+      while (end < PAGES_PER_REGION && ownerOf(replica, firstPage + end) === owner) end++
+      const piece = buffer.subarray(begin * PAGE_SIZE_BYTES, end * PAGE_SIZE_BYTES)
+      if (owner === null) piece.fill(0)
+      else await readData(store, owner, pagePosition(firstPage + begin), piece)
+      begin = end
+    }
     return buffer
   } catch (error) {
     store.pool.release(buffer)
@@ -141,7 +188,12 @@ export async function readRegion(store: ChunkStore, replica: Replica, region: nu
   }
 }
 
-function writeData(store: ChunkStore, replica: Replica, page: number, buffers: Buffer[]): Promise<void> {
+export function writeData(
+  store: ChunkStore,
+  replica: Replica,
+  page: number,
+  buffers: Buffer[],
+): Promise<void> {
   return new Promise((resolve, reject) => {
     store.cache.createFile(replica)
     const { file } = replica
@@ -156,8 +208,8 @@ function writeData(store: ChunkStore, replica: Replica, page: number, buffers: B
 
 const zeroPage = Buffer.alloc(PAGE_SIZE_BYTES)
 
-/** Why a page of a batch is not taken over. */
-export type PageFilter = (page: number, records: RegionRecords, index: number) => boolean
+/** Why a page of a batch is not taken over; `state` is that of the effective page. */
+export type PageFilter = (page: number, state: PageState) => boolean
 
 /**
  * Takes over pages under their lock, with the stamps they come with (rule P3). `wanted` decides under
@@ -173,7 +225,7 @@ export async function applyPages(
   const first = images[0]
   const last = images.at(-1)
   if (first === undefined || last === undefined) return 0
-  return withPages(replica, Hold.write, first.page, last.page, async () => {
+  return withEffectivePages(store, replica, Hold.write, first.page, last.page, async () => {
     if (store.closing) throw new CairnError('STARTING', 'the store is being closed', { retryable: true })
     // rule A2: the reserve is not for this
     if (store.isFull) throw new CairnError('DISK_FULL', 'the disk is full')
@@ -184,7 +236,9 @@ export async function applyPages(
     let taken = 0
     let run: PageImage[] = []
     for (const image of images) {
-      if (!wanted(image.page, records, image.page % PAGES_PER_REGION)) continue
+      const state = effectiveState(replica, image.page)
+      if (!wanted(image.page, state)) continue
+      checkFrozen(replica, image.page, state)
       const previous = run.at(-1)
       if (previous !== undefined && previous.page + 1 !== image.page) {
         await applyRun(store, replica, records, run)
@@ -196,6 +250,16 @@ export async function applyPages(
     await applyRun(store, replica, records, run)
     return taken
   })
+}
+
+/**
+ * Rule S3: what overlays read through stays what it is. A page that is good here and other than it should be is one
+ * of a replica that was left behind, under overlays that were left behind, too: they are merged or deleted first.
+ */
+function checkFrozen(replica: Replica, page: number, state: PageState): void {
+  if (!replica.isFrozen || !isReliable(replica, page)) return
+  if (state !== PageState.data && state !== PageState.hole) return
+  throw new CairnError('HAS_OVERLAY', `an overlay reads page ${page} of chunk ${replica.chunk}`)
 }
 
 async function applyRun(
@@ -211,7 +275,7 @@ async function applyRun(
   const untouched = run.every((image) => {
     const state = records.states[image.page % PAGES_PER_REGION]
     if (image.state === PageState.lost || image.state === PageState.bad) return true
-    return image.state === PageState.hole && state === PageState.hole
+    return image.state === PageState.hole && (state === PageState.hole || state === PageState.absent)
   })
   if (!untouched) await writeData(store, replica, first.page, buffers)
   for (const image of run) {
@@ -250,10 +314,12 @@ export function takeWrittenEnd(
     const state = stateOf(digest, at)
     isSourceWhole &&= state === PageState.data || state === PageState.hole
   }
+  const known = effectiveWrittenEnd(replica, records.region)
   const joined = replica.writtenEnds?.joined(records.region, sourceEnd) ?? sourceEnd
-  const end = isSourceWhole ? joined : Math.max(joined, records.writtenEnd)
-  if (end === records.writtenEnd) return
+  const end = isSourceWhole ? joined : Math.max(joined, known)
+  if (end === known) return
   records.writtenEnd = end
+  if (replica.parent !== null) records.parentEndMax = 0
   // without a file there is nothing of it yet: pulling makes both
   if (store.cache.openFile(replica)) store.touch(replica, records)
 }

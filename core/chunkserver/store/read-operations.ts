@@ -1,128 +1,20 @@
 /**
- * Operations that change nothing: a client's read; digest and pull for joining members. Every page that
- * leaves is verified here; a mismatch is read once more under the lock before it counts (rule P7).
+ * Operations that change nothing: a client's read; digest and pull for joining members. Every page that leaves was
+ * verified (verified-read.ts). Of an overlay all of them see the effective pages (rule S4).
  */
-import type { CairnError } from '../../base/errors.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION } from '../../base/units.ts'
 import { crc32c } from '../../wire/checksum.ts'
 import type { WireCode } from '../../wire/codes.ts'
 import { DataFlag, PAGE_RECORD_BYTES } from '../../wire/data.ts'
-import { pagePosition } from '../format/chunk-layout.ts'
-import { wireCodeOfDiskError } from '../format/errors.ts'
+import { effectiveRecords, effectiveWrittenEnd } from '../replica/ancestors.ts'
 import { Operation } from './operation.ts'
-import { asDiskError } from '../replica/region-cache.ts'
 import { Hold } from '../replica/operation-queue.ts'
 import { PageState, type RegionRecords } from '../format/region-records.ts'
+import type { Replica } from '../replica/replica.ts'
 import { Role, StateFlag } from '../format/replica-state.ts'
+import { VerifiedRead } from './verified-read.ts'
 
 const TABLE_COUNT_MAX = PAGES_PER_REGION + 1
-
-/** Reads whole pages into one buffer and verifies those in state data. */
-abstract class VerifiedRead extends Operation {
-  readonly hold: Hold = Hold.read
-  protected buffer: Buffer | null = null
-  #again = false
-  /** Rule R1: the disk could not read all pages together; which it can is tried one by one. */
-  #singlePage = -1
-  #unreadable: number[] | null = null
-
-  protected readPages(): void {
-    const length = (this.lastPage - this.firstPage + 1) * PAGE_SIZE_BYTES
-    this.buffer ??= this.store.pool.acquire(length)
-    const replica = this.current
-    try {
-      // Its records may be in memory although the file was closed for others meanwhile.
-      if (!this.store.cache.openFile(replica)) return this.#onRead(null, 0)
-    } catch (error) {
-      return this.#onRead(asDiskError(error), 0)
-    }
-    replica.file?.read(this.buffer, pagePosition(this.firstPage), this.#onRead)
-  }
-
-  readonly #onRead = (error: CairnError | null, bytesRead: number): void => {
-    const { buffer } = this
-    if (buffer === null) return
-    if (error !== null) {
-      this.#again = false
-      this.store.onReadError(this.current, error)
-      if (this.current.file === null) return this.answer(wireCodeOfDiskError(error))
-      this.#unreadable = []
-      return this.#readSingle(this.firstPage)
-    }
-    buffer.fill(0, bytesRead)
-    this.#onBuffer(buffer)
-  }
-
-  #readSingle(page: number): void {
-    const { buffer } = this
-    if (buffer === null) return
-    if (page > this.lastPage) return this.#onBuffer(buffer)
-    this.#singlePage = page
-    const at = (page - this.firstPage) * PAGE_SIZE_BYTES
-    this.current.file?.read(buffer.subarray(at, at + PAGE_SIZE_BYTES), pagePosition(page), this.#onSingle)
-  }
-
-  readonly #onSingle = (error: CairnError | null, bytesRead: number): void => {
-    const page = this.#singlePage
-    const at = (page - this.firstPage) * PAGE_SIZE_BYTES
-    this.buffer?.fill(0, at + (error === null ? bytesRead : 0), at + PAGE_SIZE_BYTES)
-    if (error !== null) {
-      this.store.onReadError(this.current, error)
-      const state = this.recordsOf(page).states[page % PAGES_PER_REGION]
-      // the others have no content
-      if (state === PageState.data) this.#unreadable?.push(page)
-    }
-    this.#readSingle(page + 1)
-  }
-
-  #onBuffer(buffer: Buffer): void {
-    const unreadable = this.#unreadable
-    this.#unreadable = null
-    if (unreadable !== null && unreadable.length > 0) {
-      this.#again = false
-      this.store.markBad(this.current, unreadable, 'page cannot be read')
-      const others = this.#verify(buffer)
-      if (others !== null) this.store.markBad(this.current, others, 'page does not verify')
-      return this.onPages(buffer, [...unreadable, ...(others ?? [])])
-    }
-    const bad = this.#verify(buffer)
-    if (bad !== null && !this.#again) {
-      this.#again = true
-      this.readPages()
-      return
-    }
-    this.#again = false
-    if (bad !== null) this.store.markBad(this.current, bad, 'page does not verify')
-    this.onPages(buffer, bad)
-  }
-
-  /** Pages that do not verify, or null. */
-  #verify(buffer: Buffer): number[] | null {
-    if (!this.store.checksums) return null
-    let bad: number[] | null = null
-    for (let page = this.firstPage; page <= this.lastPage; page++) {
-      const records = this.recordsOf(page)
-      const index = page % PAGES_PER_REGION
-      if (records.states[index] !== PageState.data) continue
-      const at = (page - this.firstPage) * PAGE_SIZE_BYTES
-      const content = buffer.length === PAGE_SIZE_BYTES ? buffer : buffer.subarray(at, at + PAGE_SIZE_BYTES)
-      if (crc32c(content) !== records.contentChecksum(index)) (bad ??= []).push(page)
-    }
-    return bad
-  }
-
-  protected recordsOf(page: number): RegionRecords {
-    return this.store.loadedRegion(this.current, Math.floor(page / PAGES_PER_REGION))
-  }
-
-  /** `bad`: they are marked bad by now. */
-  protected abstract onPages(buffer: Buffer, bad: number[] | null): void
-
-  protected releaseBuffer(): void {
-    if (this.buffer !== null) this.store.pool.release(this.buffer)
-    this.buffer = null
-  }
-}
 
 export class ReadOperation extends VerifiedRead {
   readonly #table = new Uint32Array(TABLE_COUNT_MAX)
@@ -213,6 +105,7 @@ function checkSource(operation: { readonly role: Role; readonly unclean: boolean
 
 export class DigestOperation extends Operation {
   readonly hold: Hold = Hold.read
+  protected override readonly readsThrough = 'all pages'
 
   protected check(): WireCode | '' {
     const code = this.checkVersion()
@@ -231,8 +124,11 @@ export class DigestOperation extends Operation {
       const records = this.store.loadedRegion(this.current, Math.floor(page / PAGES_PER_REGION))
       const last = Math.min(this.lastPage, page - (page % PAGES_PER_REGION) + PAGES_PER_REGION - 1)
       const at = (page - this.firstPage) * PAGE_RECORD_BYTES
-      encodePageRecords(payload, at, records, page % PAGES_PER_REGION, last - page + 1)
-      encodeWrittenEnd(payload, at, records, page % PAGES_PER_REGION, last - page + 1)
+      if (this.current.parent === null)
+        encodePageRecords(payload, at, records, page % PAGES_PER_REGION, last - page + 1)
+      else encodeEffectiveRecords(payload, at, this.current, page, last - page + 1)
+      const writtenEnd = effectiveWrittenEnd(this.current, records.region)
+      encodeWrittenEnd(payload, at, writtenEnd, page % PAGES_PER_REGION, last - page + 1)
       page = last + 1
     }
     const { offset } = this.request
@@ -248,13 +144,13 @@ export class DigestOperation extends Operation {
 function encodeWrittenEnd(
   target: Buffer,
   at: number,
-  records: RegionRecords,
+  writtenEnd: number,
   firstIndex: number,
   count: number,
 ): void {
-  const index = Math.ceil(records.writtenEnd / PAGE_SIZE_BYTES) - 1
+  const index = Math.ceil(writtenEnd / PAGE_SIZE_BYTES) - 1
   if (index < firstIndex || index >= firstIndex + count) return
-  const bytes = records.writtenEnd - index * PAGE_SIZE_BYTES
+  const bytes = writtenEnd - index * PAGE_SIZE_BYTES
   target.writeUInt16LE(bytes, at + (index - firstIndex) * PAGE_RECORD_BYTES + 10)
 }
 
@@ -272,6 +168,21 @@ export function encodePageRecords(
   }
   for (let done = 0; done < count; done++)
     encodePageRecord(target, at + done * PAGE_RECORD_BYTES, records, firstIndex + done)
+}
+
+/** The same of an overlay; the caller holds what it reads through. */
+export function encodeEffectiveRecords(
+  target: Buffer,
+  at: number,
+  replica: Replica,
+  firstPage: number,
+  count: number,
+): void {
+  for (let done = 0; done < count; done++) {
+    const page = firstPage + done
+    const records = effectiveRecords(replica, page)
+    encodePageRecord(target, at + done * PAGE_RECORD_BYTES, records, page % PAGES_PER_REGION)
+  }
 }
 
 /** stamp u32, content CRC u32, state u8, 3 reserved. Holes have CRC 0; bad and lost pages say what they held. */

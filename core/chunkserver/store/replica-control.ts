@@ -4,11 +4,13 @@
  * E7, E12). Control work: promises are fine here.
  */
 import { type CairnError, codeOf } from '../../base/errors.ts'
+import type { WireCode } from '../../wire/codes.ts'
 import type { ChunkServerOrderMethods, ReplicaReport } from '../../wire/messages/chunk.ts'
 import type { ResultOf } from '../../wire/messages/method.ts'
 import { chunkPath } from '../format/chunk-layout.ts'
 import type { ChunkStore } from './chunk-store.ts'
 import { wireCodeOfDiskError, wireError } from '../format/errors.ts'
+import { depthOf, isChainBroken, OVERLAY_DEPTH_MAX, OVERLAY_DEPTH_MERGED } from '../replica/ancestors.ts'
 import { Hold, type QueuedOperation } from '../replica/operation-queue.ts'
 import { Replica } from '../replica/replica.ts'
 import { type Role, Role as Roles, roleName, StateFlag } from '../format/replica-state.ts'
@@ -73,6 +75,8 @@ export function commitState(
 
 export interface ReplicaOrder {
   readonly chunk: number
+  /** Of a creation: an overlay over the replica of this chunk here; 0 or absent: flat. */
+  readonly parent?: number
   readonly version: number
   readonly role: Role
   readonly lease: number
@@ -82,6 +86,8 @@ export class ReplicaControl {
   readonly #store: ChunkStore
   /** Ends a running join of a replica whose epoch changes (rule J4). */
   onEpochChange: (replica: Replica) => void = () => undefined
+  /** Overlays that are to take over what they read through: it shall be deleted, or the chain is long. */
+  onMergeWanted: (overlay: Replica) => void = () => undefined
 
   constructor(store: ChunkStore) {
     this.#store = store
@@ -93,16 +99,23 @@ export class ReplicaControl {
     if (store.failure !== null) return 'DISK_FAILED'
     const existing = store.replicas.get(order.chunk)
     if (existing !== undefined) {
-      const same = existing.state.version === order.version && existing.state.role === order.role
+      const { version, role, parent } = existing.state
+      const same = version === order.version && role === order.role && parent === parentOf(order)
       return same && !existing.isWritten ? '' : 'EEXIST'
     }
     if (store.isFull) return 'DISK_FULL'
+    const parent = store.replicas.get(parentOf(order)) ?? null
+    const refusal = checkParent(order, parent)
+    if (refusal !== '') return refusal
     const replica = new Replica(order.chunk)
+    replica.readThrough(parent)
     replica.joinPending = order.role !== Roles.inSync
     store.replicas.set(order.chunk, replica)
     try {
+      if (parent !== null) await store.superblocks.allowOverlays()
       await exclusively(replica, () =>
         commitState(store, replica, (state) => {
+          if (parent !== null) state.becomeOverlay(parent.chunk)
           state.version = order.version
           state.role = order.role
           state.lease = order.lease
@@ -112,11 +125,13 @@ export class ReplicaControl {
       )
     } catch (error) {
       replica.deleted = true
+      replica.readThrough(null)
       store.replicas.delete(order.chunk)
       return wireCodeOfDiskError(error)
     }
     replica.resetGood()
     store.verified.add(replica.chunk)
+    if (depthOf(replica) > OVERLAY_DEPTH_MERGED) this.onMergeWanted(replica)
     return ''
   }
 
@@ -159,12 +174,14 @@ export class ReplicaControl {
       if (rises) state.enter(order.version, order.role)
       // counts as void: joins from nothing, as a new replica does
       if (isVoid) {
+        state.becomeFlat()
         state.flags = 0
         state.openLow = ALL_REGIONS
         state.openHigh = ALL_REGIONS
       }
       state.lease = Math.max(state.lease, order.lease)
     })
+    if (isVoid) replica.readThrough(null)
     if (rises || (replica.state.role === Roles.inSync && !replica.isUnclean)) {
       replica.joinPending = replica.state.role !== Roles.inSync
       replica.restarted = false
@@ -250,14 +267,19 @@ export class ReplicaControl {
     return replica.servesReads && !replica.isUnclean ? '' : 'NOT_IN_SYNC'
   }
 
-  /** Rule E6: false for a newer version. A replica that is not here is deleted. Works on a full disk (A2). */
-  async delete(chunk: number, versionMax: number): Promise<boolean> {
+  /**
+   * '' or why not: a newer version (rule E6), an overlay that reads through it (rule S3), which is merged then, so
+   * that the order can be repeated. A replica that is not here is deleted. Works on a full disk (A2).
+   */
+  async delete(chunk: number, versionMax: number): Promise<WireCode | ''> {
     const store = this.#store
     const replica = store.replicas.get(chunk)
-    if (replica === undefined) return true
+    if (replica === undefined) return ''
     return exclusively(replica, async () => {
-      if (replica.deleted) return true
-      if (replica.state.version > versionMax) return false
+      if (replica.deleted) return ''
+      if (replica.state.version > versionMax) return 'WRONG_VERSION'
+      for (const overlay of replica.overlays ?? []) this.onMergeWanted(overlay)
+      if (replica.isFrozen) return 'HAS_OVERLAY'
       this.onEpochChange(replica)
       replica.deleted = true
       await store.syncs.idle(replica)
@@ -273,8 +295,10 @@ export class ReplicaControl {
         this.#removeFile(chunk)
         await this.#logDeletion(chunk)
       }
+      // not before it is durable: an overlay without its parent is damage
+      replica.readThrough(null)
       store.refreshSpace()
-      return true
+      return ''
     })
   }
 
@@ -292,6 +316,22 @@ export class ReplicaControl {
   }
 }
 
+function parentOf(order: ReplicaOrder): number {
+  return order.parent ?? 0
+}
+
+/** Rule S3: a child is made over a parent that is whole and in sync here, and has a higher version (S4). */
+function checkParent(order: ReplicaOrder, parent: Replica | null): WireCode | '' {
+  if (parentOf(order) === 0) return ''
+  if (parent === null || parent.deleted) return 'NO_REPLICA'
+  const { state } = parent
+  if (!parent.serves || state.role !== Roles.inSync || parent.isUnclean || isChainBroken(parent)) {
+    return 'NOT_IN_SYNC'
+  }
+  if (order.version <= state.version) return 'WRONG_VERSION'
+  return depthOf(parent) + 1 > OVERLAY_DEPTH_MAX ? 'TRY_AGAIN' : ''
+}
+
 /** What `cs.report` says of a replica. */
 export function reportOf(replica: Replica): ReplicaReport {
   // rule E12: one that is being created may be durable any moment; as version 0 it could never be deleted
@@ -304,6 +344,7 @@ export function reportOf(replica: Replica): ReplicaReport {
     unclean: replica.isUnclean || replica.failure !== null,
     crashed: (replica.state.flags & (StateFlag.crashed | StateFlag.failed)) !== 0,
     restarted: replica.restarted,
-    damaged: replica.damage !== '',
+    damaged: replica.damage !== '' || isChainBroken(replica),
+    ...(said.isOverlay ? { parent: said.parent } : {}),
   }
 }

@@ -13,16 +13,19 @@ import { ensureDirectory, syncDirectory, syncFile } from '../format/disk-calls.t
 import { storeError } from '../format/errors.ts'
 import { ReplicaLog } from '../format/replica-log.ts'
 import { exclusively } from './replica-control.ts'
+import { OVERLAY_DEPTH_MAX } from '../replica/ancestors.ts'
 import { Replica } from '../replica/replica.ts'
 import { Role, StateFlag } from '../format/replica-state.ts'
 import {
   loadSuperblock,
   saveSuperblock,
+  STORE_FORMAT,
   type Superblock,
   SUPERBLOCK_NAME,
   stopKind,
   type UncleanStop,
 } from '../format/superblock.ts'
+import { SuperblockKeeper } from '../format/superblock-keeper.ts'
 
 const ALL_REGIONS = -1
 
@@ -63,7 +66,7 @@ export async function createStore(options: CreateStoreOptions): Promise<Superblo
   }
   // last: a directory without superblock is no store
   await syncDirectory(disk, 'chunks')
-  await saveSuperblock(disk, superblock, 1)
+  await saveSuperblock(disk, superblock, 1, STORE_FORMAT)
   await syncDirectory(disk, '.')
   return superblock
 }
@@ -82,7 +85,8 @@ export interface OpenStoreOptions {
 /** Opens and recovers. Throws STORE_INVALID, STORE_FOREIGN, STORE_DECORATED, or an error of the disk. */
 export async function openStore(options: OpenStoreOptions): Promise<ChunkStore> {
   const { disk, clock, logger } = options
-  const { superblock, sequence } = await loadSuperblock(disk)
+  const found = await loadSuperblock(disk)
+  const { superblock } = found
   checkIdentity(superblock, options)
   const identity = disk.identity()
   const log = new ReplicaLog(disk, clock)
@@ -106,6 +110,7 @@ export async function openStore(options: OpenStoreOptions): Promise<ChunkStore> 
   if (kind === 'process' && !(await firstSync(disk, replicas, files))) kind = 'host'
   markUnclean(replicas, files, kind)
   handleOrphans(disk, replicas, files, damaged, logger)
+  linkOverlays(replicas, files, kind)
   for (const replica of replicas.values()) replica.logged.copyFrom(replica.state)
   await log.start({
     get stateCount() {
@@ -119,8 +124,8 @@ export async function openStore(options: OpenStoreOptions): Promise<ChunkStore> 
       }
     },
   })
-  const started: Superblock = {
-    ...superblock,
+  const keeper = new SuperblockKeeper(disk, found)
+  await keeper.change({
     incarnation: superblock.incarnation + 1,
     crashes: superblock.crashes + (kind === 'host' ? 1 : 0),
     bootId: identity.bootId,
@@ -128,16 +133,14 @@ export async function openStore(options: OpenStoreOptions): Promise<ChunkStore> 
     mountInstance: identity.mountInstance,
     cleanStop: false,
     logSequence: log.lastSequence,
-  }
-  await saveSuperblock(disk, started, sequence + 1)
+  })
   return new ChunkStore({
     disk,
     clock,
     logger,
     pool: options.pool,
     log,
-    superblock: started,
-    superblockSequence: sequence + 1,
+    superblock: keeper,
     uncleanStop: kind,
     replicas,
   })
@@ -208,6 +211,44 @@ function markUnclean(replicas: Map<number, Replica>, files: Set<number>, kind: U
   }
 }
 
+/** Rule S3: an overlay whose parent is not here is reported as damaged; what it has of its own is kept. */
+function linkOverlays(replicas: Map<number, Replica>, files: Set<number>, kind: UncleanStop): void {
+  for (const replica of replicas.values()) {
+    const { state } = replica
+    if (!state.isOverlay) continue
+    if (state.parent === 0) replica.damage = 'the record of its parent was lost'
+    const parent = replicas.get(state.parent)
+    replica.readThrough(parent === undefined || parent === replica ? missing(state.parent) : parent)
+    // After a loss of power the data area of an absent page may have got a part of a write that was not flushed,
+    // over zeros and not over the page's old content: the old content is right, and nothing else (rule P1).
+    if (kind === 'host' && files.has(replica.chunk)) {
+      state.leftoversLow |= state.openLow
+      state.leftoversHigh |= state.openHigh
+    }
+    replica.unverifiedLow |= state.leftoversLow
+    replica.unverifiedHigh |= state.leftoversHigh
+  }
+  for (const replica of replicas.values()) {
+    if (!isChainBounded(replica)) replica.readThrough(missing(replica.state.parent))
+  }
+}
+
+/** What a disk says must not send anybody round in a circle. */
+function isChainBounded(replica: Replica): boolean {
+  let depth = 0
+  for (let parent = replica.parent; parent !== null; parent = parent.parent) {
+    if (++depth > OVERLAY_DEPTH_MAX) return false
+  }
+  return true
+}
+
+/** Stands for a replica that is not here. */
+function missing(chunk: number): Replica {
+  const replica = new Replica(chunk)
+  replica.damage = 'the replica is missing'
+  return replica
+}
+
 /**
  * Files without a record. In a sound log they are what a deletion left behind; in a damaged one their
  * record is what was lost, and the quorum decides (they are reported as damaged).
@@ -248,9 +289,7 @@ export async function closeStore(store: ChunkStore): Promise<void> {
   await store.log.drained()
   const isSynced = [...store.replicas.values()].every((replica) => replica.isSynced)
   if (store.failure === null && store.log.failure === null && isSynced) {
-    const stopped = { ...store.superblock, cleanStop: true, logSequence: store.log.lastSequence }
-    await saveSuperblock(store.disk, stopped, store.superblockSequence + 1)
-    store.superblock = stopped
+    await store.superblocks.change({ cleanStop: true, logSequence: store.log.lastSequence })
   }
   store.cache.closeAll()
   store.log.close()
@@ -263,13 +302,6 @@ export async function recordRegistration(
   registration: number,
   clusterUuid: string,
 ): Promise<void> {
-  const next = {
-    ...store.superblock,
-    server,
-    registration,
-    clusterUuid: clusterUuid === '' ? store.superblock.clusterUuid : clusterUuid,
-  }
-  await saveSuperblock(store.disk, next, store.superblockSequence + 1)
-  store.superblock = next
-  store.superblockSequence++
+  const known = clusterUuid === '' ? {} : { clusterUuid }
+  await store.superblocks.change({ server, registration, ...known })
 }

@@ -12,12 +12,16 @@ import { DataFlag } from '../../wire/data.ts'
 import { pagePosition } from '../format/chunk-layout.ts'
 import { asDiskError } from '../replica/region-cache.ts'
 import { wireCodeOfDiskError } from '../format/errors.ts'
+import { effectiveRecords, ownerOf } from '../replica/ancestors.ts'
 import { isMarked, type MarkWaiter } from '../replica/open-list.ts'
+import { clearAbsentPages } from './absent-pages.ts'
 import { Operation } from './operation.ts'
 import { Hold } from '../replica/operation-queue.ts'
 import { PageState, type RegionRecords } from '../format/region-records.ts'
-import type { BaseWaiter } from '../replica/replica.ts'
+import type { BaseWaiter, Replica } from '../replica/replica.ts'
 import type { SyncWaiter } from '../replica/replica-sync.ts'
+
+const zeroPageChecksum = crc32c(Buffer.alloc(PAGE_SIZE_BYTES))
 
 /** What a joiner gets from its source for one page. */
 export interface PulledBase {
@@ -31,6 +35,11 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
   protected head: Buffer | null = null
   protected tail: Buffer | null = null
   #basePage = -1
+  /** Whose page the base is: an ancestor's in an overlay that does not have it. */
+  #baseOwner: Replica | null = null
+  /** See `setPage`. */
+  #mustSync = false
+  #isKnown: boolean | null = null
   #baseBuffer: Buffer | null = null
   #baseAgain = false
   #readBefore = false
@@ -46,6 +55,8 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
     if (code !== '') return code
     if (this.store.failure !== null) return 'DISK_FAILED'
     const replica = this.current
+    // rule S3: overlays read through it
+    if (replica.isFrozen) return 'HAS_OVERLAY'
     if (this.request.lease < Math.max(replica.state.lease, replica.logged.lease)) return 'STALE_LEASE'
     // rule B1: in sync but unverified: the quorum has not decided yet; joining and reconciling take writes
     return replica.isUnclean && replica.good === null ? 'NOT_IN_SYNC' : ''
@@ -106,7 +117,23 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
       this.#pullBase(page)
       return
     }
-    const state = this.recordsOf(page).states[page % PAGES_PER_REGION]
+    this.#baseOwner = replica
+    const records = this.recordsOf(page)
+    if (records.states[page % PAGES_PER_REGION] !== PageState.absent) return this.#readBase(page, records)
+    this.holdAncestors(page, page, this.#onHeld)
+  }
+
+  /** Rules S4, P5: the rest of the page is the parent's, verified under its identity. */
+  readonly #onHeld = (isHeld: boolean): void => {
+    if (!isHeld) return this.answer('OVERLOADED')
+    const page = this.#basePage
+    this.#baseOwner = ownerOf(this.current, page)
+    this.#readBase(page, effectiveRecords(this.current, page))
+  }
+
+  #readBase(page: number, records: RegionRecords): void {
+    const replica = this.current
+    const state = records.states[page % PAGES_PER_REGION]
     if (state === PageState.hole) return this.#gotBase(this.#zeroBase())
     if (state === PageState.lost) return this.answer('LOST_PAGE')
     if (state === PageState.bad) {
@@ -116,7 +143,18 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
     }
     this.#readBefore = true
     this.#baseBuffer = this.store.pool.acquire(PAGE_SIZE_BYTES)
-    replica.file?.read(this.#baseBuffer, pagePosition(page), this.#onBaseRead)
+    this.#readBaseFile(this.#baseBuffer, page)
+  }
+
+  #readBaseFile(buffer: Buffer, page: number): void {
+    const owner = this.#baseOwner
+    try {
+      // the file of an ancestor may have been closed for others meanwhile
+      if (owner === null || !this.store.cache.openFile(owner)) return this.#onBaseRead(null, 0)
+    } catch (error) {
+      return this.#onBaseRead(asDiskError(error), 0)
+    }
+    owner.file?.read(buffer, pagePosition(page), this.#onBaseRead)
   }
 
   #zeroBase(): Buffer {
@@ -130,11 +168,11 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
     if (error !== null) this.store.onReadError(this.current, error)
     else buffer.fill(0, bytesRead)
     // rule P5: a base that does not verify is not merged into; one that cannot be read is such (R1)
-    const expected = this.recordsOf(page).contentChecksum(page % PAGES_PER_REGION)
+    const expected = effectiveRecords(this.current, page).contentChecksum(page % PAGES_PER_REGION)
     if (error !== null || (this.store.checksums && crc32c(buffer) !== expected)) {
       if (!this.#baseAgain) {
         this.#baseAgain = true
-        this.current.file?.read(buffer, pagePosition(page), this.#onBaseRead)
+        this.#readBaseFile(buffer, page)
         return
       }
       this.store.markBad(this.current, [page], 'base of a partial write does not verify')
@@ -146,6 +184,8 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
 
   #gotBase(ownedBuffer: Buffer): void {
     this.#baseAgain = false
+    this.#baseOwner = null
+    this.releaseAncestors()
     if (this.#basePage === this.firstPage) this.head = ownedBuffer
     else this.tail = ownedBuffer
     this.#nextBase()
@@ -186,7 +226,8 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
 
   #allocates(): boolean {
     for (let page = this.firstPage; page <= this.lastPage; page++) {
-      if (this.recordsOf(page).states[page % PAGES_PER_REGION] === PageState.hole) return true
+      const state = this.recordsOf(page).states[page % PAGES_PER_REGION]
+      if (state === PageState.hole || state === PageState.absent) return true
     }
     return false
   }
@@ -196,8 +237,12 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
 
   /** Of a data write. */
   protected writeFailed(error: CairnError): void {
-    this.store.writeFailed(this.current, error)
-    this.answer(wireCodeOfDiskError(error))
+    const replica = this.current
+    this.store.writeFailed(replica, error)
+    const code = wireCodeOfDiskError(error)
+    if (replica.parent === null || replica.failure !== null) return this.answer(code)
+    // pages that are absent still may have got a part of it
+    void clearAbsentPages(this.store, replica, this.firstPage, this.lastPage).then(() => this.answer(code))
   }
 
   protected recordsOf(page: number): RegionRecords {
@@ -206,12 +251,27 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
 
   protected setPage(page: number, state: PageState, contentChecksum: number): void {
     const records = this.recordsOf(page)
-    if (state === PageState.data && records.states[page % PAGES_PER_REGION] === PageState.hole) {
+    const before = records.states[page % PAGES_PER_REGION]
+    if (state === PageState.data && (before === PageState.hole || before === PageState.absent)) {
       this.store.grown.grew(this.current, PAGE_SIZE_BYTES)
+    }
+    // In its data area a page of zeros looks as an absent one: if the process died before the record is durable,
+    // the parent's old content would be back (rule S2). What is durable now may still say *absent*.
+    if (this.current.parent !== null && (state === PageState.hole || contentChecksum === zeroPageChecksum)) {
+      this.#isKnown ??= this.#recordsAreDurable()
+      this.#mustSync ||= before === PageState.absent || !this.#isKnown
     }
     records.set(page % PAGES_PER_REGION, state, this.request.version, contentChecksum)
     this.store.touch(this.current, records)
     this.current.markGood(page)
+  }
+
+  #recordsAreDurable(): boolean {
+    if (this.current.sync?.busy === true) return false
+    for (let region = this.firstRegion; region <= this.lastRegion; region++) {
+      if (this.store.loadedRegion(this.current, region).dirty) return false
+    }
+    return true
   }
 
   /** The request is applied; `writtenBytes` went into the page cache. */
@@ -221,7 +281,7 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
   }
 
   protected finishOk(): void {
-    if ((this.request.flags & DataFlag.durable) === 0) this.answer('')
+    if ((this.request.flags & DataFlag.durable) === 0 && !this.#mustSync) this.answer('')
     else this.store.sync(this.current, this)
   }
 
@@ -233,6 +293,9 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
     this.#turn++
     this.#readBefore = false
     this.#baseAgain = false
+    this.#baseOwner = null
+    this.#mustSync = false
+    this.#isKnown = null
     if (this.head !== null) this.store.pool.release(this.head)
     if (this.tail !== null) this.store.pool.release(this.tail)
     if (this.#baseBuffer !== null) this.store.pool.release(this.#baseBuffer)

@@ -10,7 +10,8 @@ const zeros = Buffer.alloc(MIB)
 
 /**
  * Zeroing. Whole pages become holes; those that held content are also overwritten with zeros, because
- * after an unclean stop a hole over old content could not be told from a write whose record was lost.
+ * after an unclean stop a hole over old content could not be told from a write whose record was lost. A page that
+ * an overlay does not have becomes a hole, too, never absent again (rule S2).
  */
 export class ZeroOperation extends MutateOperation {
   readonly #vector: Buffer[] = []
@@ -64,8 +65,10 @@ export class ZeroOperation extends MutateOperation {
     this.current.file?.write(this.#vector, pagePosition(page), this.#writeNext)
   }
 
+  /** Nothing lies there that would have to be overwritten. */
   #isHole(page: number): boolean {
-    return this.recordsOf(page).states[page % PAGES_PER_REGION] === PageState.hole
+    const state = this.recordsOf(page).states[page % PAGES_PER_REGION]
+    return state === PageState.hole || state === PageState.absent
   }
 
   #finishAll(): void {
@@ -90,6 +93,8 @@ export class ZeroOperation extends MutateOperation {
       const records = this.store.loadedRegion(this.current, region)
       const cut = Math.max(0, begin - region * REGION_SIZE_BYTES)
       records.writtenEnd = Math.min(records.writtenEnd, cut)
+      // what the parent has behind it is zeroed here, too
+      if (this.current.parent !== null) records.parentEndMax = Math.min(records.parentEndMax, cut)
       this.current.writtenEnds?.cut(region, cut)
     }
   }

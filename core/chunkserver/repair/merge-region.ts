@@ -1,0 +1,204 @@
+/**
+ * One step of a merge (rule S5): pages that the parent has in a region and the overlay lacks become the overlay's
+ * own, with the parent's stamps, verified under the old identity and sealed under the new from the same buffer
+ * (rule S4). Content and version stay what they are.
+ *
+ * A stop at any moment leaves pages that are absent, whatever lies in their data area, or that are complete:
+ *
+ *   sync ─▶ mark "leftovers" ─▶ data ─▶ sync ─▶ records ─▶ sync ─▶ mark goes      all under the locks of the region
+ *           (durable)           ╰── absent: cleared at the next load ──╯ own
+ *
+ * Without the mark what lies there would be taken for a write of which the record was lost (rule P1).
+ */
+import { CairnError, codeOf } from '../../base/errors.ts'
+import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES } from '../../base/units.ts'
+import { crc32c } from '../../wire/checksum.ts'
+import { pagePosition } from '../format/chunk-layout.ts'
+import { PageState, type RegionRecords } from '../format/region-records.ts'
+import { isReliable } from '../replica/ancestors.ts'
+import { markLeftovers } from '../replica/leftovers.ts'
+import { Hold } from '../replica/operation-queue.ts'
+import type { Replica } from '../replica/replica.ts'
+import type { ChunkStore } from '../store/chunk-store.ts'
+import { loadRegion, readData, syncReplica, withPages, writeData } from '../store/page-tasks.ts'
+
+/** 'incomplete': the parent has pages that are not good; they have to be repaired in the overlay. */
+export type MergeOutcome = 'nothing to do' | 'done' | 'incomplete'
+
+export function mergeRegion(
+  store: ChunkStore,
+  overlay: Replica,
+  parent: Replica,
+  region: number,
+): Promise<MergeOutcome> {
+  const first = region * PAGES_PER_REGION
+  const last = first + PAGES_PER_REGION - 1
+  return withPages(overlay, Hold.write, first, last, async () => {
+    if (store.closing) throw new CairnError('STARTING', 'the store is being closed', { retryable: true })
+    const records = await loadRegion(store, overlay, region)
+    if (!parent.serves) return records.states.includes(PageState.absent) ? 'incomplete' : 'nothing to do'
+    return withPages(parent, Hold.read, first, last, async () => {
+      const below = await loadRegion(store, parent, region)
+      return new RegionMerge(store, overlay, parent, records, below).run()
+    })
+  })
+}
+
+class RegionMerge {
+  readonly #store: ChunkStore
+  readonly #overlay: Replica
+  readonly #parent: Replica
+  readonly #records: RegionRecords
+  readonly #below: RegionRecords
+  readonly #firstPage: number
+  /** Within the region, rising: what is taken over. */
+  #taken: number[] = []
+  #isIncomplete = false
+
+  constructor(
+    store: ChunkStore,
+    overlay: Replica,
+    parent: Replica,
+    records: RegionRecords,
+    below: RegionRecords,
+  ) {
+    this.#store = store
+    this.#overlay = overlay
+    this.#parent = parent
+    this.#records = records
+    this.#below = below
+    this.#firstPage = records.region * PAGES_PER_REGION
+  }
+
+  async run(): Promise<MergeOutcome> {
+    this.#choose()
+    const isBlank = this.#parent.parent === null && this.#below.isBlank
+    const isUntouched = this.#records.sequence === 0 && !this.#records.dirty
+    // without records of its own the region stays as it is: in a flat replica they are holes
+    if (isBlank && isUntouched) return 'nothing to do'
+    const hasNewEnd = this.#mergeWrittenEnd()
+    if (this.#taken.some((index) => this.#stateBelow(index) === PageState.data)) await this.#copy()
+    else this.#setRecords()
+    if (this.#taken.length > 0 || hasNewEnd) {
+      this.#store.cache.createFile(this.#overlay)
+      this.#store.touch(this.#overlay, this.#records)
+    }
+    if (this.#isIncomplete) return 'incomplete'
+    return this.#taken.length > 0 || hasNewEnd ? 'done' : 'nothing to do'
+  }
+
+  #stateBelow(index: number): PageState {
+    return (this.#below.states[index] ?? PageState.bad) as PageState
+  }
+
+  /** Only what is still absent; what the parent lacks, too, is read through it already. */
+  #choose(): void {
+    const missing: number[] = []
+    for (let index = 0; index < PAGES_PER_REGION; index++) {
+      const state = this.#stateBelow(index)
+      if (this.#records.states[index] !== PageState.absent || state === PageState.absent) continue
+      const isGood = state !== PageState.bad && isReliable(this.#parent, this.#firstPage + index)
+      if (isGood) this.#taken.push(index)
+      else missing.push(this.#firstPage + index)
+    }
+    if (missing.length === 0) return
+    this.#isIncomplete = true
+    this.#store.reportBad(this.#overlay, missing, 'the parent has no good copy')
+  }
+
+  /** Rule F8: what counted of the parent's is its own now. */
+  #mergeWrittenEnd(): boolean {
+    const { writtenEnd, parentEndMax } = this.#records
+    this.#records.extendWritten(Math.min(parentEndMax, this.#below.writtenEnd))
+    this.#records.parentEndMax = Math.min(parentEndMax, this.#below.parentEndMax)
+    return writtenEnd !== this.#records.writtenEnd || parentEndMax !== this.#records.parentEndMax
+  }
+
+  async #copy(): Promise<void> {
+    const store = this.#store
+    if (store.isFull) throw new CairnError('DISK_FULL', 'the disk is full')
+    const { region } = this.#records
+    const buffer = store.pool.acquire(REGION_SIZE_BYTES)
+    try {
+      await this.#readVerified(buffer)
+      // what a client wrote there must not count as leftover: its records first
+      await syncReplica(store, this.#overlay)
+      await this.#mark(true)
+      try {
+        await this.#write(buffer)
+        await syncReplica(store, this.#overlay)
+        this.#setRecords()
+        store.touch(this.#overlay, this.#records)
+        await syncReplica(store, this.#overlay)
+        await this.#mark(false)
+      } catch (error) {
+        // what was written means nothing yet: it is cleared before the region is used again
+        this.#overlay.mustVerify(region, region)
+        throw error
+      }
+    } finally {
+      store.pool.release(buffer)
+    }
+  }
+
+  /** Pages that do not verify, read once more (rule P7), are not taken. */
+  async #readVerified(buffer: Buffer): Promise<void> {
+    const bad: number[] = []
+    for (const index of this.#taken) {
+      if (this.#stateBelow(index) !== PageState.data) continue
+      if ((await this.#readPage(buffer, index)) || (await this.#readPage(buffer, index))) continue
+      bad.push(index)
+    }
+    if (bad.length === 0) return
+    this.#taken = this.#taken.filter((index) => !bad.includes(index))
+    this.#isIncomplete = true
+    this.#store.markBad(
+      this.#overlay,
+      bad.map((index) => this.#firstPage + index),
+      'page of the parent does not verify',
+    )
+  }
+
+  async #readPage(buffer: Buffer, index: number): Promise<boolean> {
+    const content = buffer.subarray(index * PAGE_SIZE_BYTES, (index + 1) * PAGE_SIZE_BYTES)
+    try {
+      await readData(this.#store, this.#parent, pagePosition(this.#firstPage + index), content)
+    } catch (error) {
+      if (codeOf(error) !== 'DISK_IO') throw error
+      return false
+    }
+    return crc32c(content) === this.#below.contentChecksum(index)
+  }
+
+  async #write(buffer: Buffer): Promise<void> {
+    const pages = this.#taken.filter((index) => this.#stateBelow(index) === PageState.data)
+    for (let at = 0; at < pages.length; ) {
+      const begin = pages[at] ?? 0
+      let count = 1
+      while (pages[at + count] === begin + count) count++
+      const piece = buffer.subarray(begin * PAGE_SIZE_BYTES, (begin + count) * PAGE_SIZE_BYTES)
+      await writeData(this.#store, this.#overlay, this.#firstPage + begin, [piece])
+      at += count
+    }
+    this.#store.grown.grew(this.#overlay, pages.length * PAGE_SIZE_BYTES)
+    this.#store.wrote(this.#overlay, pages.length * PAGE_SIZE_BYTES)
+  }
+
+  #setRecords(): void {
+    for (const index of this.#taken) {
+      const state = this.#stateBelow(index)
+      const checksum = state === PageState.hole ? 0 : this.#below.contentChecksum(index)
+      this.#records.set(index, state, this.#below.stamps[index] ?? 0, checksum)
+    }
+  }
+
+  #mark(isMarked: boolean): Promise<void> {
+    const { log } = this.#store
+    return new Promise((resolve, reject) => {
+      markLeftovers(log, this.#overlay, this.#records.region, isMarked, (error) => {
+        if (error === null) resolve()
+        else reject(error)
+      })
+    })
+  }
+}
