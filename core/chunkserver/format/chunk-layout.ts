@@ -12,7 +12,7 @@ import { CHUNK_SIZE_BYTES, PAGE_SIZE_BYTES, REGIONS_PER_CHUNK } from '../../base
 import { crc32c } from '../../wire/checksum.ts'
 
 export const SLOT_BYTES = 4096
-const HEADER_AREA_BYTES = 2 * SLOT_BYTES
+export const HEADER_AREA_BYTES = 2 * SLOT_BYTES
 export const DATA_POSITION = HEADER_AREA_BYTES + REGIONS_PER_CHUNK * 2 * SLOT_BYTES
 export const CHUNK_FILE_BYTES = DATA_POSITION + CHUNK_SIZE_BYTES
 export const CHUNK_FORMAT = 1

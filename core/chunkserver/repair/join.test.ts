@@ -144,6 +144,25 @@ test('a stale replica copies only what differs', async () => {
   assert.deepEqual(await digests(rig, 3), await digests(source, 3))
 })
 
+test('rule P3: a page with the same checksum and an older stamp is not the same page', async () => {
+  const source = await makeRig(3)
+  const rig = await makeRig(4)
+  for (const each of [source, rig]) {
+    await createReplica(each)
+    await write(each, 0, pattern(1, 3 * PAGE_SIZE_BYTES))
+    await flush(each)
+  }
+  await persist(source, 2, Role.inSync)
+  const same = pattern(1, 3 * PAGE_SIZE_BYTES).subarray(PAGE_SIZE_BYTES, 2 * PAGE_SIZE_BYTES)
+  await write(source, PAGE_SIZE_BYTES, same, { version: 2, lease: 11 })
+  await persist(source, 3, Role.inSync)
+  await persist(rig, 3, Role.joining)
+  const outcome = await join(rig, source, 3)
+  assert.deepEqual(outcome.joined, { bytesPulled: PAGE_SIZE_BYTES, lostPages: 0 })
+  await rig.clock.settled(rig.control.promote(1, 3))
+  assert.deepEqual(await digests(rig, 3), await digests(source, 3), 'the stamp came with it')
+})
+
 test('writes of any size land on both while the join runs; both end equal (rules P3, P4, E2)', async () => {
   for (let seed = 1; seed <= 6; seed++) await joinUnderWrites(seed)
 })

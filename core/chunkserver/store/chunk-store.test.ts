@@ -378,6 +378,25 @@ test('rule E6: delete refuses a newer version; rule E12: only an order creates',
   assert.equal(again.store.replicas.size, 0)
 })
 
+test('rule P7: a page that does not verify is read once more before anybody hears of it', async () => {
+  const rig = await makeRig(24)
+  await createReplica(rig)
+  await write(rig, 0, pattern(1, PAGE_SIZE_BYTES))
+  const file = rig.store.replicas.get(1)?.file
+  assert.ok(file !== null && file !== undefined)
+  const readTruly = file.read.bind(file)
+  let wrongCount = 1
+  file.read = (buffer, position, callback) =>
+    readTruly(buffer, position, (error, bytesRead) => {
+      if (wrongCount-- > 0) buffer.writeUInt8(buffer.readUInt8(0) ^ 1, 0)
+      callback(error, bytesRead)
+    })
+  assert.deepEqual(await read(rig, 0, PAGE_SIZE_BYTES), pattern(1, PAGE_SIZE_BYTES))
+  assert.equal(rig.store.flags, 'C', 'no mismatch is told')
+  wrongCount = 2
+  assert.equal(await read(rig, 0, PAGE_SIZE_BYTES), 'BAD_CHECKSUM')
+})
+
 test('a late lower persist is answered with what is held', async () => {
   const rig = await makeRig(24)
   await createReplica(rig)

@@ -7,7 +7,7 @@ import { test } from 'node:test'
 import { Prng } from '../../base/prng.ts'
 import { MIB, PAGE_SIZE_BYTES } from '../../base/units.ts'
 import { DataOp } from '../../wire/data.ts'
-import { chunkPath, regionSlotPosition } from '../format/chunk-layout.ts'
+import { chunkPath, HEADER_AREA_BYTES, regionSlotPosition, SLOT_BYTES } from '../format/chunk-layout.ts'
 import { Repairer } from '../repair/repairer.ts'
 import { Role } from '../format/replica-state.ts'
 import { closeStore } from './store-open.ts'
@@ -225,6 +225,26 @@ test('rule P6: lost page records are damage, not holes', async () => {
   const again = await openRig(rig.disk)
   assert.equal(await read(again, 0, 10), 'BAD_CHECKSUM')
   assert.deepEqual(await read(again, MIB, 10), Buffer.alloc(10))
+})
+
+test('rule P6: records that a crash left without their bit in the header count, and get it with the next sync', async () => {
+  const rig = await makeRig(4)
+  await createReplica(rig)
+  await write(rig, 0, pattern(1, PAGE_SIZE_BYTES))
+  await flush(rig)
+  const header = Buffer.from(rig.disk.contents(chunkPath(1)).subarray(0, HEADER_AREA_BYTES))
+  await write(rig, MIB, pattern(2, PAGE_SIZE_BYTES))
+  await flush(rig)
+  await rig.clock.settled(closeStore(rig.store))
+  rig.disk.overwrite(chunkPath(1), 0, header)
+  const again = await openRig(rig.disk)
+  assert.deepEqual(await read(again, MIB, PAGE_SIZE_BYTES), pattern(2, PAGE_SIZE_BYTES))
+  await write(again, MIB + PAGE_SIZE_BYTES, pattern(3, PAGE_SIZE_BYTES))
+  await flush(again)
+  await again.clock.settled(closeStore(again.store))
+  rig.disk.overwrite(chunkPath(1), regionSlotPosition(1, 0), Buffer.alloc(2 * SLOT_BYTES))
+  const last = await openRig(rig.disk)
+  assert.equal(await read(last, MIB, 10), 'BAD_CHECKSUM', 'lost records are damage again')
 })
 
 test('rule E12: a missing or short file of a written replica is damage', async () => {
