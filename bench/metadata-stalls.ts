@@ -30,6 +30,9 @@ const REQUEST_TIMEOUT_MS = 60_000
 const SETTLE_MS = 5_000
 const DEADLINE_MS = 600_000
 const SECOND_PORTS = 10
+const SECOND = 'second'
+/** Of the log of a member, when something failed. */
+const TOLD_CHARACTERS = 4_000
 
 /** Called with the longest stall of a member in one part. */
 export type Tell = (what: string, stall: Stall) => void
@@ -65,10 +68,10 @@ class Bench {
     await this.#settled('start, and becoming the master', first)
     for (let number = 1; number <= SERVER_COUNT; number++) await this.#report(number, chunkCount)
     await this.#settled(`reports of ${SERVER_COUNT} chunk servers with ${chunkCount} replicas each`, first)
-    const second = await this.#addMember(first)
     await this.#connect()
     await this.#truncate('file-0.dat')
-    await this.#settled(`truncation of a file of ${huge} chunks`, first, second)
+    await this.#settled(`truncation of a file of ${huge} chunks`, first)
+    const second = await this.#addMember(first)
     await this.#delete('huge-0', ['file-1.dat'])
     await this.#settled(`deletion of a file of ${huge} chunks`, first, second)
     for (let directory = 0; directory * 1_000 < small; directory++)
@@ -81,6 +84,10 @@ class Bench {
     await this.#settled('replicas deleted, and all confirmed', first, second)
     await first.stop()
     await this.#settled('the other member becomes the master', second)
+  }
+
+  tellAll(what: string): void {
+    for (const server of this.#servers) this.#tell(what, server.longestStall())
   }
 
   async end(): Promise<void> {
@@ -156,12 +163,12 @@ class Bench {
   async #addMember(master: WatchedServer): Promise<WatchedServer> {
     const port = this.#port + SECOND_PORTS
     await joinMetadataServer({
-      ...{ cluster: CLUSTER, repository: path.join(this.#directory, 'second'), etc: this.#etc },
+      ...{ cluster: CLUSTER, repository: path.join(this.#directory, SECOND), etc: this.#etc },
       address: { host: '127.0.0.1', port },
       metadataServers: [{ host: '127.0.0.1', port: this.#port }],
     })
-    const server = this.#spawn('second')
-    const log = path.join(this.#directory, 'second.log')
+    const server = this.#spawn(SECOND)
+    const log = path.join(this.#directory, `${SECOND}.log`)
     const loaded = (): number => fs.readFileSync(log, 'utf8').split('metadata state loaded').length - 1
     await until('the copy is installed', () => loaded() >= 2)
     const installed = `(peak ${Math.round(server.memoryBytes('VmHWM') / 2 ** 20)} MiB)`
@@ -277,6 +284,14 @@ export async function measureStalls(scale: number, port: number, tell: Tell): Pr
   const bench = new Bench(directory, port, tell)
   try {
     await bench.run(scale)
+  } catch (error) {
+    bench.tellAll('until it failed')
+    for (const name of [REPOSITORY, SECOND]) {
+      const log = path.join(directory, `${name}.log`)
+      if (fs.existsSync(log))
+        process.stderr.write(`${name}: …${fs.readFileSync(log, 'utf8').slice(-TOLD_CHARACTERS)}\n`)
+    }
+    throw error
   } finally {
     await bench.end()
     fs.rmSync(directory, { recursive: true, force: true })
