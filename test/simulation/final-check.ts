@@ -43,7 +43,7 @@ export async function checkAtEnd(
   await clock.settled(reader.client.close(), CHECK_LIMIT_MS)
 }
 
-async function waitUntilHealthy(cluster: SimulatedCluster, shared: SharedState): Promise<void> {
+export async function waitUntilHealthy(cluster: SimulatedCluster, shared: SharedState): Promise<void> {
   let nextLookMs = 0
   const isHealthy = (): boolean => {
     if (cluster.clock.nowMs() < nextLookMs) return false
@@ -109,7 +109,7 @@ function strays(cluster: SimulatedCluster): string[] {
 }
 
 /** Again when pages rotted that nobody had read since: the first look finds them, and they are repaired. */
-async function checkReplicas(cluster: SimulatedCluster, shared: SharedState): Promise<void> {
+export async function checkReplicas(cluster: SimulatedCluster, shared: SharedState): Promise<void> {
   let result = await fsck(cluster)
   const { problems } = result
   if (problems.length > 0 && problems.every(({ kind }) => kind === 'bad-page' || kind === 'differs')) {

@@ -7,6 +7,7 @@ import type { FaultKind } from './faults.ts'
 import { type PlantedBug, plantedBugs } from './planted-bugs.ts'
 import { allFaultKinds } from './fault-choice.ts'
 import { minimise } from './minimise.ts'
+import { ROUNDS_PER_RUN } from './power-cuts.ts'
 import { type RunResult, runSimulation } from './simulation.ts'
 import { Summary } from './summary.ts'
 
@@ -15,6 +16,7 @@ const USAGE = `npm run sim -- OPTIONS
   --seed 17 --trace           one run, readable
   --seeds 1000 --from 1       many; failing seeds with the command to replay
   --hours H --from 1          as many as fit into the time
+  --power-cuts 10000          everything loses power that often, in the middle of overwrites
   --seed 17 --minimise        of a run that fails: the faults it takes, as few as possible
   --seed 17 --only 3,8        only these of its faults
   --planted KEY --seeds 20    must fail: a bug is planted (${plantedBugs.map(({ key }) => key).join(', ')})
@@ -48,6 +50,7 @@ function options() {
         cs: { type: 'string' },
         clients: { type: 'string' },
         hours: { type: 'string' },
+        'power-cuts': { type: 'string' },
         only: { type: 'string' },
         minimise: { type: 'boolean', default: false },
         'fault-pause-ms': { type: 'string' },
@@ -87,10 +90,13 @@ function kindsOf(text: string | undefined): readonly FaultKind[] | undefined {
 }
 
 const kinds = kindsOf(values.faults)
+if (values['power-cuts'] !== undefined && values.seed === undefined)
+  values.seeds = String(Math.ceil(whole(values['power-cuts'], 'power-cuts') / ROUNDS_PER_RUN))
 const bug = bugOf(values.planted ?? values.profile)
 const planted = values.planted === undefined ? undefined : bug?.plant()
 const common = {
   ...bug?.profile,
+  ...(values['power-cuts'] === undefined ? {} : { powerCuts: true, kinds: [] }),
   shape: {
     ...bug?.profile.shape,
     ...numberOption('mds', 'metadataServerCount'),
@@ -149,6 +155,7 @@ function replayCommand(seed: number, more = ' --trace'): string {
     'faults',
     'planted',
     'profile',
+    'power-cuts',
     'fault-pause-ms',
     'faults-at-once',
     'mds',

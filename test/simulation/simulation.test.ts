@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { plantedBugs } from './planted-bugs.ts'
+import { ROUNDS_PER_RUN } from './power-cuts.ts'
 import { type RunResult, runSimulation } from './simulation.ts'
 import { counts } from './summary.ts'
 
@@ -37,6 +38,12 @@ test(`promises hold under faults: ${SEED_COUNT_MIN} to ${SEED_COUNT_MAX} seeds`,
       assert.ok(counted >= SEED_COUNT_MIN / 2, `only ${counted} seeds had enough operations and faults`)
   }
   context.diagnostic(`${seed - 1} seeds, ${counted} with enough operations and faults`)
+})
+
+test('what was flushed survives power cuts of everything, in the middle of overwrites (rules P1, P2, F1)', async () => {
+  const result = await runSimulation({ seed: 1, kinds: [], powerCuts: true })
+  assert.equal(result.failure, null, explain(result))
+  assert.ok((result.faults['power-cut'] ?? 0) >= ROUNDS_PER_RUN)
 })
 
 test('the same seed gives the same run', async () => {

@@ -16,6 +16,7 @@ import { Links } from './links.ts'
 import { NamespaceModel } from './namespace-model.ts'
 import { Nemesis, type StruckFault, type World } from './nemesis.ts'
 import { Oracle } from './oracle.ts'
+import { cutPower } from './power-cuts.ts'
 import { Trace } from './trace.ts'
 import type { SharedState } from './shared-state.ts'
 import { drawShape, type Shape, shapeText, smallestShape } from './shape.ts'
@@ -27,6 +28,8 @@ const CHURN_NAMES = ['n0', 'n1', 'n2', 'n3', 'n4', 'n5']
 const DURATION_MS = 30_000
 /** Longest extension of it, until the run had enough operations and faults to count. */
 const EXTENSION_MS_MAX = 20_000
+/** Much is under way whenever the power fails. */
+const POWER_CUT_THINK_MS = 10
 const START_LIMIT_MS = 20_000
 /** Longest time from the end of all trouble until a metadata server is the master. */
 const MASTER_LIMIT_MS = 10_000
@@ -48,6 +51,8 @@ export interface RunOptions {
   /** How long a chunk server may be away until others take over its replicas; default: the seed decides. */
   readonly offlineSeconds?: number
   readonly print?: ((line: string) => void) | null
+  /** Instead of faults: everything loses power, many times (power-cuts.ts). */
+  readonly powerCuts?: boolean
   /** Planted bugs. */
   readonly roles?: Partial<SimulatedRoles>
 }
@@ -87,7 +92,10 @@ export async function runSimulation(options: RunOptions): Promise<RunResult> {
     simulatedMs: run.cluster.clock.nowMs(),
     operationCount: run.oracle.checkedOperationCount,
     operations: Object.fromEntries(run.shared.counts),
-    faults: Object.fromEntries(run.nemesis?.counts ?? []),
+    faults:
+      run.powerCutCount > 0
+        ? { 'power-cut': run.powerCutCount }
+        : Object.fromEntries(run.nemesis?.counts ?? []),
     faultList: run.nemesis?.struck ?? [],
     marks: Object.fromEntries(marks),
     lastLines: run.trace.lastLines,
@@ -102,6 +110,7 @@ class Run {
   readonly oracle: Oracle
   readonly shared: SharedState
   nemesis: Nemesis | null = null
+  powerCutCount = 0
   readonly #options: RunOptions
   readonly #random: SeededRandom
   readonly #clients: ClientUnderLoad[] = []
@@ -166,7 +175,8 @@ class Run {
         (_, index) => `f${index}`,
       ),
       loopCount: 3,
-      thinkMs: (100 + random.below(200)) * (shape.clientCount / 2),
+      thinkMs:
+        options.powerCuts === true ? POWER_CUT_THINK_MS : (100 + random.below(200)) * (shape.clientCount / 2),
       operationsWanted: {
         count: ((305 + random.below(90)) * (options.durationMs ?? DURATION_MS)) / DURATION_MS,
         withinMs: options.durationMs ?? DURATION_MS,
@@ -177,6 +187,7 @@ class Run {
 
   async run(): Promise<void> {
     await this.#start()
+    if (this.#options.powerCuts === true) return await this.#cutPower()
     const { clock } = this.cluster
     const durationMs = this.#options.durationMs ?? DURATION_MS
     this.#startTrouble(durationMs)
@@ -202,6 +213,17 @@ class Run {
     }
     if (this.oracle.violation !== null) return
     await checkAtEnd(this.cluster, this.shared, this.#clients, this.#directory)
+  }
+
+  async #cutPower(): Promise<void> {
+    await cutPower({
+      cluster: this.cluster,
+      shared: this.shared,
+      random: this.#random.fork('power cuts'),
+      clients: this.#clients,
+      directory: this.#directory,
+      onCut: () => (this.powerCutCount += 1),
+    })
   }
 
   /** Were there enough operations and faults? Without faults: nothing to wait for. */
