@@ -3,6 +3,7 @@
  * state), pulls what differs, keeps the source's stamps, syncs everything, reports (rules F1, P3, P4,
  * J4, J7, J9, J10). Progress is volatile: a restart or another epoch starts over.
  */
+import { mark } from '../../base/coverage.ts'
 import { CairnError, codeOf } from '../../base/errors.ts'
 import { PAGES_PER_REGION, REGIONS_PER_CHUNK } from '../../base/units.ts'
 import { PAGE_RECORD_BYTES } from '../../wire/data.ts'
@@ -308,6 +309,7 @@ export class Joiner {
         return await ask(await this.#open(address))
       } catch (error) {
         failure = error
+        mark('a join goes on from another source')
         if (join.sourceIndex === index) join.sourceIndex++
       }
     }

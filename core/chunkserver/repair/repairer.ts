@@ -1,6 +1,7 @@
 /**
  * Heal and repair: what the metadata server orders about pages that do not verify (rules P1, R1, J7, F8).
  */
+import { mark } from '../../base/coverage.ts'
 import { codeOf } from '../../base/errors.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES, REGIONS_PER_CHUNK } from '../../base/units.ts'
 import { crc32c } from '../../wire/checksum.ts'
@@ -82,9 +83,15 @@ export class Repairer {
         try {
           if (found.image !== null) await this.#apply(replica, version, found.image)
           // rule P1: adopted only when no member has it; one that did not answer may (its good copy would go)
-          else if (!found.definite) throw wireError('TRY_AGAIN', 'a member that may have the page is silent')
+          else if (!found.definite) {
+            mark('a page is not adopted while a member is silent')
+            throw wireError('TRY_AGAIN', 'a member that may have the page is silent')
+          }
           // rule P1: after a crash. One that rotted stays bad, and is asked for again (rule R1).
-          else if (hasStopped && (await this.#adopt(replica, version, page))) adoptedPages++
+          else if (hasStopped && (await this.#adopt(replica, version, page))) {
+            mark('a torn page is adopted')
+            adoptedPages++
+          }
         } finally {
           found.release()
         }

@@ -4,6 +4,7 @@
  * overlay where leftovers may lie (`ReplicaState.leftoversLow`): these are cleared, durably, before anybody uses
  * the region.
  */
+import { mark } from '../../base/coverage.ts'
 import { type CairnError, codeOf } from '../../base/errors.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES } from '../../base/units.ts'
 import {
@@ -94,7 +95,10 @@ export class RegionLoad {
         return this.#maybeVerify(this.#newRecords())
       }
       if (reading.damaged) this.#reportAll()
-      if (reading.fellBack) this.#verify = true
+      if (reading.fellBack) {
+        mark('page records of the older slot are taken')
+        this.#verify = true
+      }
       this.#fellBack = reading.fellBack
       if (reading.damaged)
         for (let index = 0; index < PAGES_PER_REGION; index++) this.#forgetStamp(records, index)
@@ -125,6 +129,7 @@ export class RegionLoad {
     this.#records = records
     // without checksums (make-cs -S) reads are not verified, but what a crash left behind still is
     if (!this.#verify) return this.#finish(records)
+    mark('a region is verified after an unclean stop')
     const data = this.#cache.pool.acquire(REGION_SIZE_BYTES)
     this.#data = data
     this.#replica.file?.read(data, DATA_POSITION + this.#region * REGION_SIZE_BYTES, (error, bytesRead) => {

@@ -1,4 +1,5 @@
 /** A client's flush (rules F1, F5-F7). */
+import { mark } from '../../base/coverage.ts'
 import type { CairnError } from '../../base/errors.ts'
 import type { WireCode } from '../../wire/codes.ts'
 import { wireCodeOfDiskError } from '../format/errors.ts'
@@ -14,7 +15,10 @@ export class FlushOperation extends Operation implements SyncWaiter {
     const code = this.checkVersion()
     if (code !== '') return code
     if (this.store.failure !== null) return 'DISK_FAILED'
-    if (this.request.incarnation !== this.store.incarnation) return 'WRONG_INCARNATION'
+    if (this.request.incarnation !== this.store.incarnation) {
+      mark('a flush of writes that another process took is refused')
+      return 'WRONG_INCARNATION'
+    }
     return this.current.isUnclean && this.current.good === null ? 'NOT_IN_SYNC' : ''
   }
 

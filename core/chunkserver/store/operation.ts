@@ -5,6 +5,7 @@
  *
  * Version, role and lease are checked when the operation *starts*, not when it arrives (rule E2).
  */
+import { mark } from '../../base/coverage.ts'
 import { assert } from '../../base/assert.ts'
 import type { CairnError } from '../../base/errors.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION } from '../../base/units.ts'
@@ -108,6 +109,7 @@ export abstract class Operation implements QueuedOperation, RegionWaiter {
     if (replica.deleted) return 'NO_REPLICA'
     if (this.request.version !== replica.state.version) {
       if (this.request.version > replica.state.version) this.store.events.onNewerVersion(replica)
+      mark('an operation of another version is refused')
       return 'WRONG_VERSION'
     }
     if (replica.failure !== null) return wireCodeOfDiskError(replica.failure)

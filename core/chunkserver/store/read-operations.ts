@@ -2,6 +2,7 @@
  * Operations that change nothing: a client's read; digest and pull for joining members. Every page that leaves was
  * verified (verified-read.ts). Of an overlay all of them see the effective pages (rule S4).
  */
+import { mark } from '../../base/coverage.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION } from '../../base/units.ts'
 import { crc32c } from '../../wire/checksum.ts'
 import type { WireCode } from '../../wire/codes.ts'
@@ -24,9 +25,15 @@ export class ReadOperation extends VerifiedRead {
     if (code !== '') return code
     const replica = this.current
     // rule E7; rule B1: unverified contents until the quorum decides
-    if (replica.state.role !== Role.inSync || replica.isUnclean) return 'NOT_IN_SYNC'
+    if (replica.state.role !== Role.inSync || replica.isUnclean) {
+      mark('a replica that is not in sync refuses a read')
+      return 'NOT_IN_SYNC'
+    }
     // rule L2: the holder's reads are refused when the quorum may have given its lease away
-    if ((this.request.flags & DataFlag.holder) !== 0 && !this.store.isInTouch()) return 'NOT_IN_SYNC'
+    if ((this.request.flags & DataFlag.holder) !== 0 && !this.store.isInTouch()) {
+      mark('a chunk server without a master refuses the reads of a holder')
+      return 'NOT_IN_SYNC'
+    }
     return ''
   }
 

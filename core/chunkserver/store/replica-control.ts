@@ -3,6 +3,7 @@
  * what runs on the replica, changes the durable record, and answers when that is on disk (rules E2, E6,
  * E7, E12). Control work: promises are fine here.
  */
+import { mark } from '../../base/coverage.ts'
 import { type CairnError, codeOf } from '../../base/errors.ts'
 import type { WireCode } from '../../wire/codes.ts'
 import type { ChunkServerOrderMethods, ReplicaReport } from '../../wire/messages/chunk.ts'
@@ -141,6 +142,7 @@ export class ReplicaControl {
     const replica = store.replicas.get(order.chunk)
     if (replica === undefined) return { version: 0, code: 'NO_REPLICA' }
     if (replica.damage !== '' && order.role !== Roles.joining) {
+      mark('a replica with an error is not in sync until it has joined')
       return { version: replica.state.version, code: 'DISK_FAILED' }
     }
     if (store.failure !== null) return { version: replica.state.version, code: 'DISK_FAILED' }
@@ -155,7 +157,10 @@ export class ReplicaControl {
     const store = this.#store
     if (replica.deleted) return { version: 0, code: 'NO_REPLICA' }
     // rule E2: versions only rise; a late order is answered with what is
-    if (order.version < replica.state.version) return { version: replica.state.version, code: '' }
+    if (order.version < replica.state.version) {
+      mark('a late order is answered with what is')
+      return { version: replica.state.version, code: '' }
+    }
     const rises = order.version > replica.state.version
     // rule F7: after an error only a join brings it back
     if ((replica.failure !== null || replica.rewrite) && order.role === Roles.inSync) {
@@ -163,6 +168,7 @@ export class ReplicaControl {
     }
     // rule B1: nobody has looked at it since it stopped: only a join or a heal says that it is good
     if (replica.isUnclean && order.role === Roles.inSync) {
+      mark('an unclean replica is not in sync by an order alone')
       return { version: replica.state.version, code: 'NOT_IN_SYNC' }
     }
     if (rises) this.onEpochChange(replica)

@@ -2,6 +2,7 @@
  * Making, opening and closing a chunk store. Opening decides what kind of stop came before (rule B2) and
  * which replicas are unclean (rule B1); nothing serves before that is durable.
  */
+import { mark } from '../../base/coverage.ts'
 import type { BufferPool } from '../../base/buffer-pool.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Disk, DiskFile } from '../../platform/disk.ts'
@@ -108,6 +109,7 @@ export async function openStore(options: OpenStoreOptions): Promise<ChunkStore> 
   }
   let kind = damaged && superblock.cleanStop ? 'host' : stopKind(superblock, identity)
   if (kind === 'process' && !(await firstSync(disk, replicas, files))) kind = 'host'
+  if (kind === 'host') mark('a host crash is recognised')
   markUnclean(replicas, files, kind)
   handleOrphans(disk, replicas, files, damaged, logger)
   linkOverlays(replicas, files, kind)

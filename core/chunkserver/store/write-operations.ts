@@ -3,6 +3,7 @@
  * once: durable mark (rules B1, E3) → page records in memory → base of partial pages, verified (P4, P5)
  * → data into the page cache → records in memory → answer (after a sync when the request says durable).
  */
+import { mark } from '../../base/coverage.ts'
 import type { CairnError } from '../../base/errors.ts'
 import { codeOf } from '../../base/errors.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION } from '../../base/units.ts'
@@ -57,7 +58,10 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
     const replica = this.current
     // rule S3: overlays read through it
     if (replica.isFrozen) return 'HAS_OVERLAY'
-    if (this.request.lease < Math.max(replica.state.lease, replica.logged.lease)) return 'STALE_LEASE'
+    if (this.request.lease < Math.max(replica.state.lease, replica.logged.lease)) {
+      mark('a write of an older lease is refused')
+      return 'STALE_LEASE'
+    }
     // rule B1: in sync but unverified: the quorum has not decided yet; joining and reconciling take writes
     return replica.isUnclean && replica.good === null ? 'NOT_IN_SYNC' : ''
   }
@@ -96,7 +100,10 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
 
   protected onRegionsReady(): void {
     // rule A2: refused before anything is touched
-    if (this.store.isFull && this.#allocates()) return this.answer('DISK_FULL')
+    if (this.store.isFull && this.#allocates()) {
+      mark('a write finds no room before anything is touched')
+      return this.answer('DISK_FULL')
+    }
     if (!this.headIsPartial && !this.tailIsPartial) return this.apply()
     this.#nextBase()
   }
@@ -138,6 +145,7 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
     if (state === PageState.lost) return this.answer('LOST_PAGE')
     if (state === PageState.bad) {
       // rule P4: without sources here; the repair that the report starts brings them
+      mark('a partial write finds its page bad')
       this.store.reportBad(replica, [page], 'base of a partial write is bad')
       return this.answer('BAD_CHECKSUM')
     }
@@ -196,6 +204,7 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
     const replica = this.current
     // rule E2: the barrier waits for this operation; the sources come, if at all, behind it
     if (replica.barrierCount > 0) return this.answer('WRONG_VERSION')
+    mark('a partial write pulls its page first')
     const turn = ++this.#turn
     replica.baseWaiters ??= new Set()
     replica.baseWaiters.add(this)

@@ -3,6 +3,7 @@
  * again, or hold. Ends in a new epoch (`settled`), or in another try under the same one after a back-off.
  * One question to the master at a time.
  */
+import { mark } from '../../base/coverage.ts'
 import { codeOf } from '../../base/errors.ts'
 import { CHUNK_SIZE_BYTES } from '../../base/units.ts'
 import type { Timer } from '../../platform/clock.ts'
@@ -70,6 +71,7 @@ export class ChunkRecovery {
 
   /** Below `min` (rule A4): hold; `chunk.moved` normally ends it, asking makes sure. */
   awaitWritable(): void {
+    mark('writes are held below the minimum')
     this.#begin()
     this.#timer?.cancel()
     const round = this.#round

@@ -11,6 +11,7 @@
  * pieces in flight share no page (rule E9); nothing new is sent while an epoch change is awaited. An
  * unanswered request on a living connection is never repeated; after a broken one the pool drains (E5).
  */
+import { mark } from '../../base/coverage.ts'
 import { assert } from '../../base/assert.ts'
 import { CairnError } from '../../base/errors.ts'
 import type { DataAnswer } from '../../wire/data.ts'
@@ -183,6 +184,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
       case 'TIMED_OUT':
         if ((piece.brokenMask & bit) === 0 && !this.recovery.isRunning) {
           // The pool connects again and drains first (rule E5).
+          mark('an unanswered write is sent again after a drain')
           piece.brokenMask |= bit
           this.#sendTo(piece, memberIndex)
         } else {

@@ -5,6 +5,7 @@
  *     propose: any non-empty subset of the in-sync members of the last ACTIVE epoch, plus joiners
  *     activate: exactly the pending version; join.complete: exactly that version and attempt
  */
+import { mark } from '../../base/coverage.ts'
 import { CHUNK_MEMBER_COUNT_MAX, FORMER_COUNT_MAX } from './chunk-table.ts'
 import type { EpochProposal } from '../state/commands.ts'
 import type { ChunkMember, ChunkRow } from '../state/rows.ts'
@@ -60,14 +61,21 @@ function propose(state: ChunkState, epoch: EpochProposal): number {
   if (row === undefined) return 0
   const committed = row.pending?.version ?? row.version
   // Rule E6. This also keeps J8: the in-sync set the proposer counted is the one that is changed.
-  if (epoch.from !== committed) return 0
+  if (epoch.from !== committed) {
+    mark('a proposal that starts from an older epoch is ignored')
+    return 0
+  }
   // Rule J5: nothing but reconciliation may follow a dead writer.
-  if (row.dirtyDead && !epoch.reconcile) return 0
+  if (row.dirtyDead && !epoch.reconcile) {
+    mark('only a reconciliation may follow a dead writer')
+    return 0
+  }
   const version = nextVersion(state, committed)
   const members = checkedMembers(state, row, epoch, version)
   if (members === null) return 0
   const former = formerAfter(row, epoch, members, committed)
   if (former.length > FORMER_COUNT_MAX) return 0
+  if (row.pending !== null) mark('a pending epoch is superseded')
   state.chunks.put({ ...row, former, pending: { version, members, reconcile: epoch.reconcile } })
   return version
 }

@@ -2,6 +2,7 @@
  * The write lease of a file: at most one, numbered by the log index of its grant, so that numbers only rise
  * (rule E3). Every command names the lease and is refused when it has ended or belongs to another session.
  */
+import { mark } from '../../base/coverage.ts'
 import { attributesOf } from '../namespace/inodes.ts'
 import { refused, type Refusal } from '../state/result.ts'
 import type { InodeRow } from '../state/rows.ts'
@@ -108,6 +109,7 @@ interface FileUpdate {
 function applyUpdate(context: ChunkContext, file: InodeRow, update: FileUpdate): Refusal | null {
   const { size, modifySeconds, modifyNanoseconds } = update
   if (size !== undefined && file.zeroFrom !== undefined && size > file.zeroFrom) {
+    mark('a size may not grow past a tail that is to be zeroed')
     return refused('REFUSED', `the tail from ${file.zeroFrom} must be zeroed first (rule T1)`)
   }
   const grows = size !== undefined && size > file.size

@@ -1,4 +1,5 @@
 /** Lease commands that change size or chunk list, and the size after a take-over (rules T1, T2, F8). */
+import { mark } from '../../base/coverage.ts'
 import { clearZeroMark, cutFile, setFileSize, sizeRefusal, unmapChunks } from '../namespace/file-size.ts'
 import { attributesOf, setChangeTime } from '../namespace/inodes.ts'
 import { type Refusal, refused } from '../state/result.ts'
@@ -72,6 +73,7 @@ export const sizeHandlers: ChunkHandlers<SizeCommandType> = {
     const bound = Math.min(file.sizeLimit ?? file.size, file.zeroFrom ?? Number.MAX_SAFE_INTEGER)
     const recovered = Math.min(size, bound)
     if (recovered > file.size) {
+      mark('the size of a dead writer is recovered')
       file.size = recovered
       setChangeTime(context, file)
       raiseGeneration(state, inode)

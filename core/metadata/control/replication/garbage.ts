@@ -4,6 +4,7 @@
  * afresh with every master (rule L11). An alarm, a replica the quorum cannot have given out, stops all of it
  * until the operator has looked (chunks/alarm.ts).
  */
+import { mark } from '../../../base/coverage.ts'
 import { ShardedMap } from '../../../base/sharded.ts'
 import { isAlarmed } from '../../chunks/administration.ts'
 import { placementOf } from '../../chunks/sharing.ts'
@@ -194,7 +195,10 @@ export class Garbage {
     const placement = row === undefined ? undefined : placementOf(master.state, row)
     if (row === undefined || placement === undefined || row.pending !== null || row.dirtyDead) return false
     // rule J7: a stale replica may have what no member in sync can supply
-    if (this.#parts.missingPages.has(chunk)) return false
+    if (this.#parts.missingPages.has(chunk)) {
+      mark('a stale replica is kept for pages that are missing')
+      return false
+    }
     const good = row.members.filter((member) => member.role === 'in-sync' && view.isReachable(member.server))
     return good.length >= placement.replicasNormal
   }

@@ -3,6 +3,7 @@
  * that a batch never contains a replica known dead (rule L7); what is being reconfigured is waited for, a
  * little, then the client hears TRY_AGAIN and holds.
  */
+import { mark } from '../../../base/coverage.ts'
 import { CHUNK_SIZE_BYTES } from '../../../base/units.ts'
 import type { leaseMethods } from '../../../wire/messages/metadata.ts'
 import type { ParamsOf } from '../../../wire/messages/method.ts'
@@ -200,6 +201,7 @@ export class IntentService {
     }
     // Without any reachable in-sync member nothing can be removed (rule G2): I/O is held.
     if (!row.members.some((member) => member.role === 'in-sync' && !isSilent(member))) {
+      mark('the last replicas in sync are waited for')
       throw wireError('TRY_AGAIN', 'no replica of a chunk is reachable')
     }
     return true

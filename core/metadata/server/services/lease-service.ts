@@ -177,6 +177,7 @@ export class LeaseService implements LeasePublisher {
     }
     // The next asker starts a recall of its own.
     if (recall?.waiters.size === 0) this.#recalls.delete(holder.lease)
+    mark('a recall takes too long')
     throw wireError('EBUSY', `inode ${holder.inode} is being written by session ${holder.session}`)
   }
 

@@ -3,6 +3,7 @@
  * checks the server itself, also what the server is said to have answered, never goes below `min` on one client's
  * word, and tells a client that alone sees failures to hold. A bad page costs one page: it is repaired, the replica stays (rule R1).
  */
+import { mark } from '../../../base/coverage.ts'
 import type { ChunkServerUpMethods } from '../../../wire/messages/chunk.ts'
 import type { leaseMethods } from '../../../wire/messages/metadata.ts'
 import type { ParamsOf } from '../../../wire/messages/method.ts'
@@ -69,6 +70,7 @@ export class MemberReports {
     // Rule E6: about an older epoch, or a member that has left: the next epoch is the answer.
     const member = row.members.find((candidate) => candidate.server === server)
     const isCurrent = row.version === version && row.pending === null && !row.dirtyDead
+    if (!isCurrent) mark('a report about an older epoch is answered with the next one')
     if (isCurrent && member !== undefined) await this.#maybeRemove(session, row, report)
     await intents.awaitSettled([chunk])
     return locations.located(inode, [chunk])
