@@ -184,17 +184,22 @@ export const diskFaults = {
       end: () => server.restart(),
     }
   },
-  /** A snapshot of the machine, or a backup of its disk, is put back (rule B3). */
+  /**
+   * A snapshot of the machine, or a backup of its disk, is put back, from before its last registration: it is refused
+   * (rule B3), and somebody gives it an empty disk (simulation.ts).
+   */
   'rolled-back-disk': (world) => {
     const server = pickServer(world)
-    if (server === null || hasLostDisk(world)) return null
+    if (server === null || hasLostDisk(world) || server.server === 0) return null
     const { cluster, oracle } = world
-    const backMs = between(world, 500, 6000)
+    const backMs = between(world, 2000, 6000)
+    const registration = (): number => cluster.registrationOf(server.server)
+    const before = registration()
     let image: DiskImage | null = null
     let isOver = false
     const goBack = (): void => {
       const isCovered = server.isRunning && hasMetadata(world) && mayLose(world, server)
-      if (isOver || image === null || !isCovered || hasLostDisk(world)) return
+      if (isOver || image === null || !isCovered || hasLostDisk(world) || registration() <= before) return
       oracle.trace.line('nemesis', `${server.name} goes back in time`)
       tellMemoryLost(cluster, oracle, server.server)
       server.goBack(image)
@@ -204,6 +209,8 @@ export const diskFaults = {
       durationMs: backMs + between(world, 100, 3000),
       begin: () => {
         image = server.simulatedDisk.capture()
+        server.crash()
+        server.restart()
         cluster.clock.setTimer(backMs, goBack)
       },
       end: () => {

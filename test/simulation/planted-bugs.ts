@@ -14,34 +14,11 @@ import { ChunkTable } from '../../core/metadata/chunks/chunk-table.ts'
 import { ServersView } from '../../core/metadata/control/servers/servers-view.ts'
 import type { Clock } from '../../core/platform/clock.ts'
 import { type DataAnswer, DataOp } from '../../core/wire/data.ts'
-import type { RunOptions } from './simulation.ts'
-
-export interface PlantedBug {
-  /** For the command line. */
-  readonly key: string
-  readonly name: string
-  /** The rule that is taken out. */
-  readonly rule: string
-  /** The trouble in which it shows. */
-  readonly profile: Pick<RunOptions, 'kinds' | 'faultPauseMs' | 'faultsAtOnce' | 'offlineSeconds' | 'shape'>
-  /** Within how many seeds it must be found. */
-  readonly seedsToFind: number
-  /** Plants it; `remove` takes it out again. */
-  plant(): { readonly options: Pick<RunOptions, 'roles'>; remove(): void }
-}
+import { replaceMethod } from './planted.ts'
+import type { PlantedBug } from './planted.ts'
+import { plantedRules } from './planted-rules.ts'
 
 const nothing = (): void => {}
-
-/** Replaces a method of a class until `remove`. */
-function replaceMethod(
-  target: object,
-  name: string,
-  make: (original: (...parameters: unknown[]) => unknown) => (this: never, ...parameters: never[]) => unknown,
-): () => void {
-  const original = Reflect.get(target, name) as (...parameters: unknown[]) => unknown
-  Reflect.set(target, name, make(original))
-  return () => void Reflect.set(target, name, original)
-}
 
 /** Answers writes to all chunk servers but the first at once, and sends them without looking at what comes back. */
 class HastyTransport implements Transport {
@@ -99,6 +76,7 @@ function damagedRows(damage: object): () => void {
 }
 
 export const plantedBugs: readonly PlantedBug[] = [
+  ...plantedRules,
   {
     key: 'early-acknowledgement',
     name: 'a client acknowledges before all replicas have answered',

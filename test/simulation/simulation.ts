@@ -200,6 +200,7 @@ class Run {
     for (const client of this.#clients) client.restart()
     if (this.oracle.violation !== null) return
     await clock.runUntil(() => this.oracle.violation !== null, 2000)
+    this.#replaceRefused()
     const isLed = () => this.oracle.violation !== null || this.cluster.master !== null
     if (!(await clock.runUntil(isLed, MASTER_LIMIT_MS)))
       this.oracle.fail(`no master ${MASTER_LIMIT_MS} ms after the end of the trouble`)
@@ -224,6 +225,17 @@ class Run {
       directory: this.#directory,
       onCut: () => (this.powerCutCount += 1),
     })
+  }
+
+  /** What somebody does about a server that went back in time and is refused (rule B3). */
+  #replaceRefused(): void {
+    for (const server of this.cluster.chunkServers) {
+      if (!server.isRefused) continue
+      if (server.role?.isRegistered === true) this.oracle.fail(`${server.name} went back in time and was let in`)
+      this.trace.line('run', `${server.name} gets an empty disk`)
+      server.wipe()
+      server.restart()
+    }
   }
 
   /** Were there enough operations and faults? Without faults: nothing to wait for. */

@@ -1,6 +1,9 @@
 /** What many runs did, for people. */
 import type { RunResult } from './simulation.ts'
+import { neverVisited } from './situations.ts'
 
+/** So many runs should have seen every situation. */
+const VISITS_EXPECTED_RUNS = 100
 /** Later ones are one line each. */
 const FAILURES_EXPLAINED_MAX = 20
 /** What a seed must have had to count (goals, Reliability). */
@@ -66,6 +69,9 @@ export class Summary {
     console.log(`operations: ${listed(this.#operations)}`)
     console.log(`faults: ${listed(this.#faults)}`)
     if (this.#marks.size > 0) console.log(`visited: ${listed(this.#marks)}`)
+    const missing = neverVisited(this.#marks)
+    if (this.#runs >= VISITS_EXPECTED_RUNS && missing.length > 0)
+      console.log(`never visited: ${missing.join(', ')}`)
     if (this.#runs === 1) console.log(`trace hash ${this.#lastHash}`)
     for (const problem of this.#problems) console.log(problem)
     const failed = this.#failures.map(({ seed }) => seed).toSorted((a, b) => a - b)

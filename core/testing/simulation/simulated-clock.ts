@@ -15,6 +15,8 @@ export interface ClockSkew {
   readonly wallOffsetSeconds?: number
 }
 
+/** The shortest time: a shorter one could vanish when it is added, and time would stand still for who waits it out. */
+const TICK_MS = 1e-6
 /** Steps without time passing: more is an endless loop of the code under test. */
 const STEPS_AT_ONE_TIME_MAX = 1_000_000
 /** Turns that only promises get until sockets and the rest of the real process get one. */
@@ -47,7 +49,7 @@ export class SimulatedClock implements Clock {
 
   setTimer(delayMs: number, callback: () => void): Timer {
     const timer: SimulatedTimer = {
-      atMs: this.#nowMs + Math.max(0, delayMs),
+      atMs: this.#nowMs + (delayMs > 0 ? Math.max(TICK_MS, delayMs) : 0),
       order: this.#order++,
       callback,
     }

@@ -70,13 +70,18 @@ export class ChunkServerNode extends SimulatedNode {
   wipe(): void {
     this.crash()
     this.lossCount++
+    this.isRefused = false
     this.disk = this.cluster.makeDisk(`${this.name} ${this.lossCount}`)
     this.#isMade = false
     this.#server = 0
   }
 
+  /** Its disk went back in time and it has not been let in since. */
+  isRefused = false
+
   /** The machine loses power, and its disk is as it was at an earlier moment. */
   goBack(image: DiskImage): void {
+    this.isRefused = true
     this.losePower()
     this.lossCount++
     this.simulatedDisk.restore(image)
@@ -191,6 +196,11 @@ export class SimulatedCluster {
   /** Does the quorum take this chunk server for active? */
   isActive(server: number): boolean {
     return this.#witness?.server.state.servers.get(server)?.state === 'active'
+  }
+
+  /** The number that the quorum has seen confirmed last (rule B3). */
+  registrationOf(server: number): number {
+    return this.#witness?.server.state.servers.get(server)?.registrationConfirmed ?? 0
   }
 
   /** Who knows best what is committed: the master, or who has applied most while there is none. */

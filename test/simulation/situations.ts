@@ -1,0 +1,51 @@
+/**
+ * The situations that a long enough run of the simulation must have seen, each with the rule that it is a case of: the
+ * `mark(…)` calls of the code (core/base/coverage.ts). A rule whose case never comes up is not tested by the simulation.
+ */
+export const situations: Readonly<Record<string, string>> = {
+  'a write finds no room before anything is touched': 'A2',
+  'writes are held below the minimum': 'A4',
+  'an unclean replica is not in sync by an order alone': 'B1',
+  'a host crash is recognised': 'B2',
+  'a pending epoch is superseded': 'E1',
+  'a pending epoch waits for an unclean member': 'E1',
+  'a late order is answered with what is': 'E2',
+  'a write of an older lease is refused': 'E3',
+  'an operation of another version is refused': 'E4',
+  'an unanswered write is sent again after a drain': 'E5',
+  'a proposal that starts from an older epoch is ignored': 'E6',
+  'a report about an older epoch is answered with the next one': 'E6',
+  'a replica that is not in sync refuses a read': 'E7',
+  'a chunk waits for a server that a new master has not heard of': 'F5',
+  'a loss waits for the next open': 'F5',
+  'a flush of writes that another process took is refused': 'F6',
+  'a replica with an error is not in sync until it has joined': 'F7',
+  'the size of a dead writer is recovered': 'F8',
+  'the last replicas in sync are waited for': 'G2',
+  'members of a dirty chunk are made equal': 'J1',
+  'one member of a dirty chunk is left': 'J1',
+  'only a reconciliation may follow a dead writer': 'J5',
+  'a stale replica is kept for pages that are missing': 'J7',
+  'a region is verified after an unclean stop': 'J9',
+  'a join goes on from another source': 'J10',
+  'a chunk server without a master refuses the reads of a holder': 'L2',
+  'a recall takes too long': 'L9',
+  'two clients asked for a free lease at once': 'L9',
+  'a page is not adopted while a member is silent': 'P1',
+  'a torn page is adopted': 'P1',
+  'page records of the older slot are taken': 'P2',
+  'a partial write pulls its page first': 'P4',
+  'a partial write finds its page bad': 'P5',
+  'a holder is asked to pause a chunk that is never idle': 'R2',
+  'replicas of a chunk that nobody writes differ': 'R2',
+  'a snapshot waits for what a dead writer left': 'S1',
+  'a writer is paused for a snapshot': 'S1',
+  'a size may not grow past a tail that is to be zeroed': 'T1',
+}
+
+/** Those of `situations` that were not met. */
+export function neverVisited(visited: ReadonlyMap<string, number>): string[] {
+  return Object.entries(situations)
+    .filter(([name]) => !visited.has(name))
+    .map(([name, rule]) => `${name} (${rule})`)
+}
