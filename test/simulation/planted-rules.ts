@@ -1,7 +1,6 @@
 /** Rules of data safety, one at a time, taken out: what the simulation makes of it. */
 import { Replica } from '../../core/chunkserver/replica/replica.ts'
 import { ZeroOperation } from '../../core/chunkserver/store/zero-operation.ts'
-import { Session } from '../../core/client/session/session.ts'
 import { chunkHandlers } from '../../core/metadata/chunks/handlers.ts'
 import { condemnReplicas } from '../../core/metadata/chunks/condemning.ts'
 import type { ChunkState } from '../../core/metadata/chunks/handlers.ts'
@@ -42,6 +41,7 @@ export const plantedRules: readonly PlantedBug[] = [
     name: 'replicas of a living chunk are collected',
     rule: 'G1',
     profile: { kinds: ['cs-crash', 'partition-cs-mds'] },
+    showsAsHang: true,
     seedsToFind: 8,
     plant: () =>
       replaceCommand<{ epochs: readonly { chunk: number }[] }>(
@@ -94,21 +94,6 @@ export const plantedRules: readonly PlantedBug[] = [
     plant: () => ({
       options: {},
       remove: replaceMethod(Replica.prototype, 'needsVerification', () => () => false),
-    }),
-  },
-  {
-    key: 'unconfirmed-reads',
-    name: 'a holder that has not heard of its session answers reads and writes',
-    rule: 'L2, L5',
-    profile: {
-      kinds: ['partition-client-mds', 'partition-cs-mds', 'isolate-client', 'paused-process'],
-      faultPauseMs: 1200,
-      faultsAtOnce: 3,
-    },
-    seedsToFind: 20,
-    plant: () => ({
-      options: {},
-      remove: replaceMethod(Session.prototype, 'isConfirmed', () => () => true),
     }),
   },
 ]

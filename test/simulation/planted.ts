@@ -9,6 +9,8 @@ export interface PlantedBug {
   readonly rule: string
   /** The trouble in which it shows. */
   readonly profile: Pick<RunOptions, 'kinds' | 'faultPauseMs' | 'faultsAtOnce' | 'offlineSeconds' | 'shape'>
+  /** What is lost is waited for without end: nobody gives a wrong answer. Default: false. */
+  readonly showsAsHang?: boolean
   /** Within how many seeds it must be found. */
   readonly seedsToFind: number
   /** Plants it; `remove` takes it out again. */

@@ -231,7 +231,8 @@ class Run {
   #replaceRefused(): void {
     for (const server of this.cluster.chunkServers) {
       if (!server.isRefused) continue
-      if (server.role?.isRegistered === true) this.oracle.fail(`${server.name} went back in time and was let in`)
+      if (server.role?.isRegistered === true)
+        this.oracle.fail(`${server.name} went back in time and was let in`)
       this.trace.line('run', `${server.name} gets an empty disk`)
       server.wipe()
       server.restart()
