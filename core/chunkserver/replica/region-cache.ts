@@ -2,7 +2,6 @@
  * Opens chunk files and keeps the page records of regions, both on demand and a bounded number of both.
  * How a region comes into memory: region-load.ts.
  */
-import { mark } from '../../base/coverage.ts'
 import { CairnError, codeOf } from '../../base/errors.ts'
 import type { BufferPool } from '../../base/buffer-pool.ts'
 import type { Disk } from '../../platform/disk.ts'
