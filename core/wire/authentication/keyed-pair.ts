@@ -8,7 +8,8 @@ import { Prng } from '../../base/prng.ts'
 import { KeyRing, type KeyStore, MemoryKeyStore } from '../../platform/key-ring.ts'
 import { silentLogger } from '../../platform/logger.ts'
 import type { Random } from '../../platform/random.ts'
-import { FRAME_HEADER_BYTES, sealFrame } from '../frame.ts'
+import { BundleReader } from '../bundle.ts'
+import { FRAME_HEADER_BYTES, FrameKind, sealFrame } from '../frame.ts'
 import { identityOf, ManualClock, ManualPair } from '../manual-pair.ts'
 import { method } from '../messages/method.ts'
 import type { WirePeerOptions } from '../peer.ts'
@@ -46,6 +47,23 @@ export function framesOf(bytes: Buffer): Frame[] {
     at = end
   }
   return frames
+}
+
+/** The same with what is in bundles instead of them. `tagBytes`: at the end of each bundle. */
+export function unbundled(frames: readonly Frame[], tagBytes: number): Frame[] {
+  return frames.flatMap((frame) => {
+    if (frame.kind !== FrameKind.bundle) return [frame]
+    const inner: Frame[] = []
+    const reader = new BundleReader({
+      onBundled: (kind, requestId, meta) =>
+        inner.push({ kind, requestId, meta: Buffer.from(meta), payload: Buffer.alloc(0) }) > 0,
+      onBundleFault: (reason) => {
+        throw new Error(reason)
+      },
+    })
+    reader.take(frame.meta.subarray(0, frame.meta.length - tagBytes))
+    return inner
+  })
 }
 
 /** With a right checksum: whoever changes bytes on the way can compute it. */
