@@ -5,6 +5,7 @@
 import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
+import { CairnError, codeOf } from '../base/errors.ts'
 import { ControlClient, type ControlCommands, ControlSession } from '../kernel/control.ts'
 import { nodeClock } from '../platform/node/platform.ts'
 
@@ -16,8 +17,64 @@ export interface ControlServer {
   close(): void
 }
 
-/** Replaces a socket file that nobody listens on any more. */
-export async function serveControl(socketFile: string, commands: ControlCommands): Promise<ControlServer> {
+/**
+ * Replaces a socket file that nobody listens on any more. Where a process does, the next of `others` is taken: two
+ * repositories of one host may have the same name. Rejects when all of them are in use.
+ */
+export async function serveControl(
+  socketFile: string,
+  commands: ControlCommands,
+  others: readonly string[] = [],
+): Promise<ControlServer> {
+  fs.mkdirSync(path.dirname(socketFile), { recursive: true })
+  // Listens before it has its name: whoever finds the name finds a listener.
+  const unnamed = path.join(path.dirname(socketFile), `.${process.pid}.${(unnamedCount += 1)}`)
+  const server = await listen(unnamed, commands)
+  try {
+    for (const file of [socketFile, ...others]) {
+      if (!(await maybeName(unnamed, file))) continue
+      return {
+        close() {
+          server.close()
+          fs.rmSync(file, { force: true })
+        },
+      }
+    }
+  } finally {
+    fs.rmSync(unnamed, { force: true })
+  }
+  server.close()
+  throw new CairnError('REFUSED', `a process listens at ${socketFile} already`, {
+    next: 'stop it first',
+  })
+}
+
+let unnamedCount = 0
+
+/** Gives the socket the name `file`, unless somebody listens there. */
+async function maybeName(unnamed: string, file: string): Promise<boolean> {
+  const found = inodeOf(file)
+  if (found !== null) {
+    const other = await connectControl(file)
+    other?.close()
+    // A name that has changed meanwhile is that of a process which starts beside this one.
+    if (other !== null || inodeOf(file) !== found) return false
+    fs.rmSync(file, { force: true })
+  }
+  try {
+    fs.linkSync(unnamed, file)
+    return true
+  } catch (error) {
+    if (codeOf(error) === 'EEXIST') return false
+    throw error
+  }
+}
+
+function inodeOf(file: string): number | null {
+  return fs.statSync(file, { throwIfNoEntry: false })?.ino ?? null
+}
+
+async function listen(socketFile: string, commands: ControlCommands): Promise<net.Server> {
   const server = net.createServer((socket) => {
     const session = new ControlSession(commands, {
       send: (line) => socket.write(line),
@@ -28,7 +85,6 @@ export async function serveControl(socketFile: string, commands: ControlCommands
     socket.on('close', () => session.disconnected())
   })
   server.maxConnections = CONNECTIONS_MAX
-  fs.mkdirSync(path.dirname(socketFile), { recursive: true })
   fs.rmSync(socketFile, { force: true })
   const previousMask = process.umask(0o177)
   try {
@@ -39,12 +95,7 @@ export async function serveControl(socketFile: string, commands: ControlCommands
   } finally {
     process.umask(previousMask)
   }
-  return {
-    close() {
-      server.close()
-      fs.rmSync(socketFile, { force: true })
-    },
-  }
+  return server
 }
 
 export interface ControlConnection {

@@ -13,6 +13,8 @@ import type { EtcDirectory } from '../cli/etc.ts'
 import { type ControlServer, serveControl } from './control-socket.ts'
 import { VERSION } from './version.ts'
 
+/** Processes of one configuration root whose repositories have the same last name. */
+const SAME_NAME_MAX = 100
 const PROJECT = path.join(import.meta.dirname, '..', '..')
 
 /** Keys of cairn.json outside of `plugins`. */
@@ -73,10 +75,8 @@ export async function bootPlugins(options: BootOptions) {
   await host.start()
   let control: ControlServer | null = null
   const listen = async (socketName: string): Promise<void> => {
-    control ??= await serveControl(controlSocketOf(options.etc, socketName), {
-      ...pluginCommands(host),
-      ...options.commands,
-    })
+    const [first = '', ...others] = controlSocketsOf(options.etc, socketName)
+    control ??= await serveControl(first, { ...pluginCommands(host), ...options.commands }, others)
   }
   if (options.socketName !== undefined) await listen(options.socketName)
   return {
@@ -95,6 +95,10 @@ export async function bootPlugins(options: BootOptions) {
 export function controlDirectoryOf(etc: EtcDirectory): string {
   return path.join(etc.root, 'run')
 }
-export function controlSocketOf(etc: EtcDirectory, name: string): string {
-  return path.join(controlDirectoryOf(etc), `${name}.sock`)
+
+/** NAME.sock, NAME.2.sock, …: the first one that is free. */
+function controlSocketsOf(etc: EtcDirectory, name: string): string[] {
+  return Array.from({ length: SAME_NAME_MAX }, (_, index) =>
+    path.join(controlDirectoryOf(etc), `${name}${index === 0 ? '' : `.${index + 1}`}.sock`),
+  )
 }
