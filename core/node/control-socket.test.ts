@@ -25,7 +25,7 @@ it('those that start at once all get one, one that ends leaves those of the othe
   await Promise.all(['a', 'b', 'c'].map(serve))
   const ask = (): Promise<(string | null)[]> =>
     Promise.all([first, ...others].map((file) => askControl<string>(file, 'who')))
-  assert.deepEqual((await ask()).toSorted(), ['a', 'b', 'c'])
+  assert.deepEqual((await ask()).map(String).toSorted(), ['a', 'b', 'c'])
   servers[0]?.close()
   assert.deepEqual((await ask()).filter((answer) => answer !== null).toSorted(), ['b', 'c'])
 })

@@ -56,6 +56,9 @@ const owner = { uid: 0, gid: 0 }
 interface WorkedFile {
   readonly file: File
   readonly inode: number
+  /** Its replica on the server that is away gets no writes. */
+  isMissed: boolean
+  /** While that was so. */
   readonly changedPages: Set<number>
   /** What was written last to each page. */
   readonly writes: Map<number, number>
@@ -78,7 +81,6 @@ class Absence {
   readonly #files: WorkedFile[] = []
   readonly #problems: string[] = []
   #writeCount = 0
-  #isAway = false
   #isOver = false
 
   constructor(options: AbsenceOptions, after: (end: () => Promise<void>) => void) {
@@ -115,7 +117,7 @@ class Absence {
     const working = this.#work()
     await this.#absence(world, victim)
     progress(`${victim.server.name} is back`)
-    await this.#healthy(world)
+    await this.#joined(world, victim)
     this.#isOver = true
     await working
     await this.#healthy(world)
@@ -126,7 +128,13 @@ class Absence {
 
   async #fill(client: Client, number: number): Promise<WorkedFile> {
     const { file, attributes } = await client.fileSystem.create(1, `file${number}`, 0o644, owner, true)
-    const worked = { file, inode: attributes.inode, changedPages: new Set<number>(), writes: new Map() }
+    const worked = {
+      file,
+      inode: attributes.inode,
+      isMissed: false,
+      changedPages: new Set<number>(),
+      writes: new Map(),
+    }
     for (let offset = 0; offset < FILE_BYTES; offset += BLOCK_BYTES)
       await this.#write(worked, offset, BLOCK_BYTES)
     await flush(file)
@@ -139,7 +147,7 @@ class Absence {
     for (let at = offset; at < offset + length; at += PAGE_BYTES) {
       const page = at / PAGE_BYTES
       worked.writes.set(page, id)
-      if (this.#isAway) worked.changedPages.add(page)
+      if (worked.isMissed) worked.changedPages.add(page)
     }
     await new Promise<void>((resolve, reject) => {
       worked.file.write(offset, data, (error) => (error === null ? resolve() : reject(error)))
@@ -168,7 +176,7 @@ class Absence {
   async #absence(world: World, victim: ChunkServerPlace): Promise<void> {
     const { absentMs, isLate } = this.#options
     const endMs = performance.now() + absentMs
-    this.#isAway = true
+    for (const worked of this.#files) worked.isMissed = true
     await victim.server.stop('SIGKILL')
     if (isLate)
       await until('others take its place', async () => {
@@ -181,7 +189,20 @@ class Absence {
       const status = await statusOf(world, victim)
       return status.startsWith('active') || status
     })
-    this.#isAway = false
+  }
+
+  /** From the moment a replica begins to join it gets what is written. */
+  async #joined(world: World, victim: ChunkServerPlace): Promise<void> {
+    await until(
+      'all chunks are healthy again',
+      async () => {
+        const on = await chunksOn(world, victim)
+        for (const worked of this.#files) if (on.has(worked.inode)) worked.isMissed = false
+        const seen = await lookAt(world)
+        return (seen !== null && isHealthy(seen)) || JSON.stringify(seen?.chunks)
+      },
+      HEALTHY_TIMEOUT_MS,
+    )
   }
 
   async #healthy(world: World): Promise<void> {
@@ -245,13 +266,13 @@ function flush(file: File): Promise<void> {
   })
 }
 
-/** Inodes of the files of which it has a replica in sync. */
+/** Inodes of the files of which it has a replica, joining ones included. */
 async function chunksOn(world: World, { server }: ChunkServerPlace): Promise<Set<number>> {
   const page = await world.cluster.ask((admin) =>
     admin.metadata.call('admin.chunks', { after: 0, limit: 1000 }),
   )
   const on = page.chunks.filter(({ location }) =>
-    location.members.some((member) => member.server === server.id && member.role === 'in-sync'),
+    location.members.some((member) => member.server === server.id),
   )
   return new Set(on.map(({ inode }) => inode))
 }

@@ -5,7 +5,7 @@
 import type { ChildProcess } from 'node:child_process'
 import fs from 'node:fs'
 import type { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
-import { CAIRN, isMounted, runProgram, until } from '../integration/support/cluster.ts'
+import { CAIRN, isAlive, isMounted, runProgram, until } from '../integration/support/cluster.ts'
 import { CLUSTER, type QuorumCluster } from '../integration/support/quorum-cluster.ts'
 import type { SharedState } from '../simulation/shared-state.ts'
 import { ClientWorkload } from '../simulation/workload.ts'
@@ -98,9 +98,12 @@ export class ClientHost {
   /** kill -9 of the mount's process. */
   async killMount(): Promise<void> {
     if (this.#mount === null) return
-    await this.#cluster.host.stop(this.#mount, 'SIGKILL')
+    const { pid } = this.#mount
+    this.#mount.kill('SIGKILL')
+    // Else a page that the kernel was told to forget, and that somebody reads, keeps both of them for ever.
+    await runProgram('umount', ['-f', this.mountPoint])
     await runProgram('umount', ['-l', this.mountPoint])
-    await until('it is unmounted', () => !isMounted(this.mountPoint))
+    await until('the mount is gone', () => !isMounted(this.mountPoint) && !isAlive(pid ?? 0))
   }
 
   /** Stops or continues both. */

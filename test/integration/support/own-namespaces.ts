@@ -2,7 +2,7 @@
  * A program that runs itself again inside new namespaces of network, mounts and processes, with an empty
  * directory for everything it makes: however it ends, nothing of it is left behind.
  */
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
@@ -37,6 +37,18 @@ export async function runInOwnNamespaces(name: string, program: string): Promise
 /** Called inside, first: when the process outside ends, or is told to, this one ends too. */
 export async function enterOwnNamespaces(): Promise<void> {
   process.stdin.once('end', () => process.exit(130)).resume()
+  process.once('exit', endFuseMounts)
   // Shared memory has names, too: libfaketime's are process ids, which two namespaces have in common.
   await must('mount', ['-t', 'tmpfs', 'none', '/dev/shm'])
+}
+
+/**
+ * A process that waits for an answer of a FUSE mount, and the one of the mount that waits for what that holds, end
+ * by no signal: the mount has to go first.
+ */
+function endFuseMounts(): void {
+  for (const line of fs.readFileSync('/proc/self/mounts', 'utf8').split('\n')) {
+    const [, mountPoint = '', type = ''] = line.split(' ')
+    if (type.startsWith('fuse')) spawnSync('umount', ['-f', mountPoint])
+  }
 }

@@ -16,6 +16,8 @@ export const CLUSTER = 'demo'
 const PASSWORD = 'a password of tests'
 /** Entries: a member that lacks fewer is as good as there. */
 const LAG_COUNT_MAX = 200
+/** Only against hanging: a busy machine may need minutes for what an idle one does in seconds. */
+const ALL_THERE_TIMEOUT_MS = 240_000
 
 export interface MemberPlace {
   /** Base address, HOST:PORT. */
@@ -234,7 +236,7 @@ export class QuorumCluster {
   }
 
   /** All members vote and are up to date, all chunk servers are registered. Rejects when one of them has ended. */
-  async allThere(timeoutMs = 60_000): Promise<void> {
+  async allThere(timeoutMs = ALL_THERE_TIMEOUT_MS): Promise<void> {
     await until('all servers are there', () => this.#areAllThere(), timeoutMs)
   }
 
