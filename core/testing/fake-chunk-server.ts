@@ -68,6 +68,8 @@ export class FakeChunkServer {
   /** How long it takes to verify a replica. */
   verifyMs = 0
   isRegistered = false
+  /** It cannot write down its registration, and begins again and again. */
+  isDiskDead = false
   readonly #options: FakeChunkServerOptions
   #incarnation = 0
   #crashes = 0
@@ -196,6 +198,7 @@ export class FakeChunkServer {
       replicaCount: this.replicas.size,
       overlays: true,
     })
+    if (this.isDiskDead) throw new Error('the registration cannot be stored')
     this.server = answer.server
     this.registration = answer.registration
     const replicas = [...this.replicas].map(

@@ -184,8 +184,9 @@ export class ServerRegistry {
     if (connections.get(connection.server) !== connection) return
     connections.delete(connection.server)
     if (master.isStopped) return
-    // Counted from what was heard last, not from when the loss was noticed.
-    this.#silentSinceMs.set(connection.server, connection.lastHeartbeatMs)
+    // Counted from what was heard last, not from when the loss was noticed. One that never gets as far as its report
+    // (its disk may have died) has not been heard: else it would register again and again and never be silent.
+    if (connection.isReported) this.#silentSinceMs.set(connection.server, connection.lastHeartbeatMs)
     this.#parts.promises.serverLost(connection.server)
     this.#parts.onLost(connection.server)
   }

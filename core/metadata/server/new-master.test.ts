@@ -219,3 +219,13 @@ test('a new master counts the grace of condemned replicas from its own start (ru
   assert.ok(first.replicas.has(chunk))
   await stage.until(() => !first.replicas.has(chunk))
 })
+
+test('a server whose disk died while there was no master registers in vain, and is given up', async () => {
+  const { stage, session, first, changeMaster } = await scene()
+  await session.mutate('admin.setConfig', { key: 'mds.wd.inactive_tout', value: '2s' })
+  await session.mutate('admin.setConfig', { key: 'mds.wd.offline_tout', value: '5s' })
+  first.isDiskDead = true
+  await changeMaster([first])
+  stage.network.heal(first.name, 'mds')
+  await stage.until(() => stage.mds.state.servers.get(first.server)?.state === 'offline')
+})
