@@ -117,11 +117,12 @@ class Absence {
     const working = this.#work()
     await this.#absence(world, victim)
     progress(`${victim.server.name} is back`)
+    const replaced = spare === undefined ? 0 : await inSyncOn(world, spare)
     await this.#joined(world, victim)
     this.#isOver = true
     await working
     await this.#healthy(world)
-    const result = await this.#measure(world, victim)
+    const result = await this.#measure(world, victim, replaced)
     await this.#verify(world)
     return { ...result, problems: this.#problems }
   }
@@ -216,8 +217,12 @@ class Absence {
     )
   }
 
-  async #measure(world: World, victim: ChunkServerPlace): Promise<Omit<AbsenceResult, 'problems'>> {
-    const { isLate } = this.#options
+  /** `replaced`: so many replicas had been replaced when it came back. */
+  async #measure(
+    world: World,
+    victim: ChunkServerPlace,
+    replaced: number,
+  ): Promise<Omit<AbsenceResult, 'problems'>> {
     const on = await chunksOn(world, victim)
     const kept = this.#files.filter(({ inode }) => on.has(inode))
     const changedBytes = PAGE_BYTES * kept.reduce((total, { changedPages }) => total + changedPages.size, 0)
@@ -226,8 +231,10 @@ class Absence {
       this.#problems.push(`${copiedBytes} bytes were copied, ${changedBytes} had changed`)
     if (copiedBytes === 0) this.#problems.push('nothing was copied')
     const keptCount = kept.length
-    if (isLate ? keptCount === 0 : keptCount !== FILES)
-      this.#problems.push(`${keptCount} of its ${FILES} replicas have joined again`)
+    if (keptCount + replaced < FILES)
+      this.#problems.push(
+        `${keptCount} of its ${FILES} replicas have joined again, ${replaced} were replaced`,
+      )
     return { writes: this.#writeCount, changedBytes, copiedBytes, replicas: [keptCount, FILES] }
   }
 
@@ -266,15 +273,22 @@ function flush(file: File): Promise<void> {
   })
 }
 
+async function inSyncOn(world: World, { server }: ChunkServerPlace): Promise<number> {
+  const { chunks } = await listed(world)
+  const isIt = (member: { server: number; role: string }): boolean =>
+    member.server === server.id && member.role === 'in-sync'
+  return chunks.filter(({ location }) => location.members.some(isIt)).length
+}
+
 /** Inodes of the files of which it has a replica, joining ones included. */
 async function chunksOn(world: World, { server }: ChunkServerPlace): Promise<Set<number>> {
-  const page = await world.cluster.ask((admin) =>
-    admin.metadata.call('admin.chunks', { after: 0, limit: 1000 }),
-  )
-  const on = page.chunks.filter(({ location }) =>
-    location.members.some((member) => member.server === server.id),
-  )
+  const { chunks } = await listed(world)
+  const on = chunks.filter(({ location }) => location.members.some((member) => member.server === server.id))
   return new Set(on.map(({ inode }) => inode))
+}
+
+async function listed({ cluster }: World) {
+  return await cluster.ask((admin) => admin.metadata.call('admin.chunks', { after: 0, limit: 1000 }))
 }
 
 async function copiedBytesOf(world: World, { server }: ChunkServerPlace): Promise<number> {
