@@ -54,6 +54,7 @@ export class FakeChunkServer {
   readonly refuse = new Map<OrderName, string>()
   /** Joins are accepted and never end. */
   joinsHang = false
+  knowsOverlays = true
   /** Merges, too. */
   mergesHang = false
   server = 0
@@ -196,7 +197,7 @@ export class FakeChunkServer {
       space: this.#space(),
       checksums: true,
       replicaCount: this.replicas.size,
-      overlays: true,
+      overlays: this.knowsOverlays,
     })
     if (this.isDiskDead) throw new Error('the registration cannot be stored')
     this.server = answer.server

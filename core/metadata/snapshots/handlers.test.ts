@@ -181,6 +181,41 @@ test('a merge goes down a chain one parent at a time; the whole chain ends with 
   assert.deepEqual(list(inode), [])
 })
 
+test('S1: a chunk that one file holds is not written either while an overlay reads through it', () => {
+  const { machine, session, inode, a, size, clone } = scene()
+  const { inode: copy } = machine.done(clone(inode, 'copy'))
+  const lease = machine.lease(session, copy)
+  assert.notEqual(machine.branch(lease, copy, 0), 0)
+  assert.equal(machine.row(a).holders, undefined)
+  const own = machine.lease(session, inode)
+  const grant = machine.done({ type: 'intent.grant', lease: own, inode, chunks: [a], sizeLimit: size })
+  assert.deepEqual(grant.granted, [])
+  assert.notEqual(machine.branch(own, inode, 0), 0)
+})
+
+test('S3, S4: a child is on members in sync, above the version of its parent, of what is in the list now', () => {
+  const { machine, session, inode, a, members, servers } = scene()
+  machine.snapshot(session, inode, 'one')
+  const [x = 0, y = 0, z = 0] = members
+  const d = servers[3] ?? 0
+  machine.propose(a, 1, [x, y, z], { joining: [d] })
+  const lease = machine.lease(session, inode)
+  const branch = (version: number, on: number[], parent = a) => {
+    const { from } = machine.done({ type: 'chunk.reserve', count: 1 })
+    const chunks = [{ chunk: from, parent, version, members: on }]
+    return machine.done({ type: 'chunk.branch', lease, inode, chunks }).branched.length === 1
+  }
+  assert.ok(!branch(2, [x]), 'an epoch is pending')
+  machine.activate(a, 2)
+  assert.ok(!branch(3, [x, d]), 'd is joining')
+  assert.ok(!branch(2, [x]), 'a version that the parent had')
+  assert.ok(!branch(3, []))
+  assert.ok(branch(3, [x, y]))
+  assert.ok(!branch(3, [x], a), 'it is not in the list any more')
+  const child = machine.state.inodes.get(inode)?.chunks.get(0) ?? 0
+  assert.equal(machine.row(child).writable, true)
+})
+
 test('unlinking a file keeps its snapshots; a clone is a file of its own', () => {
   const { machine, session, inode, a, b, mutation, list, clone } = scene()
   const snapshot = machine.snapshot(session, inode, 'one')

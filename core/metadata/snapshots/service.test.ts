@@ -51,6 +51,47 @@ test('S1: a snapshot pauses the writer, who flushes and gives back its intents a
   scene.crashMetadataServer()
 })
 
+test('S1: while a snapshot waits for what a dead writer left nobody gets an intent', async () => {
+  const { scene, writer, admin, inode, lease, grant } = await open()
+  await writer.mutate('lease.update', { inode, lease, size: 70 * MIB })
+  await grant([0])
+  for (const server of scene.chunkServers) server.joinsHang = true
+  writer.crash()
+  await scene.until(() => scene.mds.state.chunks.dirtyDeadCount === 1, 'dirty')
+  const other = await scene.session('other')
+  const next = await other.lease(inode)
+  const ask = () => other.call('intent.grant', { inode, lease: next, indexes: [1], sizeLimit: 2 * 64 * MIB })
+  const asked = admin.mutateLater('snapshot.create', { inode, name: 'one', path: '' })
+  asked.catch(() => {})
+  await scene.clock.advance(100)
+  await assert.rejects(ask(), { code: 'TRY_AGAIN' })
+  await scene.clock.advance(20_000)
+  assert.equal((await ask()).locations.length, 1, 'nobody asks for the snapshot any more')
+})
+
+test('a chunk server that does not know overlays is not asked for any: it would make empty replicas', async () => {
+  const { scene, grant, clear, create } = await open(3)
+  const [chunk = 0] = (await grant([0])).locations.map((location) => location.chunk)
+  await clear([chunk])
+  const [older] = scene.chunkServers
+  if (older === undefined) throw new Error('no server')
+  const restart = async (knows: boolean) => {
+    older.crash()
+    older.knowsOverlays = knows
+    older.start()
+    await scene.until(() => older.isRegistered && scene.inSync(chunk).length === 3)
+  }
+  await restart(false)
+  await assert.rejects(create('refused'), { code: 'FEATURE_LEVEL', message: /update it/ })
+  await restart(true)
+  await create('one')
+  await restart(false)
+  const child = (await grant([0])).locations[0]?.chunk ?? 0
+  assert.notEqual(child, chunk)
+  assert.ok(!older.replicas.has(child))
+  assert.equal(scene.mds.state.chunks.sharing.overlays(child).length, 2)
+})
+
 test('S1: a writer that does not pause keeps the file: EBUSY, and it gets its intents again', async () => {
   const { writer, admin, grant, create } = await open()
   await grant([0])
