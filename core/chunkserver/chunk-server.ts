@@ -333,6 +333,7 @@ export class ChunkServer {
       space: store.space,
       checksums: superblock.checksums,
       replicaCount: store.replicas.size,
+      overlays: true,
     }
   }
 }

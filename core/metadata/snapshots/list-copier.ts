@@ -6,8 +6,8 @@ import type { Master } from '../control/servers/master.ts'
 import type { CopyRow } from '../state/rows.ts'
 import { COPY_STEP_INDEXES_MAX } from './limits.ts'
 
-/** Of the two lists, compared in one turn. */
-const INDEXES_PER_TURN_MAX = 16_384
+/** A page has up to 31 more. */
+const PAGE_INDEXES = COPY_STEP_INDEXES_MAX - 31
 const RETRY_MS = 200
 
 export class ListCopier {
@@ -69,18 +69,15 @@ export class ListCopier {
     const from = state.inodes.get(source)?.chunks
     const to = state.inodes.get(target)?.chunks
     if (from === undefined || to === undefined) return
-    for (const all of [from.indexes(), to.indexes()]) {
-      let part: number[] = []
-      for (const [at, index] of all.entries()) {
-        if (from.get(index) !== to.get(index)) part.push(index)
-        if (part.length === COPY_STEP_INDEXES_MAX) {
-          if (!(await this.#step(target, part, false))) return
-          part = []
-        } else if (at % INDEXES_PER_TURN_MAX === INDEXES_PER_TURN_MAX - 1) {
-          await new Promise<void>((resolve) => this.#master.defer(resolve))
-        }
+    // First what the source has, then what only the target has: there its indexes are the only ones that change.
+    for (const list of [from, to]) {
+      for (let place = 0, isMore = true; isMore; isMore = place !== 0) {
+        const { indexes, next } = list.page(place, PAGE_INDEXES)
+        place = next
+        const part = indexes.filter((index) => from.get(index) !== to.get(index))
+        if (part.length > 0 && !(await this.#step(target, part, false))) return
+        if (part.length === 0) await new Promise<void>((resolve) => this.#master.defer(resolve))
       }
-      if (part.length > 0 && !(await this.#step(target, part, false))) return
     }
     await this.#step(target, [], true)
   }

@@ -276,6 +276,10 @@ class ChunksView implements FileChunks {
     return this.#columns.chunks.indexes(this.#slot, limit, first)
   }
 
+  page(place: number, limit: number): { readonly indexes: number[]; readonly next: number } {
+    return this.#columns.chunks.page(this.#slot, place, limit)
+  }
+
   cuts(first: number, limit: number): number[] {
     return this.#columns.chunks.cuts(this.#slot, first, limit)
   }

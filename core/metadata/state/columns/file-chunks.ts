@@ -19,6 +19,11 @@ export interface FileChunks {
   indexes(limit?: number, first?: number): number[]
   ids(): number[]
   /**
+   * Some 32 more than `limit` at most, from a place on: 0 is the beginning. `next` is where to go on, 0 at the end. It
+   * stays a place while nothing changes but at the indexes that were given out.
+   */
+  page(place: number, limit: number): { readonly indexes: number[]; readonly next: number }
+  /**
    * Where to cut, from the end of the file towards `first`, so that at most `limit` chunks, 32 or more, lie between
    * two cuts, and between the last one and `first`. Empty when all that lie there are not more.
    */
@@ -103,6 +108,20 @@ class Groups {
       }
     }
     return indexes
+  }
+
+  page(owner: number, place: number, limit: number): { readonly indexes: number[]; readonly next: number } {
+    const indexes: number[] = []
+    let link = place === 0 ? this.#heads.first.get(owner) : place
+    for (; link !== 0 && indexes.length < limit; link = this.#next.get(link - 1)) {
+      const base = this.#number.get(link - 1) * (GROUP_MASK + 1)
+      for (let bits = this.#bits.get(link - 1); bits !== 0; ) {
+        const bit = 31 - Math.clz32(bits)
+        bits = (bits & ~(1 << bit)) >>> 0
+        indexes.push(base + bit)
+      }
+    }
+    return { indexes, next: link }
   }
 
   cuts(owner: number, first: number, limit: number): number[] {
@@ -231,6 +250,10 @@ export class FileChunkLists {
 
   indexes(owner: number, limit = Number.POSITIVE_INFINITY, first = 0): number[] {
     return this.#groups.indexes(owner, limit, first)
+  }
+
+  page(owner: number, place: number, limit: number): { readonly indexes: number[]; readonly next: number } {
+    return this.#groups.page(owner, place, limit)
   }
 
   cuts(owner: number, first: number, limit: number): number[] {
