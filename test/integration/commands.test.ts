@@ -66,6 +66,11 @@ describe('commands on a running cluster', { timeout: 450_000 }, () => {
         ['path', 'own', 'effective'],
       ],
       [['fsck'], ['chunks', 'replicas', 'pages', 'problemCount', 'problems']],
+      [['promote-replica'], ['chunks', 'total']],
+      [
+        ['mds', 'recover', '--dry-run'],
+        ['isWaiting', 'generation', 'keepsUnknown'],
+      ],
       [['plugin', 'list'], ['processes']],
       [
         ['status', '--dir', cluster.directory],
