@@ -22,8 +22,11 @@ import type { Replica } from '../replica/replica.ts'
 import type { ChunkStore } from '../store/chunk-store.ts'
 import { loadRegion, readData, syncReplica, withPages, writeData } from '../store/page-tasks.ts'
 
-/** 'incomplete': the parent has pages that are not good; they have to be repaired in the overlay. */
-export type MergeOutcome = 'nothing to do' | 'done' | 'incomplete'
+/**
+ * 'incomplete': the parent has pages that are not good; they have to be repaired in the overlay. 'blank': neither has
+ * anything there, and nothing was written; a write that comes before the merge ends makes it necessary again.
+ */
+export type MergeOutcome = 'nothing to do' | 'blank' | 'done' | 'incomplete'
 
 export function mergeRegion(
   store: ChunkStore,
@@ -33,14 +36,23 @@ export function mergeRegion(
 ): Promise<MergeOutcome> {
   const first = region * PAGES_PER_REGION
   const last = first + PAGES_PER_REGION - 1
-  return withPages(overlay, Hold.write, first, last, async () => {
-    if (store.closing) throw new CairnError('STARTING', 'the store is being closed', { retryable: true })
-    const records = await loadRegion(store, overlay, region)
-    if (!parent.serves) return records.states.includes(PageState.absent) ? 'incomplete' : 'nothing to do'
-    return withPages(parent, Hold.read, first, last, async () => {
-      const below = await loadRegion(store, parent, region)
-      return new RegionMerge(store, overlay, parent, records, below).run()
-    })
+  return withPages(overlay, Hold.write, first, last, () => mergeHeldRegion(store, overlay, parent, region))
+}
+
+/** The caller has the region of the overlay alone. */
+export async function mergeHeldRegion(
+  store: ChunkStore,
+  overlay: Replica,
+  parent: Replica,
+  region: number,
+): Promise<MergeOutcome> {
+  const first = region * PAGES_PER_REGION
+  if (store.closing) throw new CairnError('STARTING', 'the store is being closed', { retryable: true })
+  const records = await loadRegion(store, overlay, region)
+  if (!parent.serves) return records.states.includes(PageState.absent) ? 'incomplete' : 'nothing to do'
+  return withPages(parent, Hold.read, first, first + PAGES_PER_REGION - 1, async () => {
+    const below = await loadRegion(store, parent, region)
+    return new RegionMerge(store, overlay, parent, records, below).run()
   })
 }
 
@@ -75,7 +87,7 @@ class RegionMerge {
     const isBlank = this.#parent.parent === null && this.#below.isBlank
     const isUntouched = this.#records.sequence === 0 && !this.#records.dirty
     // without records of its own the region stays as it is: in a flat replica they are holes
-    if (isBlank && isUntouched) return 'nothing to do'
+    if (isBlank && isUntouched) return 'blank'
     const hasNewEnd = this.#mergeWrittenEnd()
     if (this.#taken.some((index) => this.#stateBelow(index) === PageState.data)) await this.#copy()
     else this.#setRecords()

@@ -14,7 +14,7 @@ import type { Replica } from '../replica/replica.ts'
 import type { ChunkStore } from '../store/chunk-store.ts'
 import { syncReplica } from '../store/page-tasks.ts'
 import { commitState, exclusively } from '../store/replica-control.ts'
-import { mergeRegion } from './merge-region.ts'
+import { mergeHeldRegion, mergeRegion } from './merge-region.ts'
 
 const WAITING_COUNT_MAX = 100_000
 /** Between two regions that were written. */
@@ -142,6 +142,7 @@ export class OverlayMerger {
   async #merge(replica: Replica, parent: Replica): Promise<boolean> {
     const below = parent.parent
     let isComplete = true
+    const blank: number[] = []
     for (let region = 0; region < REGIONS_PER_CHUNK; region++) {
       // a join compares and pulls first: what it takes over need not be copied
       const isReady = replica.state.role === Role.inSync && !replica.isUnclean && replica.serves
@@ -149,9 +150,18 @@ export class OverlayMerger {
         return false
       const outcome = await mergeRegion(this.#store, replica, parent, region)
       if (outcome === 'incomplete') isComplete = false
+      if (outcome === 'blank') blank.push(region)
       if (outcome === 'done') await this.#yieldToClients()
     }
-    return isComplete && exclusively(replica, () => this.#readThrough(replica, parent, below))
+    if (!isComplete) return false
+    return exclusively(replica, async () => {
+      // written meanwhile: their records say *absent* where a flat replica has holes
+      for (const region of blank) {
+        const outcome = await mergeHeldRegion(this.#store, replica, parent, region)
+        if (outcome === 'incomplete') return false
+      }
+      return this.#readThrough(replica, parent, below)
+    })
   }
 
   /** Rule S3: durable, before the parent may go. */

@@ -92,6 +92,7 @@ export class RegionLoad {
       this.#cache.pool.release(area)
       // the first image of an overlay's region was torn: nothing was flushed there, so that all of it is absent
       if (reading.damaged && !present && this.#replica.hasLeftovers(this.#region)) {
+        this.#fellBack = true
         return this.#maybeVerify(this.#newRecords())
       }
       if (reading.damaged) this.#reportAll()
@@ -216,11 +217,25 @@ export class RegionLoad {
     // a disk that is given up is only read from
     if (!replica.hasLeftovers(this.#region) || events.failure !== null) return this.#finish(records)
     const index = this.#leftovers.pop()
-    if (index === undefined) return this.#syncCleared(records)
+    if (index === undefined) return this.#fellBack ? this.#replaceTorn(records) : this.#syncCleared(records)
     const position = pagePosition(this.#region * PAGES_PER_REGION + index)
     replica.file?.write([zeroPage], position, (error) => {
       if (error === null) return this.#clearLeftovers(records)
       events.onWriteError(replica, error)
+      this.#fail(error)
+    })
+  }
+
+  /** Without the mark the torn slot would count as damage the next time: absent pages would be bad. */
+  #replaceTorn(records: RegionRecords): void {
+    const { pool, events } = this.#cache
+    const image = pool.acquire(SLOT_BYTES)
+    records.encodeNext(image)
+    const position = regionSlotPosition(this.#region, records.sequence % 2)
+    this.#replica.file?.write([image], position, (error) => {
+      pool.release(image)
+      if (error === null) return this.#syncCleared(records)
+      events.onWriteError(this.#replica, error)
       this.#fail(error)
     })
   }

@@ -285,12 +285,16 @@ async function runSeed(seed: number): Promise<Scene> {
 test('trees of overlays agree with byte arrays, through merges and crashes', async () => {
   let merged = 0
   let crashes = 0
-  const first = Number(process.env['CAIRN_SEED'] ?? 1)
-  const count = Number(process.env['CAIRN_SEEDS'] ?? 8)
-  for (let seed = first; seed < first + count; seed++) {
+  const first = Number(process.env['CAIRN_SEED'] ?? 0)
+  const count = Number(process.env['CAIRN_SEEDS'] ?? 1)
+  // some that found something: torn first records, a merge over records that were not durable, a torn slot that
+  // stayed, a write to a blank region between its merge and the end
+  const pinned = [1, 2, 3, 110, 126, 238, 412]
+  const seeds = first === 0 ? pinned : Array.from({ length: count }, (_, index) => first + index)
+  for (const seed of seeds) {
     const scene = await runSeed(seed)
     merged += scene.mergedCount
     crashes += scene.crashCount
   }
-  assert.ok(merged > 4 * count && crashes > count, `${merged} merges, ${crashes} crashes`)
+  assert.ok(merged > 4 * seeds.length && crashes > seeds.length, `${merged} merges, ${crashes} crashes`)
 })

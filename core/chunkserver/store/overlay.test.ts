@@ -139,10 +139,13 @@ async function healed(rig: Rig, chunk: number, version: number): Promise<void> {
 
 test('rule P1: after a loss of power a page is the old one or the new one, never zeros beside them', async () => {
   const before = await makeOverlay(5)
+  await write(before, at(9), page(90), child)
   await flush(before, child)
   await write(before, at(1), page(10), child)
   await write(before, at(2), page(20), child)
-  before.disk.losePower()
+  before.disk.losePower(0)
+  // one sector had reached the disk
+  before.disk.overwrite(chunkPath(2), pagePosition(1), page(10).subarray(0, 512))
   let rig = await openRig(before.disk)
   assert.equal(rig.store.uncleanStop, 'host')
   for (const chunk of [1, 2]) await healed(rig, chunk, 3)
