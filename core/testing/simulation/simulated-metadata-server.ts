@@ -116,6 +116,8 @@ export class MetadataServerNode extends SimulatedNode {
     this.crash()
     if (this.cluster.options.replacesRemovedMembers !== true) return
     this.cluster.clock.setTimer(SUPERVISOR_DELAY_MS, () => {
+      // started again meanwhile, it has ended more than once
+      if (!this.isRemoved) return
       this.replace()
       this.restart()
     })
