@@ -33,7 +33,10 @@ const PATH_OPTION = ['-p', 'the path is a path inside the cluster'] as const
 const PATH_HELP = 'file on a mount, or with -p inside the cluster'
 
 export function registerSnapshotCommands(program: Command, contextOf: ContextOf): void {
-  const group = program.command('snapshot').description('snapshots and clones of files')
+  const group = program
+    .command('snapshot')
+    .description('snapshots and clones of files')
+    .addHelpText('after', '\nExample:\n  cairn snapshot create /mnt/demo/vm.img before-update')
   registerCreate(group, contextOf)
   registerList(group, contextOf)
   registerInfo(group, contextOf)
