@@ -31,7 +31,7 @@ interface Options {
 }
 
 const example = `
-Examples:
+Example:
   cairn hwflush-check -l                                on a machine that stays on
   cairn hwflush-check -s HOST -d /mnt/test -t 10        on the one with the disk; cut its power, and start it again`
 
