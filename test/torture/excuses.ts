@@ -20,6 +20,18 @@ const delaysHolders: readonly FaultName[] = [
   ...(['cs-wiped', 'cs-full-disk', 'cs-read-only', 'cs-hanging-disk', 'latency'] as const),
 ]
 
+/**
+ * What may keep a client from being served: its session ended, its process was killed. A master that only clients
+ * cannot reach stays master (docs/reliability.md, "Open"): the sessions of all of them end.
+ */
+export function wasCutOff(nemesis: Nemesis, client: string, sinceMs: number): boolean {
+  const wasMasterHidden = nemesis.struck.some(
+    ({ kind, what, endedMs }) =>
+      kind === 'mds-isolation' && endedMs >= sinceMs && /^(client|under way)/.test(what),
+  )
+  return wasMasterHidden || nemesis.wasStruck(cutsOff, sinceMs, client)
+}
+
 /** `client`: the host that heard the code. Null: no excuse. */
 export function excuseOf(nemesis: Nemesis, client: string, code: string): string | null {
   const sinceMs = performance.now() - MEMORY_MS
@@ -27,7 +39,7 @@ export function excuseOf(nemesis: Nemesis, client: string, code: string): string
     case 'EIO':
     case 'NO_LEASE':
     case 'NO_SESSION':
-      return nemesis.wasStruck(cutsOff, sinceMs, client) ? 'its client was cut off' : null
+      return wasCutOff(nemesis, client, sinceMs) ? 'its client was cut off' : null
     case 'EBUSY':
       return nemesis.wasStruck(delaysHolders, sinceMs) ? 'a holder was delayed' : null
     case 'ENOSPC':

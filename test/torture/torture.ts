@@ -7,7 +7,7 @@ import { performance } from 'node:perf_hooks'
 import { setTimeout as pause } from 'node:timers/promises'
 import { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
 import { startCluster } from './cluster.ts'
-import { excuseOf } from './excuses.ts'
+import { excuseOf, wasCutOff } from './excuses.ts'
 import { faultKinds, type FaultName } from './faults.ts'
 import { Load } from './load.ts'
 import { Nemesis, type StruckFault } from './nemesis.ts'
@@ -36,15 +36,6 @@ export const allKinds = Object.keys(faultKinds) as FaultName[]
 const NEW_FILE_PAUSE_MS = 45_000
 const FAULT_PAUSE_MS = 5_000
 const config = { 'mds.wd.offline_tout': '15s', 'mds.gc.grace': '1s', 'mds.gc.stale_grace': '10s' }
-/** What may keep a client of a mount from being served: a session that ended, a process that was killed. */
-const hitsMounts: readonly FaultName[] = [
-  'client-kill',
-  'client-stop',
-  'client-isolation',
-  'packet-loss',
-  'slow-line',
-]
-
 /** Rejects when it could not be carried through; what it found is in the result. */
 export async function runTorture(options: TortureOptions): Promise<TortureResult> {
   const ends: (() => Promise<void>)[] = []
@@ -66,7 +57,7 @@ async function run(
   const load = new Load({
     ...{ cluster, places: clients, random: random.fork('load') },
     excuse: (client, code) => (nemesis === null ? null : excuseOf(nemesis, client, code)),
-    excuseFio: (client, sinceMs) => nemesis?.wasStruck(hitsMounts, sinceMs, client) ?? false,
+    excuseFio: (client, sinceMs) => nemesis !== null && wasCutOff(nemesis, client, sinceMs),
     traceFile: path.join(directory, 'trace.log'),
   })
   after(() => load.close())
