@@ -20,16 +20,9 @@ const delaysHolders: readonly FaultName[] = [
   ...(['cs-wiped', 'cs-full-disk', 'cs-read-only', 'cs-hanging-disk', 'latency'] as const),
 ]
 
-/**
- * What may keep a client from being served: its session ended, its process was killed. A master that only clients
- * cannot reach stays master (docs/reliability.md, "Open"): the sessions of all of them end.
- */
+/** What may keep a client from being served: its session ended, its process was killed. */
 export function wasCutOff(nemesis: Nemesis, client: string, sinceMs: number): boolean {
-  const wasMasterHidden = nemesis.struck.some(
-    ({ kind, what, endedMs }) =>
-      kind === 'mds-isolation' && endedMs >= sinceMs && /^(client|under way)/.test(what),
-  )
-  return wasMasterHidden || nemesis.wasStruck(cutsOff, sinceMs, client)
+  return nemesis.wasStruck(cutsOff, sinceMs, client)
 }
 
 /** `client`: the host that heard the code. Null: no excuse. */

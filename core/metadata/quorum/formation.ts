@@ -19,6 +19,7 @@ import type { EventSeverity, MemberState } from '../state/rows.ts'
 import { TICK_MS } from './driver.ts'
 import { LAG_COUNT } from './members-view.ts'
 import type { RaftLog } from './raft-log.ts'
+import { successorOf } from './successor.ts'
 import type { MemberPlace } from './transport.ts'
 
 const STEP_MS = 250
@@ -111,13 +112,10 @@ export class Formation {
     }
     await this.#refuseLossOfMajority(member)
     if (member === log.member) {
-      const { members, configuration } = log.status
-      const best = members
-        .filter((other) => configuration.voters.includes(other.member))
-        .toSorted((a, b) => b.matchIndex - a.matchIndex)[0]
-      if (best === undefined) throw this.#onlyOne(member)
-      log.transferLeader(best.member)
-      throw wireError('TRY_AGAIN', `MDS#${member} is the master; MDS#${best.member} takes over`)
+      const best = successorOf(log.status, () => true)
+      if (best === null) throw this.#onlyOne(member)
+      log.transferLeader(best)
+      throw wireError('TRY_AGAIN', `MDS#${member} is the master; MDS#${best} takes over`)
     }
     // Asked again: it is on its way out.
     if (row.state === 'leaving') return

@@ -22,12 +22,14 @@ import { Formation } from '../quorum/formation.ts'
 import { MemberWatch } from '../quorum/member-watch.ts'
 import type { MembersView } from '../quorum/members-view.ts'
 import type { RaftLog } from '../quorum/raft-log.ts'
+import { successorOf } from '../quorum/successor.ts'
 import type { MemberPlace } from '../quorum/transport.ts'
 import type { BackupSource } from './services/backup-service.ts'
 import { clientHandlers } from './client-handlers.ts'
 import { ControlPlane } from './control-plane.ts'
 import { guarded } from './guarded.ts'
 import { MemberNews } from './member-news.ts'
+import { SilenceWatch } from './silence-watch.ts'
 
 export interface MetadataAuthentication {
   readonly keys: KeyStore
@@ -98,7 +100,7 @@ export class Mastership {
   }
 
   start(): void {
-    const { clock, log, place } = this.#parts
+    const { clock, log, place, levelOf } = this.#parts
     const master = this.#master
     this.#authentication?.start()
     this.control.start()
@@ -110,6 +112,12 @@ export class Mastership {
     })
     this.formation.start()
     this.#watch.start()
+    new SilenceWatch({
+      master,
+      lastConfirmedMs: () => this.control.sessions.lastConfirmedMs,
+      successor: () => successorOf(log.status, (member) => levelOf(member) !== null),
+      handOver: (to) => void log.transferLeader(to),
+    }).start()
     const message = `MDS#${log.member} at ${formatAddress(place.address)} became master`
     this.control.events.record('JRN', 'info', 'MASTER_ELECTED', message)
   }

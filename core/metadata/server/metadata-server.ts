@@ -18,6 +18,7 @@ import { MemberAddresses, registeredIn } from '../quorum/member-addresses.ts'
 import { type MemberReport, MembersView, noReport } from '../quorum/members-view.ts'
 import { fatalToReceivers, SnapshotReceiver } from '../quorum/snapshot-receiver.ts'
 import { SnapshotSender } from '../quorum/snapshot-sender.ts'
+import { successorOf } from '../quorum/successor.ts'
 import { type MemberPlace, MemberTransport } from '../quorum/transport.ts'
 import { HIGHEST_LEVEL } from '../state/feature-levels.ts'
 import {
@@ -344,11 +345,8 @@ export class MetadataServer {
   async #handOver(): Promise<void> {
     if (this.#mastership === null || this.#repository === null || this.#failure !== null) return
     const { log } = this.#repository
-    const { members, configuration } = log.status
-    const best = members
-      .filter(({ member }) => configuration.voters.includes(member) && this.#transport.isConnected(member))
-      .toSorted((a, b) => b.matchIndex - a.matchIndex)[0]
-    if (best === undefined || !log.transferLeader(best.member).ok) return
+    const best = successorOf(log.status, (member) => this.#transport.isConnected(member))
+    if (best === null || !log.transferLeader(best).ok) return
     const timer = this.#options.clock.setTimer(HAND_OVER_MS_MAX, () => this.#wakeRoleWaiters())
     await this.#roleChange()
     timer.cancel()

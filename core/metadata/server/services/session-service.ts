@@ -66,6 +66,13 @@ export class SessionService implements SessionNotifier {
     return this.#sessions.get(session)
   }
 
+  /** When the last of those with a connection was confirmed; null without any. */
+  get lastConfirmedMs(): number | null {
+    let lastMs: number | null = null
+    for (const { confirmedMs } of this.#byPeer.values()) lastMs = Math.max(lastMs ?? 0, confirmedMs)
+    return lastMs
+  }
+
   async open(params: Params<'session.open'>, peer: Peer): Promise<Result<'session.open'>> {
     if (this.#byPeer.has(peer)) throw wireError('REFUSED', 'this connection has a session already')
     if (this.#master.isInRecovery && params.kind !== 'admin')
