@@ -28,7 +28,7 @@ export interface Victim {
 /** One in so many faults strikes a follower too. */
 const FOLLOWER_PART = 6
 /** `mds`: from the other members only. */
-const isolations: readonly Isolation[] = ['cable', 'deaf', 'mute', 'mds', 'client']
+const isolations: readonly Isolation[] = ['cable', 'deaf', 'mute', 'mds']
 const DOWN_MS_MAX = 2_000
 const AWAY_MS_MIN = 2_000
 /** Between the first failed call and the end of the process. */
