@@ -42,15 +42,10 @@ export class ReadOperation extends VerifiedRead {
   }
 
   protected onRegionsReady(): void {
+    if (this.#refused()) return
     let holes = true
     for (let page = this.firstPage; page <= this.lastPage; page++) {
-      const state = this.recordsOf(page).states[page % PAGES_PER_REGION]
-      if (state === PageState.lost) return this.answer('LOST_PAGE')
-      if (state === PageState.bad) {
-        this.store.reportBad(this.current, [page], 'page is known to be bad', false)
-        return this.answer('BAD_CHECKSUM')
-      }
-      if (state !== PageState.hole) holes = false
+      if (this.recordsOf(page).states[page % PAGES_PER_REGION] !== PageState.hole) holes = false
     }
     if (holes) {
       this.store.counters.readOperations++
@@ -60,8 +55,22 @@ export class ReadOperation extends VerifiedRead {
     this.readPages()
   }
 
+  /** A page without good content is answered with its error. */
+  #refused(): boolean {
+    for (let page = this.firstPage; page <= this.lastPage; page++) {
+      const state = this.recordsOf(page).states[page % PAGES_PER_REGION]
+      if (state !== PageState.lost && state !== PageState.bad) continue
+      if (state === PageState.bad) this.store.reportBad(this.current, [page], 'page is known to be bad', false)
+      this.answer(state === PageState.lost ? 'LOST_PAGE' : 'BAD_CHECKSUM')
+      return true
+    }
+    return false
+  }
+
   protected onPages(buffer: Buffer, bad: number[] | null): void {
     if (bad !== null) return this.answer('BAD_CHECKSUM')
+    // rule R1: another reader may have found a page bad meanwhile; only pages in state data were verified
+    if (this.#refused()) return
     const { offset, length } = this.request
     for (let page = this.firstPage; page <= this.lastPage; page++) {
       if (this.recordsOf(page).states[page % PAGES_PER_REGION] !== PageState.hole) continue
