@@ -60,7 +60,8 @@ export class ReadOperation extends VerifiedRead {
     for (let page = this.firstPage; page <= this.lastPage; page++) {
       const state = this.recordsOf(page).states[page % PAGES_PER_REGION]
       if (state !== PageState.lost && state !== PageState.bad) continue
-      if (state === PageState.bad) this.store.reportBad(this.current, [page], 'page is known to be bad', false)
+      if (state === PageState.bad)
+        this.store.reportBad(this.current, [page], 'page is known to be bad', false)
       this.answer(state === PageState.lost ? 'LOST_PAGE' : 'BAD_CHECKSUM')
       return true
     }

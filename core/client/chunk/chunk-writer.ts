@@ -203,6 +203,8 @@ export class ChunkWriter implements Swept, BudgetWaiter {
       case 'OVERLOADED':
       case 'TRY_AGAIN':
       case 'STARTING':
+      // Rule S3: an overlay that nobody needs any more is still there for a moment. The replica is whole.
+      case 'HAS_OVERLAY':
         this.recovery.holdShortly()
         return
       case 'STALE_LEASE':

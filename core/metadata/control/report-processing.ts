@@ -201,6 +201,8 @@ export class ReportProcessing {
   }
 
   #submitCondemned(replicas: CondemnedRow[]): void {
+    // Rule G1: the same page, perhaps, has just said that it is we who lost them.
+    if (this.#parts.garbage.isStopped) return
     for (let at = 0; at < replicas.length; at += COMMAND_ITEMS_MAX) {
       const part = replicas.slice(at, at + COMMAND_ITEMS_MAX)
       this.#parts.master.submit({ type: 'replica.condemn', replicas: part })

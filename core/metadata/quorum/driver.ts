@@ -88,8 +88,8 @@ export class RaftDriver {
   #isScheduled = false
   #isWriting = false
   #isSyncing = false
-  /** When the disk was given what it writes now. */
-  #syncingSinceMs = 0
+  /** When the disk was given what everything waits for now; null: nothing does. */
+  #diskSinceMs: number | null = null
   #running: Promise<void> = Promise.resolve()
   #isStopped = false
   #windowFactor = 1
@@ -181,8 +181,8 @@ export class RaftDriver {
   }
 
   #maybeResign(): void {
-    if (!this.#isSyncing || this.#isStopped) return
-    const silentMs = this.#parts.clock.nowMs() - this.#syncingSinceMs
+    if (this.#diskSinceMs === null || this.#isStopped) return
+    const silentMs = this.#parts.clock.nowMs() - this.#diskSinceMs
     if (silentMs < DISK_PATIENCE_MS || !this.#parts.node.maybeResign()) return
     this.#parts.host.resigned(Math.round(silentMs))
     this.wake()
@@ -235,9 +235,10 @@ export class RaftDriver {
         this.#queuedCommittedBytes = 0
         const mustSync = readies.some((ready) => ready.mustSync)
         this.#isSyncing = mustSync
-        this.#syncingSinceMs = this.#parts.clock.nowMs()
+        if (mustSync) this.#diskSinceMs = this.#parts.clock.nowMs()
         if (mustSync && !(await this.#persist(readies))) return
         this.#isSyncing = false
+        this.#diskSinceMs = null
         if (this.#isStopped) return
         for (const ready of readies) for (const message of ready.responses) this.#parts.host.send(message)
         const progress = { ready: 0, entry: 0 }
@@ -350,8 +351,11 @@ export class RaftDriver {
 
   async #endSlice(): Promise<void> {
     const applier = this.#applier
-    if (applier.hasManyRows) await this.#commit({ entries: [], ...applier.takeRows() })
-    else await new Promise<void>((resolve) => this.#parts.clock.defer(resolve))
+    if (applier.hasManyRows) {
+      this.#diskSinceMs = this.#parts.clock.nowMs()
+      await this.#commit({ entries: [], ...applier.takeRows() })
+      this.#diskSinceMs = null
+    } else await new Promise<void>((resolve) => this.#parts.clock.defer(resolve))
     applier.beginSlice()
   }
 

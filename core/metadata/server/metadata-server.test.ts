@@ -260,38 +260,6 @@ test('replicas of a deleted file are deleted by version after the grace, and con
   await scene.until(() => scene.mds.state.condemned.size === 0)
 })
 
-test('a replica the quorum never gave out stops all collection (rule G1)', async () => {
-  const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
-  const [server] = scene.chunkServers
-  server?.crash()
-  const facts = { role: 'in-sync', lease: 0, unclean: false, damaged: false, complete: true } as const
-  server?.replicas.set(999_999, { ...facts, version: 7, writtenEnd: 0 })
-  server?.start()
-  await scene.until(() => scene.eventCodes().includes('METADATA_BEHIND'))
-  const session = await scene.session('client')
-  const { inode, lease, chunk } = await writtenFile(session)
-  await session.call('intent.clear', { inode, lease, chunks: [chunk] })
-  await session.mutate('lease.truncate', { inode, lease, size: 0 })
-  await scene.clock.advance(60_000)
-  const isThere = () => scene.chunkServers.some((candidate) => candidate.replicas.has(chunk))
-  assert.ok(isThere())
-  // It is in the log: the next master does not begin to delete either, though nobody reports it again.
-  server?.crash()
-  server?.replicas.delete(999_999)
-  scene.crashMetadataServer()
-  await scene.startMetadataServer()
-  server?.start()
-  await scene.clock.advance(60_000)
-  assert.ok(isThere(), 'until an administrator has looked')
-  assert.ok(scene.mds.state.counters.get('nextChunk') >= 1_000_000, 'no id is given to two chunks')
-  const status = await scene.clock.settled(scene.mds.control.recovery.status())
-  assert.match(status.alarm ?? '', /chunk 999999 at version 7/)
-  await scene.clock.settled(scene.mds.control.recovery.acknowledge())
-  await scene.until(() => !isThere())
-  const after = await scene.clock.settled(scene.mds.control.recovery.status())
-  assert.deepEqual([after.alarm, after.keepsUnknown], [undefined, true])
-})
-
 test('an unknown older id is garbage: condemned and deleted', async () => {
   const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
   const session = await scene.session('client')

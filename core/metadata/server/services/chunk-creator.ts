@@ -6,7 +6,7 @@
  */
 import { chooseServers } from '../../../placement/selection.ts'
 import { domainCount } from '../../../placement/topology.ts'
-import { nextVersion } from '../../chunks/administration.ts'
+import { isKeptUnknown, nextVersion } from '../../chunks/administration.ts'
 import { depthOf, OVERLAY_DEPTH_MAX } from '../../chunks/sharing.ts'
 import type { EventRecorder } from '../../control/servers/event-recorder.ts'
 import type { Master } from '../../control/servers/master.ts'
@@ -157,6 +157,8 @@ export class ChunkCreator {
 
   async #reserve(count: number): Promise<void> {
     const { master } = this.#parts
+    // Rule G1: reserved before the alarm; a history that these metadata do not remember may have used them.
+    if (isKeptUnknown(master.state, this.#endId - 1)) this.#nextId = this.#endId
     while (this.#endId - this.#nextId < count) {
       this.#reserving ??= master.log
         .propose({ type: 'chunk.reserve', count: RESERVE_COUNT })
