@@ -164,6 +164,52 @@ export interface BlockDevice {
   close(): Promise<void>
 }
 
+/** What a file contained at one moment. Its id is the number of an inode without a name: `open` it to read. */
+export interface Snapshot {
+  readonly snapshot: number
+  /** Inode of the file; it may be gone. */
+  readonly source: number
+  readonly sourceExists: boolean
+  readonly name: string
+  /** What the file was called then. */
+  readonly path: string
+  readonly timeMs: number
+  readonly size: number
+  /** In its list. */
+  readonly chunks: number
+  /** False: it is being made, or rolled back to. */
+  readonly ready: boolean
+}
+
+export interface SnapshotInfo extends Snapshot {
+  /** Chunks that nobody else holds: freed with it. */
+  readonly ownChunks: number
+  readonly sharedChunks: number
+}
+
+/**
+ * Snapshots and clones of files. What has not changed since is shared, nothing is copied. Whoever writes a file is
+ * paused for a moment: everything acknowledged before is in, durably, nothing issued after the answer (rule S1).
+ * EBUSY: the writer did not pause within `mds.lease.recall_tout`. EIO: the session expired before the answer; it may
+ * have happened. FEATURE_LEVEL: a server is too old.
+ */
+export interface Snapshots {
+  /**
+   * Resolves with its id. `name`: 1 to 255 bytes without '/' and NUL, once per file (EEXIST); `path` is kept for people.
+   * QUOTA: the file, or the cluster, has as many as there may be.
+   */
+  create(inode: number, name: string, path: string): Promise<number>
+  /** Of one file, or of all (default), by rising id. */
+  list(source?: number): Promise<Snapshot[]>
+  info(snapshot: number): Promise<SnapshotInfo>
+  /** The file and its other snapshots stay as they are; who has it open reads on. */
+  delete(snapshot: number): Promise<void>
+  /** A new file with the contents of `source`, a snapshot or a file. Resolves with its inode. */
+  clone(source: number, parent: number, name: string, owner: Credentials): Promise<number>
+  /** Its file gets the contents and the size it had; what was written since is gone. Resolves with the file's inode. */
+  rollback(snapshot: number): Promise<number>
+}
+
 export interface CacheInvalidation {
   readonly all: boolean
   readonly inodes: readonly number[]
@@ -270,6 +316,7 @@ export interface KeyValue {
 
 export interface Client {
   readonly fileSystem: FileSystem
+  readonly snapshots: Snapshots
   /** The replicated key-value store; a namespace needs no making. */
   keyValue(namespace: string): KeyValue
   openBlockDevice(path: string): Promise<BlockDevice>

@@ -3,7 +3,15 @@ import { CairnError } from '../base/errors.ts'
 import { fixedServers, type MetadataServers } from '../discovery/metadata-servers.ts'
 import type { Timer } from '../platform/clock.ts'
 import type { Address } from '../platform/network.ts'
-import type { BlockDevice, CacheInvalidation, Client, ConnectOptions, FileSystem, KeyValue } from './api.ts'
+import type {
+  BlockDevice,
+  CacheInvalidation,
+  Client,
+  ConnectOptions,
+  FileSystem,
+  KeyValue,
+  Snapshots,
+} from './api.ts'
 import { FileBlockDevice } from './block-device.ts'
 import { Counters } from './session/counters.ts'
 import { ByteBudget, type Engine, type Swept } from './session/engine.ts'
@@ -12,6 +20,7 @@ import { ClientFileSystem } from './file-system.ts'
 import { LeaseReturns } from './session/lease-returns.ts'
 import { Files } from './file/files.ts'
 import { ClientKeyValue, type WatchNumbers } from './key-value.ts'
+import { ClientSnapshots } from './snapshots.ts'
 import { CANCELLED_BYTES_MAX, IN_FLIGHT_BYTES_DEFAULT, SWEEP_INTERVAL_MS } from './session/limits.ts'
 import { ServerPool } from './session/server-pool.ts'
 import { Session } from './session/session.ts'
@@ -38,6 +47,7 @@ export async function connectOver(
 
 export class CairnClient implements Client {
   readonly fileSystem: FileSystem
+  readonly snapshots: Snapshots
   readonly engine: Engine
   readonly files: Files
   readonly #session: Session
@@ -100,6 +110,7 @@ export class CairnClient implements Client {
     this.engine = this.#makeEngine(options, platform)
     this.files = new Files(this.engine)
     this.fileSystem = new ClientFileSystem(this.#session, this.files)
+    this.snapshots = new ClientSnapshots(this.#session, (inode) => this.#rolledBack(inode))
   }
 
   #makeEngine(options: ConnectOptions, platform: ClientPlatform): Engine {
@@ -204,6 +215,13 @@ export class CairnClient implements Client {
     this.files.sessionExpired()
     this.#pool.sessionExpired()
     this.#tell({ all: true, inodes: [], entries: [] })
+  }
+
+  /** The master tells all sessions but the one that asked for it. */
+  async #rolledBack(inode: number): Promise<void> {
+    this.files.invalidated(false, [inode])
+    this.#tell({ all: false, inodes: [inode], entries: [] })
+    if (this.files.get(inode) !== undefined) await this.fileSystem.attributes(inode)
   }
 
   #tell(invalidation: CacheInvalidation): void {

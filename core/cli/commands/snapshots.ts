@@ -6,9 +6,9 @@ import path from 'node:path'
 import type { Command } from 'commander'
 import { CairnError, codeOf } from '../../base/errors.ts'
 import { CHUNK_SIZE_BYTES } from '../../base/units.ts'
+import type { Snapshot, Snapshots } from '../../client/api.ts'
+import { ClientSnapshots } from '../../client/snapshots.ts'
 import { nodeClock } from '../../platform/node/platform.ts'
-import type { ResultOf } from '../../wire/messages/method.ts'
-import { type snapshotMethods, SNAPSHOTS_LISTED_MAX } from '../../wire/messages/snapshots.ts'
 import type { AdminConnection } from '../admin.ts'
 import type { CommandContext } from '../context.ts'
 import { formatDuration, formatSize, formatTable } from '../output.ts'
@@ -19,7 +19,6 @@ const DEADLINE_MS = 120_000
 const RETRY_MS = 200
 
 type ContextOf = (cluster?: string) => CommandContext
-type Snapshot = ResultOf<typeof snapshotMethods, 'snapshot.list'>['snapshots'][number]
 
 interface NamedOptions extends PathOptions {
   readonly id?: number
@@ -59,10 +58,7 @@ function registerCreate(group: Command, contextOf: ContextOf): void {
       const context = contextOf(located.cluster)
       await context.withAdmin(async (admin) => {
         const inode = await inodeOf(admin, located)
-        const mutation = admin.mutation()
-        const { snapshot } = await insist(admin, () =>
-          admin.metadata.call('snapshot.create', { mutation, inode, name, path: shownPath(target, options) }),
-        )
+        const snapshot = await snapshotsOver(admin).create(inode, name, shownPath(target, options))
         context.output.document({ snapshot, name, source: inode })
         context.output.line(`snapshot ${name} of ${target} made (id ${snapshot})`)
       })
@@ -80,7 +76,8 @@ function registerList(group: Command, contextOf: ContextOf): void {
       const located = target === undefined ? undefined : locate(target, options)
       const context = contextOf(located?.cluster)
       await context.withAdmin(async (admin) => {
-        const snapshots = await listed(admin, located === undefined ? 0 : await inodeOf(admin, located))
+        const source = located === undefined ? 0 : await inodeOf(admin, located)
+        const snapshots = await snapshotsOver(admin).list(source)
         context.output.document({ snapshots: snapshots.map(documentOf) })
         if (snapshots.length === 0) return context.output.line('no snapshots')
         const rows = snapshots.map((snapshot) => [
@@ -99,17 +96,17 @@ function registerInfo(group: Command, contextOf: ContextOf): void {
     .description('size and age of a snapshot, and how much of it nobody else holds')
     .addHelpText('after', '\nExample:\n  cairn snapshot info /mnt/demo/vm.img before-update')
     .action(async (target: string | undefined, name: string | undefined, options: NamedOptions) => {
-      await onSnapshot(contextOf, target, name, options, async (context, admin, { snapshot }) => {
-        const info = await admin.metadata.call('snapshot.info', { snapshot })
+      await onSnapshot(contextOf, target, name, options, async (context, snapshots, { snapshot }) => {
+        const info = await snapshots.info(snapshot)
         const { ownChunks, sharedChunks } = info
-        const ownBytesMax = Math.min(info.snapshot.size, ownChunks * CHUNK_SIZE_BYTES)
-        context.output.document({ ...documentOf(info.snapshot), ownChunks, sharedChunks, ownBytesMax })
+        const ownBytesMax = Math.min(info.size, ownChunks * CHUNK_SIZE_BYTES)
+        context.output.document({ ...documentOf(info), ownBytesMax })
         const lines = [
           ['id', String(snapshot)],
-          ['name', info.snapshot.name],
-          ['file', `${info.snapshot.path}${info.snapshot.sourceExists ? '' : ' (gone)'}`],
-          ['size', formatSize(info.snapshot.size)],
-          ['age', ageOf(info.snapshot)],
+          ['name', info.name],
+          ['file', `${info.path}${info.sourceExists ? '' : ' (gone)'}`],
+          ['size', formatSize(info.size)],
+          ['age', ageOf(info)],
           ['shared', `${sharedChunks} of ${ownChunks + sharedChunks} chunks`],
           ['its own', `at most ${formatSize(ownBytesMax)} in ${ownChunks} chunks: freed when it is deleted`],
         ]
@@ -123,12 +120,10 @@ function registerDelete(group: Command, contextOf: ContextOf): void {
     .description('delete a snapshot; the file and its other snapshots stay as they are')
     .addHelpText('after', '\nExample:\n  cairn snapshot delete -y /mnt/demo/vm.img before-update')
     .action(async (target: string | undefined, name: string | undefined, options: DestructiveOptions) => {
-      await onSnapshot(contextOf, target, name, options, async (context, admin, found) => {
+      await onSnapshot(contextOf, target, name, options, async (context, snapshots, found) => {
         const what = `snapshot ${found.name} of ${found.path} (id ${found.snapshot})`
         if (isOnlyShown(context, options, `${what} would be deleted for good`)) return
-        const mutation = admin.mutation()
-        const { snapshot } = found
-        await insist(admin, () => admin.metadata.call('snapshot.delete', { mutation, snapshot }))
+        await snapshots.delete(found.snapshot)
         context.output.document({ deleted: documentOf(found) })
         context.output.line(`${what} deleted; its space comes back in the background`)
       })
@@ -163,8 +158,7 @@ function registerClone(group: Command, contextOf: ContextOf): void {
             ? await inodeOf(admin, locate(from, options))
             : (await found(admin, from, name, options)).snapshot
         const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
-        const clone = { mutation: admin.mutation(), source, parent, name: path.basename(target), ...owner }
-        const { inode } = await insist(admin, () => admin.metadata.call('snapshot.clone', clone))
+        const inode = await snapshotsOver(admin).clone(source, parent, path.basename(target), owner)
         context.output.document({ inode, path: target, source })
         context.output.line(`${target} made: it shares what neither of the two has changed`)
       })
@@ -176,13 +170,11 @@ function registerRollback(group: Command, contextOf: ContextOf): void {
     .description('give a file the contents of its snapshot; what was written since is gone')
     .addHelpText('after', '\nExample:\n  cairn snapshot rollback -y /mnt/demo/vm.img before-update')
     .action(async (target: string | undefined, name: string | undefined, options: DestructiveOptions) => {
-      await onSnapshot(contextOf, target, name, options, async (context, admin, found_) => {
+      await onSnapshot(contextOf, target, name, options, async (context, snapshots, found_) => {
         const what = `${found_.path} of ${ageOf(found_)} ago (snapshot ${found_.name})`
         const loss = 'what was written since is lost, unless another snapshot has it'
         if (isOnlyShown(context, options, `the file would become ${what}; ${loss}`)) return
-        const mutation = admin.mutation()
-        const { snapshot } = found_
-        await insist(admin, () => admin.metadata.call('snapshot.rollback', { mutation, snapshot }))
+        await snapshots.rollback(found_.snapshot)
         context.output.document({ rolledBack: documentOf(found_) })
         context.output.line(`the file is ${what} again`)
       })
@@ -217,12 +209,12 @@ async function onSnapshot(
   target: string | undefined,
   name: string | undefined,
   options: NamedOptions,
-  use: (context: CommandContext, admin: AdminConnection, snapshot: Snapshot) => Promise<void>,
+  use: (context: CommandContext, snapshots: Snapshots, snapshot: Snapshot) => Promise<void>,
 ): Promise<void> {
   const located = options.id === undefined ? locate(target ?? '', options) : undefined
   const context = contextOf(located?.cluster)
   await context.withAdmin(async (admin) =>
-    use(context, admin, await found(admin, target ?? '', name, options, located)),
+    use(context, snapshotsOver(admin), await found(admin, target ?? '', name, options, located)),
   )
 }
 
@@ -237,11 +229,12 @@ async function found(
   if (id !== undefined) {
     if (!Number.isSafeInteger(id) || id <= 0)
       throw new CairnError('USAGE', 'an id is a number', { next: 'see: cairn snapshot list' })
-    return (await admin.metadata.call('snapshot.info', { snapshot: id })).snapshot
+    return await snapshotsOver(admin).info(id)
   }
   if (name === undefined)
     throw new CairnError('USAGE', 'which snapshot?', { next: `see: cairn snapshot list ${target}` })
-  const all = await listed(admin, await inodeOf(admin, located ?? locate(target, options)))
+  const source = await inodeOf(admin, located ?? locate(target, options))
+  const all = await snapshotsOver(admin).list(source)
   const snapshot = all.find((candidate) => candidate.name === name)
   if (snapshot !== undefined) return snapshot
   throw new CairnError('NOT_FOUND', `${target} has no snapshot ${name}`, {
@@ -249,14 +242,17 @@ async function found(
   })
 }
 
-async function listed(admin: AdminConnection, source: number): Promise<Snapshot[]> {
-  const all: Snapshot[] = []
-  for (let after = 0; ; ) {
-    const page = await admin.metadata.call('snapshot.list', { source, after, limit: SNAPSHOTS_LISTED_MAX })
-    all.push(...page.snapshots)
-    after = all.at(-1)?.snapshot ?? after
-    if (page.end) return all
-  }
+/** The client's way to do it, over the connection of a command: one call after the other. */
+function snapshotsOver(admin: AdminConnection): ClientSnapshots {
+  return new ClientSnapshots({
+    call: (method, params) => insist(admin, () => admin.metadata.call(method, params)),
+    mutate: (method, params) => {
+      const withMutation = { ...params, mutation: admin.mutation() } as unknown as Parameters<
+        typeof admin.metadata.call<typeof method>
+      >[1]
+      return insist(admin, () => admin.metadata.call(method, withMutation))
+    },
+  })
 }
 
 /** Again while the answer is TRY_AGAIN: a writer is being paused, or a long list taken over. */

@@ -39,6 +39,10 @@ export class MemoryClient implements Client {
     return Promise.reject(memoryError('ENOSYS'))
   }
 
+  get snapshots(): never {
+    throw memoryError('ENOSYS')
+  }
+
   keyValue(): never {
     throw memoryError('ENOSYS')
   }
