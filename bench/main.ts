@@ -14,6 +14,7 @@ import { type Figure, runWorkload, WORKLOADS, type Workload, type WorkloadOption
 
 const USAGE = `usage: npm run bench -- [options]
   --vs moosefs       compare with a peer in the same run
+  --vs experiment    compare with Cairn without intents and page checksums: what they cost
   --rounds N         alternating rounds (3)
   --workloads LIST   some of ${WORKLOADS.join(',')} (all)
   --runtime S        seconds of each timed job (10)
@@ -24,6 +25,11 @@ const USAGE = `usage: npm run bench -- [options]
   --dir DIR          where everything is put (a new folder below the temporary folder)
   --json FILE        figures as JSON
   --quick            1 round, 2 s, 256 MiB, 500 files: does everything still work?`
+
+/** The complete protocol may be that much slower than without intents and page checksums. */
+const COST_RATIO_MIN = 0.9
+/** What `--vs experiment` runs unless told otherwise. */
+const COST_WORKLOADS: readonly Workload[] = ['W1', 'W2', 'W3', 'W4', 'W5', 'W6']
 
 const { values } = parseArgs({
   options: {
@@ -53,16 +59,20 @@ async function main(): Promise<void> {
   const root = values.dir ?? fs.mkdtempSync(path.join(os.tmpdir(), 'cairn-bench-'))
   const peers: Peer[] = counts(values.mds, [1]).map((count) => new CairnPeer(root, count))
   if (values.vs === 'moosefs') peers.push(new MooseFsPeer(root))
-  else if (values.vs !== undefined) throw new Error(`--vs ${values.vs}: only moosefs is known\n${USAGE}`)
+  else if (values.vs === 'experiment') peers.push(new CairnPeer(root, 1, true))
+  else if (values.vs !== undefined)
+    throw new Error(`--vs ${values.vs}: only moosefs and experiment are known\n${USAGE}`)
   const options: WorkloadOptions = {
     sizeMib: number(values.size, values.quick ? 256 : 1024),
     runtimeS: number(values.runtime, values.quick ? 2 : 10),
     rampS: values.quick ? 0 : 2,
     fileCount: number(values.files, values.quick ? 500 : 5000),
     concurrencies: counts(values.concurrency, [1, 16, 64]),
+    processorMs: null,
   }
   const rounds = number(values.rounds, values.quick ? 1 : 3)
-  const workloads = (values.workloads?.split(',') ?? WORKLOADS) as readonly Workload[]
+  const workloads = (values.workloads?.split(',') ??
+    (values.vs === 'experiment' ? COST_WORKLOADS : WORKLOADS)) as readonly Workload[]
   for (const workload of workloads)
     if (!WORKLOADS.includes(workload)) throw new Error(`unknown workload ${workload}\n${USAGE}`)
   const rows: Row[] = []
@@ -70,7 +80,8 @@ async function main(): Promise<void> {
   for (let round = 1; round <= rounds; round++) {
     for (const peer of peers) {
       process.stderr.write(`round ${round} of ${rounds}: ${peer.name}\n`)
-      rows.push({ peer: peer.name, round, figures: await runPeer(peer, workloads, options) })
+      const measured = { ...options, processorMs: peer.processorMs?.bind(peer) ?? null }
+      rows.push({ peer: peer.name, round, figures: await runPeer(peer, workloads, measured) })
       if (round === 1) descriptions.push(await peer.describe())
     }
   }
@@ -124,12 +135,16 @@ function report(
     const flushes = peers.map((peer) =>
       median(of(peer, name).flatMap((figure) => figure.flushesPerFsync ?? [])),
     )
+    const processor = peers.map((peer) =>
+      median(of(peer, name).flatMap((figure) => figure.processorUs ?? [])),
+    )
     const unit = of(peers[0] ?? '', name)[0]?.unit ?? ''
     return {
       name,
       unit,
       medians,
       flushes,
+      processor,
       ratios: values.vs === undefined ? [] : medians.slice(0, -1).map((own) => own / (medians.at(-1) ?? 1)),
     }
   })
@@ -138,18 +153,34 @@ function report(
     ...descriptions,
     `${os.cpus().length} processors, file of ${options.sizeMib} MiB, ${options.runtimeS} s a job, medians of ${rows.length / peers.length} alternating rounds`,
     '',
-    `| workload | unit | ${peers.join(' | ')} |${values.vs === undefined ? '' : ' ratio |'} disk flushes per fsync |`,
-    `|---|---|${'---|'.repeat(peers.length)}${values.vs === undefined ? '' : '---|'}---|`,
+    `| workload | unit | ${peers.join(' | ')} |${values.vs === undefined ? '' : ' ratio |'} disk flushes per fsync | processor µs per operation |`,
+    `|---|---|${'---|'.repeat(peers.length)}${values.vs === undefined ? '' : '---|'}---|---|`,
     ...table.map(
       (row) =>
         `| ${row.name} | ${row.unit} | ${row.medians.map(shown).join(' | ')} |` +
         `${row.ratios.length === 0 ? '' : ` ${row.ratios.map((ratio) => ratio.toFixed(2)).join(' / ')} |`} ` +
-        `${row.flushes.every(Number.isNaN) ? '' : row.flushes.map((value) => value.toFixed(2)).join(' / ')} |`,
+        `${shownAll(row.flushes, (value) => value.toFixed(2))} | ${shownAll(row.processor, shown)} |`,
     ),
+    ...(values.vs === 'experiment' ? ['', ...table.map(costVerdict)] : []),
   ]
   process.stdout.write(`${lines.join('\n')}\n`)
   if (values.json !== undefined)
     fs.writeFileSync(values.json, `${JSON.stringify({ options, descriptions, rows, table }, null, 2)}\n`)
+}
+
+interface CostRow {
+  readonly name: string
+  readonly ratios: readonly number[]
+  readonly processor: readonly number[]
+}
+
+function costVerdict({ name, ratios: [ratio = 0], processor: [own = 0, without = 1] }: CostRow): string {
+  const verdict = ratio >= COST_RATIO_MIN ? 'within the limit' : 'BELOW THE LIMIT'
+  return `${name}: ${ratio.toFixed(3)} of the experiment's speed, limit ${COST_RATIO_MIN}: ${verdict}; processor time × ${(own / without).toFixed(3)}`
+}
+
+function shownAll(numbers: readonly number[], show: (value: number) => string): string {
+  return numbers.every(Number.isNaN) ? '' : numbers.map(show).join(' / ')
 }
 
 function median(numbers: readonly number[]): number {

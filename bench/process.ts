@@ -41,6 +41,35 @@ export function run(
   })
 }
 
+/** User and system time so far of the process whose command line names `words`, and of all it started, in ms. */
+export function processorMs(words: readonly string[]): number {
+  const processes = fs
+    .readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((name) => readProcess(Number(name)) ?? [])
+  const isMeant = ({ command }: { command: string }) => words.every((word) => command.includes(word))
+  const tree = new Set(processes.filter(isMeant).map(({ pid }) => pid))
+  for (let size = 0; size < tree.size; ) {
+    size = tree.size
+    for (const { pid, parent } of processes) if (tree.has(parent)) tree.add(pid)
+  }
+  return processes.filter(({ pid }) => tree.has(pid)).reduce((sum, { usedMs }) => sum + usedMs, 0)
+}
+
+/** Null: it has ended meanwhile. */
+function readProcess(pid: number): { pid: number; parent: number; command: string; usedMs: number } | null {
+  try {
+    const command = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8')
+    // The name in parentheses may contain anything. Behind it field 4 is the parent; 14 and 15 are user and system
+    // time in hundredths of a second.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return { pid, parent: Number(fields[1]), command, usedMs: (Number(fields[11]) + Number(fields[12])) * 10 }
+  } catch {
+    return null
+  }
+}
+
 /** Starts a daemon with its output in a file. */
 export function spawnDaemon(command: string, parameters: readonly string[], logFile: string): ChildProcess {
   const log = fs.openSync(logFile, 'a')

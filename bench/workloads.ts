@@ -23,6 +23,8 @@ export interface WorkloadOptions {
   readonly fileCount: number
   /** Callers at once, in turn. */
   readonly concurrencies: readonly number[]
+  /** Of the system under test so far; see `Peer`. */
+  readonly processorMs: (() => number) | null
 }
 
 /** One figure: higher is better. */
@@ -33,6 +35,8 @@ export interface Figure {
   readonly value: number
   /** Disk flushes per fsync, where the workload makes fsyncs. */
   readonly flushesPerFsync?: number
+  /** Processor time of the system under test in µs for one operation, or for 1 MiB where the unit is MB/s. */
+  readonly processorUs?: number
 }
 
 interface FioJob {
@@ -138,15 +142,21 @@ async function fio(
   parameters: readonly string[],
 ): Promise<Figure> {
   const flushesBefore = diskFlushes()
+  const processorMsBefore = options.processorMs?.() ?? 0
   const job = await fioRaw(name, file, options, parameters)
+  const usedMs = (options.processorMs?.() ?? 0) - processorMsBefore
+  // The ramp is not in fio's count but is in what the disk and the processors count: scale it.
+  const isTimed = parameters.includes('--time_based')
+  const scale = isTimed ? (options.runtimeS + options.rampS) / options.runtimeS : 1
+  const operations = (job.read.total_ios + job.write.total_ios) * scale
   const value =
     unit === 'MB/s' ? (job.read.bw_bytes + job.write.bw_bytes) / 1e6 : job.read.iops + job.write.iops
   const base = { name, unit, value }
-  if (!parameters.includes('--fsync=1')) return base
-  // The ramp is not in fio's count but is in the disk's: scale it.
-  const seconds = options.runtimeS + options.rampS
-  const syncs = job.write.iops * seconds
-  return { ...base, flushesPerFsync: (diskFlushes() - flushesBefore) / Math.max(1, syncs) }
+  const processor =
+    options.processorMs === null ? {} : { processorUs: (usedMs * 1000) / Math.max(1, operations) }
+  if (!parameters.includes('--fsync=1')) return { ...base, ...processor }
+  const syncs = job.write.iops * (options.runtimeS + options.rampS)
+  return { ...base, ...processor, flushesPerFsync: (diskFlushes() - flushesBefore) / Math.max(1, syncs) }
 }
 
 /** Flush requests completed by all disks since boot (field 19 of /proc/diskstats; see the kernel's iostats document). */
