@@ -245,7 +245,8 @@ export class ChunkServer {
           const oldestUnverifiedMs = store.verified.oldestMs(store.isVerifiable)
           const counters = { ...store.counters.snapshot(), oldestUnverifiedMs }
           const due = store.verified.due(DUE_COUNT_MAX, store.isVerifiable)
-          return { counter, space, flags, oldestIoAgeMs, counters, grown, due }
+          const givenUp = store.failure !== null
+          return { counter, space, flags, oldestIoAgeMs, givenUp, counters, grown, due }
         },
       },
     )

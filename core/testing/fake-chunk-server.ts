@@ -69,7 +69,7 @@ export class FakeChunkServer {
   /** How long it takes to verify a replica. */
   verifyMs = 0
   isRegistered = false
-  /** It cannot write down its registration, and begins again and again. */
+  /** Nothing can be written down: neither a version nor its registration, which it begins again and again. */
   isDiskDead = false
   readonly #options: FakeChunkServerOptions
   #incarnation = 0
@@ -228,6 +228,7 @@ export class FakeChunkServer {
       space: this.#space(),
       flags: 'C',
       oldestIoAgeMs: 0,
+      givenUp: this.isDiskDead,
       counters: this.counters,
       due: this.due,
       grown: [...this.grown].map(([chunk, bytes]) => ({ chunk, bytes })),
@@ -373,7 +374,7 @@ export class FakeChunkServer {
     const { chunk, version, role, lease } = order
     const replica = this.replicas.get(chunk)
     if (replica === undefined) return { chunk, version: 0, code: 'NO_REPLICA' }
-    if (replica.damaged) return { chunk, version: replica.version, code: 'DISK_FAILED' }
+    if (replica.damaged || this.isDiskDead) return { chunk, version: replica.version, code: 'DISK_FAILED' }
     if (version < replica.version) return { chunk, version: replica.version }
     replica.version = version
     replica.role = role

@@ -9,18 +9,15 @@ import assert from 'node:assert/strict'
 import path from 'node:path'
 import { it } from 'node:test'
 import type { Report } from '../torture/report.ts'
-import { allKinds } from '../torture/torture.ts'
 import { must } from './support/cluster.ts'
 
 const MINUTES = 1.5
 /** On a busy machine it takes longer until the next one may strike. */
 const FAULTS_MIN = 8
-/** Left to the long ones: the last chunks of a dead disk may stay on it for minutes (docs/reliability.md, "Open"). */
-const kinds = allKinds.filter((kind) => kind !== 'cs-dead-disk')
 const PROGRAM = path.join(import.meta.dirname, '..', 'torture', 'main.ts')
 
 it('faults of many kinds at once lose no byte and break no promise', { timeout: 450_000 }, async (t) => {
-  const torture = [PROGRAM, '--minutes', String(MINUTES), '--seed', '1', '--json', '--faults', kinds.join()]
+  const torture = [PROGRAM, '--minutes', String(MINUTES), '--seed', '1', '--json']
   const output = await must(process.execPath, torture, { timeoutMs: 440_000 })
   const report = JSON.parse(output) as Report
   t.diagnostic(JSON.stringify(report))

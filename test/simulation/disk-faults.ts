@@ -15,6 +15,10 @@ import { PAGE_BYTES } from './file-model.ts'
 import type { World } from './nemesis.ts'
 
 const CHUNK_BYTES = 64 * 1024 * 1024
+/** `set-replicas` may want as many: with one server more a disk can be emptied. */
+const REPLICAS_MAX = 4
+/** Longer than any run. */
+const FOR_EVER_MS = 3_600_000
 
 function pickServer(world: World): ChunkServerNode | null {
   return pick(
@@ -169,6 +173,24 @@ export const diskFaults = {
     const { server, path, page } = target
     server.simulatedDisk.keepsHistory = true
     return damage(target, '', () => void server.simulatedDisk.undoWrite(path, positionOf(page) / PAGE_BYTES))
+  },
+  /**
+   * Nothing can be read or written from now on, while the process runs. Nobody does anything about it: everything must
+   * leave that disk, and does (final-check.ts). Once in a run, and only where others have room.
+   */
+  'dead-disk': (world) => {
+    const server = pickServer(world)
+    if (server === null || hasLostDisk(world) || !hasMetadata(world) || !mayLose(world, server)) return null
+    if (world.cluster.chunkServers.length <= REPLICAS_MAX) return null
+    return {
+      description: server.name,
+      durationMs: FOR_EVER_MS,
+      begin: () => {
+        tellMemoryLost(world.cluster, world.oracle, server.server)
+        server.diskDies()
+      },
+      end: () => {},
+    }
   },
   /** The disk is replaced by an empty one: a new chunk server. Once in a run, this or the next. */
   'wiped-cs': (world) => {

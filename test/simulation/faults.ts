@@ -197,4 +197,9 @@ export const faultKinds = {
 export type FaultKind = keyof typeof faultKinds
 
 /** Only when they are asked for: what the seeds without a wish do stays as it was. */
-export const focusedKinds: readonly FaultKind[] = ['stalled-link', 'late-news', 'first-server-dies']
+export const focusedKinds: readonly FaultKind[] = [
+  'stalled-link',
+  'late-news',
+  'first-server-dies',
+  'dead-disk',
+]

@@ -55,14 +55,16 @@ export async function waitUntilHealthy(cluster: SimulatedCluster, shared: Shared
         .every(
           (chunk) => chunk.isSettled && chunk.inSync.length === chunk.wantedCount && isHere(cluster, chunk),
         ) &&
-      cluster.chunkServers.every(({ role }) => role?.badPageCount === 0) &&
+      cluster.chunkServers.every(({ role, isDiskDead }) => isDiskDead || role?.badPageCount === 0) &&
       strays(cluster).length === 0
     )
   }
   if (await cluster.clock.runUntil(isHealthy, HEALTHY_LIMIT_MS)) return
   const sick = cluster
     .chunks()
-    .filter((chunk) => !chunk.isSettled || chunk.inSync.length !== chunk.wantedCount)
+    .filter(
+      (chunk) => !chunk.isSettled || chunk.inSync.length !== chunk.wantedCount || !isHere(cluster, chunk),
+    )
   const badPages = cluster.chunkServers.map(({ name, role }) => `${name} ${role?.badPageCount}`).join(', ')
   shared.oracle.fail(
     `not healthy ${HEALTHY_LIMIT_MS} ms after the end of the trouble: serving ${cluster.isServing}; ` +
@@ -91,7 +93,9 @@ function checkScrub(cluster: SimulatedCluster, shared: SharedState): void {
 
 /** A server whose disk was replaced still counts as in sync until it is given up (offline_tout). */
 function isHere(cluster: SimulatedCluster, { inSync }: ChunkView): boolean {
-  return inSync.every((server) => cluster.chunkServers.some((node) => node.server === server))
+  return inSync.every((server) =>
+    cluster.chunkServers.some((node) => node.server === server && !node.isDiskDead),
+  )
 }
 
 /** Replicas on disks of which the quorum does not know, or not any more. */
@@ -101,6 +105,8 @@ function strays(cluster: SimulatedCluster): string[] {
     for (const server of chunk.inSync) known.add(`${chunk.chunk}@${server}`)
   const found: string[] = []
   for (const node of cluster.chunkServers) {
+    // It can delete nothing any more.
+    if (node.isDiskDead) continue
     for (const chunk of node.role?.replicas() ?? []) {
       if (!known.has(`${chunk}@${node.server}`)) found.push(`chunk ${chunk} on ${node.name}`)
     }

@@ -40,6 +40,13 @@ test(`promises hold under faults: ${SEED_COUNT_MIN} to ${SEED_COUNT_MAX} seeds`,
   context.diagnostic(`${seed - 1} seeds, ${counted} with enough operations and faults`)
 })
 
+test('everything leaves a disk that died, also what nobody uses and pages that cannot be repaired there (rules F7, R1)', async () => {
+  const kinds = ['dead-disk', 'mds-crash', 'bit-rot'] as const
+  const result = await runSimulation({ seed: 9, kinds, shape: { chunkServerCount: 6 } })
+  assert.equal(result.failure, null, explain(result))
+  assert.equal(result.faults['dead-disk'], 1)
+})
+
 test('what was flushed survives power cuts of everything, in the middle of overwrites (rules P1, P2, F1)', async () => {
   const result = await runSimulation({ seed: 1, kinds: [], powerCuts: true })
   assert.equal(result.failure, null, explain(result))

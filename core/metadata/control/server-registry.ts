@@ -124,7 +124,7 @@ export class ServerRegistry {
     connection.samples.add(nowMs, params.counters)
     connection.due = params.due ?? []
     if (params.flags !== connection.flags) this.#flagsChanged(connection, params.flags)
-    this.#judgeDisk(connection, params.counters['badChunks'] ?? 0)
+    this.#judgeDisk(connection, params.counters['badChunks'] ?? 0, params.givenUp === true)
     return {}
   }
 
@@ -207,16 +207,22 @@ export class ServerRegistry {
     )
   }
 
-  /** Rule R1: a bad page costs a page, many of them the disk. */
-  #judgeDisk(connection: ServerConnection, badChunks: number): void {
+  /**
+   * Rule R1: a bad page costs a page, many of them the disk. So do writes that fail (rule F7): also what nobody uses
+   * leaves such a disk, where no page can be repaired any more.
+   */
+  #judgeDisk(connection: ServerConnection, badChunks: number, isGivenUp: boolean): void {
     const { master, events, onStateChanged } = this.#parts
     const maximum = master.parameter('cs.bad_chunks_max')
-    const isFailing = maximum > 0 && badChunks > maximum
+    const isFailing = isGivenUp || (maximum > 0 && badChunks > maximum)
     if (isFailing === connection.isFailing) return
     connection.isFailing = isFailing
     if (isFailing) {
+      const what = isGivenUp
+        ? 'and takes no writes any more'
+        : `on pages of ${badChunks} chunks (cs.bad_chunks_max=${maximum})`
       const message =
-        `CS#${connection.server} has reported hard error on pages of ${badChunks} chunks (cs.bad_chunks_max=${maximum}): ` +
+        `CS#${connection.server} has reported hard error ${what}: ` +
         'its replicas are moved to other chunk servers. Replace the disk'
       events.record('CS', 'err', 'DISK_FAILING', message, String(connection.server))
     }

@@ -63,7 +63,7 @@ export class ChunkServerNode extends SimulatedNode {
     return this.disk as SimulatedDisk
   }
 
-  /** How often its disk was replaced, or went back in time. */
+  /** How often its disk was replaced, died, or went back in time. */
   lossCount = 0
 
   /** kill -9, and the disk is replaced by an empty one: what starts again is a new chunk server. */
@@ -74,6 +74,16 @@ export class ChunkServerNode extends SimulatedNode {
     this.disk = this.cluster.makeDisk(`${this.name} ${this.lossCount}`)
     this.#isMade = false
     this.#server = 0
+  }
+
+  /** Every call fails from now on, also of the processes to come. */
+  diskDies(): void {
+    this.lossCount++
+    this.simulatedDisk.faults.dead = true
+  }
+
+  get isDiskDead(): boolean {
+    return this.simulatedDisk.faults.dead
   }
 
   /** Its disk went back in time and it has not been let in since. */
@@ -222,12 +232,12 @@ export class SimulatedCluster {
     return masters.toSorted((one, other) => termOf(other) - termOf(one))[0] ?? null
   }
 
-  /** All servers run, are registered, vote, and there is a master. */
+  /** All servers run, are registered (unless their disk is dead), vote, and there is a master. */
   get isServing(): boolean {
     return (
       this.master?.role?.server.log.configuration.voters.length === this.metadataServers.length &&
       this.metadataServers.every(({ role }) => role !== null) &&
-      this.chunkServers.every(({ role }) => role?.isRegistered === true)
+      this.chunkServers.every(({ role, isDiskDead }) => isDiskDead || role?.isRegistered === true)
     )
   }
 

@@ -79,6 +79,8 @@ export const chunkServerUpMethods = {
       /** Letters of the guide: H h R T for failures, J C D c for the normal state. */
       flags: Type.String({ maxLength: 16 }),
       oldestIoAgeMs: Type.Number(),
+      /** The disk is given up for writing: what it holds can only be read (rule F7). */
+      givenUp: Type.Optional(Type.Boolean()),
       counters: Type.Record(Type.String({ maxLength: 64 }), Type.Number()),
       /** Replicas that took new room, and how much since the server started (rule A2). */
       grown: Type.Optional(Type.Array(Type.Object({ chunk: UInt, bytes: UInt }), { maxItems: 4096 })),

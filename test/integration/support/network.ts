@@ -18,7 +18,8 @@ export type HostRole = keyof typeof firstAddress
 
 /**
  * `cable`: nothing passes. `deaf`: hears nothing. `mute`: is not heard. `mds`, `cs`, `client`: it and those of
- * that role do not reach each other; everybody else does.
+ * that role do not reach each other; everybody else does. The test itself is one of the clients: a master that hears
+ * one of them keeps its place, and the sessions of the others end (metadata/server/silence-watch.ts).
  */
 export const isolations = ['cable', 'deaf', 'mute', 'mds', 'cs', 'client'] as const
 export type Isolation = (typeof isolations)[number]
@@ -83,7 +84,8 @@ export async function isolate(host: NetworkHost, isolation: Isolation): Promise<
     case 'cs':
     case 'client': {
       const first = firstAddress[isolation]
-      const others = `{ ${NETWORK}.${first}-${NETWORK}.${first + HOSTS_MAX - 1} }`
+      const own = isolation === 'client' ? `, ${OWN_ADDRESS}` : ''
+      const others = `{ ${NETWORK}.${first}-${NETWORK}.${first + HOSTS_MAX - 1}${own} }`
       const rules = [
         `add rule inet fault input ip saddr ${others} drop`,
         `add rule inet fault output ip daddr ${others} drop`,

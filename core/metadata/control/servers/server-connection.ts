@@ -28,7 +28,7 @@ export class ServerConnection {
   freeBytes: number
   flags = ''
   oldestIoAgeMs = 0
-  /** Too many chunks have had bad pages there (rule R1). */
+  /** Too many chunks have had bad pages there, or it takes no writes any more (rules R1, F7). */
   isFailing = false
   /** Replicas it reported so far, until the report ends. */
   reported: IdSet | null = new IdSet()

@@ -90,8 +90,11 @@ export class MemberReports {
   badReplica(connection: ServerConnection, { chunk, version, reason }: BadReplica): void {
     const { server } = connection
     const row = this.#parts.master.state.chunks.get(chunk)
-    const isMember = row?.members.some((member) => member.server === server) === true
-    if (row === undefined || row.version !== version || !isMember) return
+    if (row === undefined) return
+    // What follows an epoch that is still pending may fail, too: it is not said again.
+    const members = version === row.pending?.version ? row.pending.members : row.members
+    const isCurrent = version === row.version || version === row.pending?.version
+    if (!isCurrent || !members.some((member) => member.server === server)) return
     const message = `CS#${server} has reported hard error on chunk ${chunk} of inode ${row.inode}: ${reason}`
     this.#parts.events.record('CS', 'warn', 'HARD_ERROR', message, `${server} ${chunk}`)
     this.#parts.recovery.memberFailed(chunk, server, 'exists', 'urgent')
