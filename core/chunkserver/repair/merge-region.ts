@@ -28,15 +28,19 @@ import { loadRegion, readData, syncReplica, withPages, writeData } from '../stor
  */
 export type MergeOutcome = 'nothing to do' | 'blank' | 'done' | 'incomplete'
 
+/** `isReady` is asked when the region is held. */
 export function mergeRegion(
   store: ChunkStore,
   overlay: Replica,
   parent: Replica,
   region: number,
+  isReady: () => boolean,
 ): Promise<MergeOutcome> {
   const first = region * PAGES_PER_REGION
   const last = first + PAGES_PER_REGION - 1
-  return withPages(overlay, Hold.write, first, last, () => mergeHeldRegion(store, overlay, parent, region))
+  return withPages(overlay, Hold.write, first, last, async () =>
+    isReady() ? mergeHeldRegion(store, overlay, parent, region) : 'incomplete',
+  )
 }
 
 /** The caller has the region of the overlay alone. */
@@ -89,14 +93,10 @@ class RegionMerge {
     // without records of its own the region stays as it is: in a flat replica they are holes
     if (isBlank && isUntouched) return 'blank'
     const hasNewEnd = this.#mergeWrittenEnd()
-    if (this.#taken.some((index) => this.#stateBelow(index) === PageState.data)) await this.#copy()
-    else this.#setRecords()
-    if (this.#taken.length > 0 || hasNewEnd) {
-      this.#store.cache.createFile(this.#overlay)
-      this.#store.touch(this.#overlay, this.#records)
-    }
+    const isChanged = this.#taken.length > 0 || hasNewEnd
+    if (isChanged) await this.#takeOver()
     if (this.#isIncomplete) return 'incomplete'
-    return this.#taken.length > 0 || hasNewEnd ? 'done' : 'nothing to do'
+    return isChanged ? 'done' : 'nothing to do'
   }
 
   #stateBelow(index: number): PageState {
@@ -126,19 +126,27 @@ class RegionMerge {
     return writtenEnd !== this.#records.writtenEnd || parentEndMax !== this.#records.parentEndMax
   }
 
-  async #copy(): Promise<void> {
+  /**
+   * Also without data the region is marked meanwhile: where it is not open a torn image of its records would count as
+   * damage, and on all servers at once, since all merge at the same time: bad would be what only the parent has.
+   */
+  async #takeOver(): Promise<void> {
     const store = this.#store
-    if (store.isFull) throw new CairnError('DISK_FULL', 'the disk is full')
+    const hasData = this.#dataPages.length > 0
+    if (hasData && store.isFull) throw new CairnError('DISK_FULL', 'the disk is full')
     const { region } = this.#records
-    const buffer = store.pool.acquire(REGION_SIZE_BYTES)
+    const buffer = hasData ? store.pool.acquire(REGION_SIZE_BYTES) : null
     try {
-      await this.#readVerified(buffer)
+      if (buffer !== null) await this.#readVerified(buffer)
+      store.cache.createFile(this.#overlay)
       // what a client wrote there must not count as leftover: its records first
       await syncReplica(store, this.#overlay)
       await this.#mark(true)
       try {
-        await this.#write(buffer)
-        await syncReplica(store, this.#overlay)
+        if (buffer !== null) {
+          await this.#write(buffer)
+          await syncReplica(store, this.#overlay)
+        }
         this.#setRecords()
         store.touch(this.#overlay, this.#records)
         await syncReplica(store, this.#overlay)
@@ -149,15 +157,18 @@ class RegionMerge {
         throw error
       }
     } finally {
-      store.pool.release(buffer)
+      if (buffer !== null) store.pool.release(buffer)
     }
+  }
+
+  get #dataPages(): number[] {
+    return this.#taken.filter((index) => this.#stateBelow(index) === PageState.data)
   }
 
   /** Pages that do not verify, read once more (rule P7), are not taken. */
   async #readVerified(buffer: Buffer): Promise<void> {
     const bad: number[] = []
-    for (const index of this.#taken) {
-      if (this.#stateBelow(index) !== PageState.data) continue
+    for (const index of this.#dataPages) {
       if ((await this.#readPage(buffer, index)) || (await this.#readPage(buffer, index))) continue
       bad.push(index)
     }
@@ -183,7 +194,7 @@ class RegionMerge {
   }
 
   async #write(buffer: Buffer): Promise<void> {
-    const pages = this.#taken.filter((index) => this.#stateBelow(index) === PageState.data)
+    const pages = this.#dataPages
     for (let at = 0; at < pages.length; ) {
       const begin = pages[at] ?? 0
       let count = 1

@@ -1,10 +1,12 @@
 /** Merging (rule S5): content, stamps and version stay; a crash at any moment leaves it right: overlay-model.test.ts. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { CairnError } from '../../base/errors.ts'
 import { MIB, PAGE_SIZE_BYTES, PAGES_PER_REGION } from '../../base/units.ts'
 import { DataOp } from '../../wire/data.ts'
 import { chunkPath, pagePosition } from '../format/chunk-layout.ts'
 import { PageState } from '../format/region-records.ts'
+import { loadRegion } from '../store/page-tasks.ts'
 import { exclusively } from '../store/replica-control.ts'
 import { OverlayMerger } from './overlay-merger.ts'
 import { Repairer } from './repairer.ts'
@@ -193,6 +195,57 @@ test('rule S4: a page of the parent that does not verify is not sealed; it is re
   await settleAll([rig, source], () => isRepaired)
   await merged(scene)
   assert.deepEqual(await read(rig, at(7), PAGE_SIZE_BYTES, child), page(7))
+})
+
+test('rules S2, P2: zeros that are taken over are torn by no loss of power, nor what is absent beside them', async () => {
+  for (let count = 0; ; count++) {
+    const { rig, merger, told } = await makeScene(100 + count)
+    await ask(rig, dataRequest(DataOp.zero, { ...child, offset: at(6), length: PAGE_SIZE_BYTES }))
+    await flush(rig, child)
+    await createOverlay(rig, 3, 2)
+    const top = { chunk: 3, version: 3 }
+    await write(rig, MIB, page(7), top)
+    await flush(rig, top)
+    rig.control.close([2, 3])
+    assert.ok(await rig.clock.runUntil(() => rig.store.replicas.get(3)?.state.isOpen === false, 1000))
+    rig.disk.faults.stopAfter = count
+    // of chunk 2 only the zeros: its parent is left for later
+    assert.equal(merger.order(3, 2), '')
+    await rig.clock.advance(100)
+    rig.disk.losePower(0.5)
+    const again = await openRig(rig.disk)
+    await digests(again, 3, 3)
+    const expected = Buffer.concat([page(5), Buffer.alloc(PAGE_SIZE_BYTES), page(7)])
+    assert.deepEqual(await read(again, at(5), expected.length, top), expected)
+    if (told.length > 0) return
+  }
+})
+
+test('rule S5: a merge does not end on a replica that began anew meanwhile', async () => {
+  const { rig, merger, told } = await makeScene(10)
+  const replica = rig.store.replicas.get(2) ?? assert.fail('is there')
+  // all of a region, not synced: nothing to take over as long as it is there
+  await write(rig, 5 * MIB, pattern(7, MIB), child)
+  rig.disk.faults.delayMs = 1
+  merger.want(replica)
+  assert.ok(await rig.clock.runUntil(() => replica.parent?.loads?.has(63) === true, 10_000))
+  rig.store.onSyncFailed(replica, new CairnError('DISK_IO', 'the disk says no'))
+  void rig.control.persist({ chunk: 2, version: 3, role: 1, lease: 10 })
+  await rig.clock.advance(200)
+  assert.deepEqual(told, [])
+  const { states } = await rig.clock.settled(loadRegion(rig.store, replica, 5))
+  assert.notEqual(states[0], PageState.hole, 'the parent has a page there')
+})
+
+test('rules R1, J7: what the parent cannot give for a moment is not declared lost in the overlay', async () => {
+  const { rig } = await makeScene(11)
+  const parent = rig.store.replicas.get(1) ?? assert.fail('is there')
+  const repair = { chunk: 2, version: 2, pages: [3], sources: [] }
+  parent.failure = new CairnError('DISK_IO', 'the disk says no')
+  const outcome = await rig.clock.settled(new Repairer(rig.store, noSource).repair(repair))
+  assert.deepEqual(outcome, { repaired: 0, lost: 0 })
+  parent.failure = null
+  assert.deepEqual(await read(rig, at(3), PAGE_SIZE_BYTES, child), page(3))
 })
 
 test('a full disk makes a merge wait; it goes on when there is room', async () => {

@@ -8,7 +8,6 @@ import { CairnError, codeOf } from '../../base/errors.ts'
 import { REGIONS_PER_CHUNK } from '../../base/units.ts'
 import type { Clock, Timer } from '../../platform/clock.ts'
 import type { WireCode } from '../../wire/codes.ts'
-import { Role } from '../format/replica-state.ts'
 import { depthOf, isChainBroken, OVERLAY_DEPTH_MERGED } from '../replica/ancestors.ts'
 import type { Replica } from '../replica/replica.ts'
 import type { ChunkStore } from '../store/chunk-store.ts'
@@ -141,20 +140,27 @@ export class OverlayMerger {
   /** False: not now. */
   async #merge(replica: Replica, parent: Replica): Promise<boolean> {
     const below = parent.parent
+    const { version } = replica.state
+    // Also in the end: one that began anew meanwhile has lost what was taken over before it was synced. A join
+    // compares and pulls first: what it takes over need not be copied.
+    const isReady = (): boolean =>
+      replica.isVerifiable &&
+      replica.state.version === version &&
+      replica.parent === parent &&
+      !this.#isClosed &&
+      this.#store.failure === null
     let isComplete = true
     const blank: number[] = []
     for (let region = 0; region < REGIONS_PER_CHUNK; region++) {
-      // a join compares and pulls first: what it takes over need not be copied
-      const isReady = replica.state.role === Role.inSync && !replica.isUnclean && replica.serves
-      if (!isReady || this.#isClosed || this.#store.failure !== null || replica.parent !== parent)
-        return false
-      const outcome = await mergeRegion(this.#store, replica, parent, region)
+      const outcome = await mergeRegion(this.#store, replica, parent, region, isReady)
+      if (!isReady()) return false
       if (outcome === 'incomplete') isComplete = false
       if (outcome === 'blank') blank.push(region)
       if (outcome === 'done') await this.#yieldToClients()
     }
     if (!isComplete) return false
     return exclusively(replica, async () => {
+      if (!isReady()) return false
       // written meanwhile: their records say *absent* where a flat replica has holes
       for (const region of blank) {
         const outcome = await mergeHeldRegion(this.#store, replica, parent, region)

@@ -16,6 +16,7 @@ import {
   effectiveState,
   extendToContent,
   loadRegion,
+  openForFinding,
   type PageImage,
   readData,
   syncReplica,
@@ -23,7 +24,7 @@ import {
   withEffectivePages,
   withPages,
 } from '../store/page-tasks.ts'
-import { effectiveRecords, effectiveWrittenEnd, ownerOf } from '../replica/ancestors.ts'
+import { effectiveRecords, effectiveWrittenEnd, isUnsure, ownerOf } from '../replica/ancestors.ts'
 import { PageState, UNKNOWN_STAMP } from '../format/region-records.ts'
 import { commitState, exclusively } from '../store/replica-control.ts'
 import type { Replica } from '../replica/replica.ts'
@@ -274,7 +275,10 @@ export class Repairer {
       const index = page % PAGES_PER_REGION
       const bad = effectiveRecords(replica, page)
       if (replica.state.version !== version || bad.states[index] !== PageState.bad) return false
+      // for ever: what cannot be read now may be there again when the disk or the ancestor is
+      if (isUnsure(replica, page)) return false
       if (this.#store.closing) throw wireError('STARTING', 'the store is being closed')
+      await openForFinding(this.#store, replica, page)
       this.#store.cache.createFile(replica)
       // of an overlay in itself: the parent may be another chunk's, too
       if (bad !== records) {
@@ -312,15 +316,18 @@ export class Repairer {
       const records = effectiveRecords(replica, page)
       const owner = ownerOf(replica, page)
       const index = page % PAGES_PER_REGION
-      const state = records.states[index]
+      const state = records.states[index] as PageState
       if (state === PageState.hole) return null
       const gone = { stamp: records.stamps[index] ?? 0, checksum: records.contentChecksum(index) }
       if (owner === null) return gone
       // a lost one, too: the disk may be readable again
       const isGood = await verifies(this.#store, replica, page)
-      if (isGood) records.setState(index, PageState.data)
-      else if (state === PageState.data) records.setState(index, PageState.bad)
-      if (records.states[index] !== state) this.#store.touch(owner, records)
+      const verdict = isGood ? PageState.data : state === PageState.data ? PageState.bad : state
+      if (verdict !== state) {
+        await openForFinding(this.#store, owner, page)
+        records.setState(index, verdict)
+        this.#store.touch(owner, records)
+      }
       return isGood ? null : gone
     })
   }

@@ -14,7 +14,14 @@ import { effectiveRecords } from '../replica/ancestors.ts'
 import { Hold } from '../replica/operation-queue.ts'
 import type { Replica } from '../replica/replica.ts'
 import type { ChunkStore } from '../store/chunk-store.ts'
-import { effectiveState, loadRegion, readRegion, verifies, withEffectivePages } from '../store/page-tasks.ts'
+import {
+  effectiveState,
+  loadRegion,
+  openForFinding,
+  readRegion,
+  verifies,
+  withEffectivePages,
+} from '../store/page-tasks.ts'
 import { encodeEffectiveRecords, encodePageRecords } from '../store/read-operations.ts'
 
 const RUNNING_COUNT_MAX = 2
@@ -101,6 +108,7 @@ export class Verifier {
         if (replica.state.version !== version || replica.deleted) return
         // in the overlay, also when it reads the page through: it is repaired there
         const own = await loadRegion(store, replica, Math.floor(page / PAGES_PER_REGION))
+        await openForFinding(store, replica, page)
         store.cache.createFile(replica)
         own.set(index, PageState.bad, rightStamp, rightChecksum)
         store.touch(replica, own)

@@ -47,6 +47,22 @@ export function ownerOf(replica: Replica, page: number): Replica | null {
   return null
 }
 
+/**
+ * `ownerOf` found nobody, but the page may come to light: an ancestor cannot be read or relied upon *now*. One that is
+ * damaged has lost what it had.
+ */
+export function isUnsure(replica: Replica, page: number): boolean {
+  const region = Math.floor(page / PAGES_PER_REGION)
+  for (let owner: Replica | null = replica; owner !== null; owner = owner.parent) {
+    if (owner.damage !== '') return false
+    if (owner !== replica && (!isReliable(owner, page) || owner.needsVerification(region))) return true
+    const records = owner.region(region)
+    if (records === null) return true
+    if (records.states[page % PAGES_PER_REGION] !== PageState.absent) return false
+  }
+  return false
+}
+
 /** Records in which the *effective* page is described: of its owner, under the owner's identity (rule S4). */
 export function effectiveRecords(replica: Replica, page: number): RegionRecords {
   const owner = ownerOf(replica, page)

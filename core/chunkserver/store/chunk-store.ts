@@ -18,7 +18,7 @@ import type { WireCode } from '../../wire/codes.ts'
 import { type DataAnswer, DataOp, type DataRequest } from '../../wire/data.ts'
 import { ownerOf, withOverlays } from '../replica/ancestors.ts'
 import { StoreCounters } from '../replica/counters.ts'
-import { type MarkWaiter, ReplicaMarks } from '../replica/open-list.ts'
+import { isMarked, type MarkWaiter, ReplicaMarks } from '../replica/open-list.ts'
 import type { DataReply, Operation, RequestOwner } from './operation.ts'
 import { OperationPools } from './operation-pools.ts'
 import { RegionCache, type RegionCacheEvents } from '../replica/region-cache.ts'
@@ -262,16 +262,17 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
   }
 
   /**
-   * Pages under the caller's lock that do not verify: not good until repaired (rule R1). One that an overlay reads
-   * through is bad in both: it is repaired in the overlay, and, where the quorum has one, in the parent.
+   * Pages under the caller's lock that do not verify: not good until repaired (rule R1); one that an overlay reads
+   * through in both, each is repaired for itself. In an overlay only where the region is open (`openForFinding`).
    */
   markBad(replica: Replica, pages: number[], reason: string): void {
     for (const page of pages) {
       const owner = ownerOf(replica, page)
-      const records = owner?.region(Math.floor(page / PAGES_PER_REGION)) ?? null
+      const region = Math.floor(page / PAGES_PER_REGION)
+      const records = owner?.region(region) ?? null
       if (owner === null || records === null) continue
       records.setState(page % PAGES_PER_REGION, PageState.bad)
-      this.touch(owner, records)
+      if (owner.parent === null || isMarked(owner, region, region)) this.touch(owner, records)
       if (owner !== replica) this.events.onBadPages(owner.chunk, owner.state.version, [page], reason)
     }
     this.reportBad(replica, pages, reason)
@@ -302,13 +303,12 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.writeBack.start()
   }
 
-  /** Rule R1: costs what could not be read, never the disk; flag H tells the operator. */
+  /** Rule R1: costs what could not be read, never the disk. */
   onReadError(replica: Replica, error: CairnError): void {
     this.counters.ioErrors++
     this.logger.error('disk error', { chunk: replica.chunk, code: error.code, reason: error.message })
   }
 
-  /** A write or sync failed. */
   onWriteError(replica: Replica, error: CairnError): void {
     this.onReadError(replica, error)
     if (++this.#writeErrorCount >= WRITE_ERRORS_MAX) this.fail(error)
@@ -368,7 +368,7 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     this.#space.refresh()
   }
 
-  /** Free space is down to the reserve (rule A2). */
+  /** Rule A2. */
   get isFull(): boolean {
     return this.#space.isFull
   }

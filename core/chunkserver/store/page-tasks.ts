@@ -124,6 +124,14 @@ export function markOpen(
   })
 }
 
+/**
+ * Before it is written down what was found out about a page. A torn image of page records that were not open leaves
+ * all pages of the region bad; in a flat replica they are verified, in an overlay the absent ones stay so (rule S2).
+ */
+export function openForFinding(store: ChunkStore, replica: Replica, page: number): Promise<void> {
+  return replica.parent === null ? Promise.resolve() : markOpen(store, replica, page, page)
+}
+
 export function syncReplica(store: ChunkStore, replica: Replica): Promise<void> {
   return new Promise((resolve, reject) => {
     store.sync(replica, { onSynced: (error) => (error === null ? resolve() : reject(error)) }, true)
