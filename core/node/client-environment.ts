@@ -5,7 +5,6 @@
 import os from 'node:os'
 import type { CommandContext } from '../cli/context.ts'
 import type { Client, ConnectOptions } from '../client/api.ts'
-import { connect } from '../client/connect.ts'
 import type { Logger } from '../platform/logger.ts'
 import { createNodeLogger } from '../platform/node/logger.ts'
 import { cairnCommand } from './self.ts'
@@ -25,6 +24,7 @@ export function clientEnvironment(
   return {
     cluster: (given) => contextOf(given).cluster(),
     async connect({ logger, ...options }) {
+      const { connect } = await import('../client/connect.ts')
       const client = await connect(
         {
           ...options,

@@ -8,7 +8,7 @@ import { NodeHardStateFile } from '../platform/node/hard-state-file.ts'
 import { nodeClock } from '../platform/node/platform.ts'
 import { SqliteStore } from '../platform/node/sqlite-store.ts'
 import { writeListenSetting } from './listen-setting.ts'
-import { HARD_STATE_FILE, METADATA_DATABASE } from './roles/metadata-server.ts'
+import { HARD_STATE_FILE, METADATA_DATABASE } from './repository-files.ts'
 
 export interface RenewedRepository {
   /** The copy: only read. */

@@ -13,7 +13,6 @@ import type { CommandContext } from '../../cli/context.ts'
 import { type EtcDirectory, parseAddress } from '../../cli/etc.ts'
 import { addressKey } from '../../discovery/metadata-servers.ts'
 import type { Examination } from '../../metadata/quorum/examination.ts'
-import { refuseForeignRepository } from '../../metadata/server/cluster-repository.ts'
 import type { MemberRow } from '../../metadata/state/rows.ts'
 import { silentLogger } from '../../platform/logger.ts'
 import { type Address, formatAddress } from '../../platform/network.ts'
@@ -104,6 +103,7 @@ export async function configureMetadataServer(options: ConfigureMetadataServer):
   try {
     const found = await examineRepository(repository)
     const member = memberOf(found, repository)
+    const { refuseForeignRepository } = await import('../../metadata/server/cluster-repository.ts')
     refuseForeignRepository(found.cluster, { name: cluster, uuid: clusterUuid })
     const moved = address === undefined ? options.moved : new Map([[member, address]])
     const before = addressesOf(found.members, member, readListenSetting(repository))

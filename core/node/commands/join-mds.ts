@@ -18,7 +18,7 @@ import type { ClusterStatistics, MetadataServerStatistics } from '../../wire/mes
 import { writeListenSetting } from '../listen-setting.ts'
 import { emptyDraft } from '../renewed-repository.ts'
 import { syncDirectory } from '../set-aside.ts'
-import { HARD_STATE_FILE, METADATA_DATABASE } from '../roles/metadata-server.ts'
+import { HARD_STATE_FILE, METADATA_DATABASE } from '../repository-files.ts'
 
 export interface JoinMetadataServer {
   readonly cluster: string

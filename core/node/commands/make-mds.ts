@@ -21,7 +21,7 @@ import { PASSWORD_ROLE } from '../../wire/authentication/key-authenticator.ts'
 import { writeListenSetting } from '../listen-setting.ts'
 import { emptyDraft } from '../renewed-repository.ts'
 import { checkEmpty, putInPlace } from './join-mds.ts'
-import { HARD_STATE_FILE, METADATA_DATABASE } from '../roles/metadata-server.ts'
+import { HARD_STATE_FILE, METADATA_DATABASE } from '../repository-files.ts'
 
 export interface MakeMetadataServer {
   readonly cluster: string

@@ -1,4 +1,7 @@
-/** `cairn make-mds`, `make-cs`: repositories of metadata and chunk servers. Option letters are the guide's. */
+/**
+ * `cairn make-mds`, `make-cs`: repositories of metadata and chunk servers. Option letters are the guide's. The code
+ * of the servers is loaded by whoever needs it: other commands start without it.
+ */
 import path from 'node:path'
 import type { Command } from 'commander'
 import { CairnError } from '../../base/errors.ts'
@@ -7,11 +10,6 @@ import { parseAddress } from '../../cli/etc.ts'
 import { readPassword } from '../../cli/password.ts'
 import { warnOfQuorum } from '../../cli/quorum.ts'
 import { type Address, formatAddress } from '../../platform/network.ts'
-import { forceNewQuorum } from './force-quorum.ts'
-import { joinMetadataServer } from './join-mds.ts'
-import { makeChunkServer } from './make-cs.ts'
-import { makeMetadataServer, refuseSecondCluster } from './make-mds.ts'
-import { rebuildMetadataServer } from './rebuild-mds.ts'
 
 const TIER_MAX = 3
 
@@ -87,6 +85,7 @@ function registerMakeMetadataServer(program: Command, contextOf: () => CommandCo
           next: 'add -p, or --password-file FILE',
         })
       }
+      const { makeMetadataServer, refuseSecondCluster } = await import('./make-mds.ts')
       await refuseSecondCluster(cluster, context.metadataServers())
       const password = await readPassword({
         file: options.passwordFile,
@@ -128,6 +127,7 @@ function registerMakeChunkServer(program: Command, contextOf: () => CommandConte
       if (!(tier <= TIER_MAX))
         throw new CairnError('USAGE', `-t ${options.t} is no tier`, { next: 'give a number from 0 to 3' })
       const repository = path.resolve(options.r)
+      const { makeChunkServer } = await import('./make-cs.ts')
       await makeChunkServer({
         cluster: context.cluster(),
         metadataServers: context.metadataServers(),
@@ -161,7 +161,8 @@ function checkAlone({ I, p, rebuild: isRebuild, forceNewQuorum: isForce }: MakeM
   })
 }
 
-function force(context: CommandContext, options: MakeMetadataServerOptions): Promise<void> {
+async function force(context: CommandContext, options: MakeMetadataServerOptions): Promise<void> {
+  const { forceNewQuorum } = await import('./force-quorum.ts')
   return forceNewQuorum(context, {
     repository: path.resolve(options.r),
     address: options.a === undefined ? null : parseAddress(options.a),
@@ -173,6 +174,7 @@ function force(context: CommandContext, options: MakeMetadataServerOptions): Pro
 async function rebuild(context: CommandContext, options: MakeMetadataServerOptions): Promise<void> {
   const cluster = context.cluster()
   const repository = path.resolve(options.r)
+  const { rebuildMetadataServer } = await import('./rebuild-mds.ts')
   const done = await rebuildMetadataServer(context, {
     repository,
     address: options.a === undefined ? null : parseAddress(options.a),
@@ -196,6 +198,7 @@ async function rebuild(context: CommandContext, options: MakeMetadataServerOptio
 async function join(context: CommandContext, options: MakeMetadataServerOptions): Promise<void> {
   const cluster = context.cluster()
   const repository = path.resolve(options.r)
+  const { joinMetadataServer } = await import('./join-mds.ts')
   const { member, others } = await joinMetadataServer({
     cluster,
     address: addressOf(options),

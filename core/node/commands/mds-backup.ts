@@ -4,7 +4,6 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
-import type { Command } from 'commander'
 import { CairnError, codeOf } from '../../base/errors.ts'
 import type { AdminConnection } from '../../cli/admin.ts'
 import { hostKeys } from '../../cli/authentication.ts'
@@ -27,10 +26,9 @@ import type { Store } from '../../platform/store.ts'
 import { emptyDraft, writeRenewed } from '../renewed-repository.ts'
 import { checkIsRepository, examineRepository } from '../repository-examination.ts'
 import { lockRepository } from '../repository-lock.ts'
-import { METADATA_DATABASE } from '../roles/metadata-server.ts'
+import { METADATA_DATABASE } from '../repository-files.ts'
 import { syncDirectory } from '../set-aside.ts'
 import { checkEmpty, putInPlace } from './join-mds.ts'
-import { maybeRepositoryOf, repositoryOf } from './mds-check.ts'
 import { tellRecovery } from './mds-recover.ts'
 
 const PIECE_TIMEOUT_MS = 30_000
@@ -41,34 +39,13 @@ const BEGIN_TIMEOUT_MS = 600_000
 
 type Reader = (offset: number) => Promise<Buffer>
 
-export function registerBackup(mds: Command, contextOf: () => CommandContext): void {
-  mds
-    .command('backup')
-    .description('write a copy of the metadata of the cluster, or of a stopped directory (-r), to a file')
-    .argument('<file>', 'where to; - for standard output')
-    .option('-r <dir>', 'of the directory of a stopped metadata server')
-    .addHelpText('after', '\nExample:\n  cairn -c demo mds backup /backup/demo-$(date +%F).cairn')
-    .action(async (file: string, _options: unknown, command: Command) => {
-      await backup(contextOf(), file, maybeRepositoryOf(command))
-    })
-  mds
-    .command('restore')
-    .description('make a new metadata server, the only one of its cluster, out of a copy')
-    .argument('<file>', 'the copy; - for standard input')
-    .requiredOption('-a <address>', 'address of the new server: IP[:PORT]; PORT and PORT + 1 are used')
-    .option('-r <dir>', 'repository: a directory that does not exist yet, or an empty one')
-    .addHelpText(
-      'after',
-      '\nExample:\n  cairn -c demo mds restore /backup/demo.cairn -a 10.30.100.101 -r /cairn/demo-mds',
-    )
-    .action(async (file: string, options: { a: string }, command: Command) => {
-      await restore(contextOf(), file, options.a, repositoryOf(command))
-    })
-}
-
 // --- backup ---
 
-async function backup(context: CommandContext, file: string, repository: string | undefined): Promise<void> {
+export async function backup(
+  context: CommandContext,
+  file: string,
+  repository: string | undefined,
+): Promise<void> {
   const write = (header: BackupHeader, read: Reader) => writeBackup(context, file, header, read)
   if (repository !== undefined) await backupStopped(context, repository, write)
   else await context.withAdmin((admin) => backupRunning(context, admin, write))
@@ -189,7 +166,12 @@ function writeToPipe(bytes: Buffer): Promise<void> {
 
 // --- restore ---
 
-async function restore(context: CommandContext, file: string, at: string, repository: string): Promise<void> {
+export async function restore(
+  context: CommandContext,
+  file: string,
+  at: string,
+  repository: string,
+): Promise<void> {
   const address = parseAddress(at)
   const cluster = context.cluster()
   checkEmpty(repository)

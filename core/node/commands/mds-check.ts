@@ -1,6 +1,4 @@
 /** `cairn mds check -r DIR`: reads all of a stopped metadata server's directory and says what to do with it. */
-import path from 'node:path'
-import type { Command } from 'commander'
 import { CairnError } from '../../base/errors.ts'
 import type { CommandContext } from '../../cli/context.ts'
 import type { Examination } from '../../metadata/quorum/examination.ts'
@@ -8,32 +6,7 @@ import { formatAddress } from '../../platform/network.ts'
 import { addressOfRepository, checkIsRepository, examineRepository } from '../repository-examination.ts'
 import { lockRepository } from '../repository-lock.ts'
 
-export function registerCheck(mds: Command, contextOf: () => CommandContext): void {
-  mds
-    .command('check')
-    .description('verify the directory of a metadata server that is stopped')
-    .option('-r <dir>', 'its repository')
-    .addHelpText('after', '\nExample:\n  cairn mds check -r /cairn/demo-mds')
-    .action(async (_options: unknown, command: Command) => {
-      await check(contextOf(), repositoryOf(command))
-    })
-}
-
-/** `-r` of a command below `mds`: the parser gives it to the command above, which has an option of this name. */
-export function repositoryOf(command: Command): string {
-  const repository = maybeRepositoryOf(command)
-  if (repository !== undefined) return repository
-  throw new CairnError('USAGE', `option '-r <dir>' is missing`, {
-    next: `see: cairn mds ${command.name()} --help`,
-  })
-}
-
-export function maybeRepositoryOf(command: Command): string | undefined {
-  const { r } = command.optsWithGlobals<{ r?: string }>()
-  return r === undefined ? undefined : path.resolve(r)
-}
-
-async function check(context: CommandContext, repository: string): Promise<void> {
+export async function check(context: CommandContext, repository: string): Promise<void> {
   checkIsRepository(repository)
   const lock = lockRepository(repository)
   let found: Examination

@@ -11,7 +11,6 @@ import { askUpStatus, askUpStop, type UpStatus } from '../up/control.ts'
 import { UpLayout } from '../up/layout.ts'
 import { type RawUpOptions, resolveUpOptions } from '../up/options.ts'
 import { describeUp } from '../up/describe.ts'
-import { refuseSecond, Up } from '../up/up.ts'
 
 const DETACH_POLL_MS = 200
 
@@ -100,6 +99,7 @@ function printStatus(output: Output, status: UpStatus): void {
 
 async function foreground(output: Output, raw: RawUpOptions): Promise<number> {
   const { options, layout, notes } = resolveUpOptions(raw)
+  const { refuseSecond, Up } = await import('../up/up.ts')
   await refuseSecond(layout)
   const logger = createNodeLogger({ name: 'up', level: 'warn' })
   const up = new Up(options, layout, logger)
@@ -132,6 +132,7 @@ async function foreground(output: Output, raw: RawUpOptions): Promise<number> {
 /** Starts the foreground form as a process of its own, waits until it is healthy, prints the endpoints. */
 async function detach(output: Output, raw: RawUpOptions & { detach?: boolean }): Promise<number> {
   const { layout, options, notes } = resolveUpOptions(raw)
+  const { refuseSecond } = await import('../up/up.ts')
   await refuseSecond(layout)
   fs.mkdirSync(layout.logDirectory, { recursive: true })
   const log = fs.openSync(layout.logFile('up'), 'a')

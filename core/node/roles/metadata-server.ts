@@ -20,12 +20,9 @@ import { readListenSetting } from '../listen-setting.ts'
 import { readMovedMembers, removeMovedMembers } from '../moved-members.ts'
 import { bootPlugins } from '../plugins.ts'
 import { withNextStep } from '../damaged-member.ts'
+import { HARD_STATE_FILE, METADATA_DATABASE } from '../repository-files.ts'
 import { lockRepository } from '../repository-lock.ts'
 import type { RunningRole } from '../role-process.ts'
-
-export const METADATA_DATABASE = 'metadata.db'
-/** Beside the database, never in it (rule L4). */
-export const HARD_STATE_FILE = 'hard-state'
 
 /**
  * A metadata server lives long, holds a large state, and makes short-lived objects for every commit that grow
