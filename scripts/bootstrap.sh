@@ -3,8 +3,8 @@
 #
 # Needs Debian 12 or newer, any Node.js >= 20 and npm; root to install Debian packages. In order: Debian
 # packages (scripts/packages.txt), node modules exactly as locked, which brings the pinned Node 26 to
-# node_modules/.bin/node, and sqlite3's native module, compiled against the headers that come with that
-# Node. A second run finds all of it, uses no network, and takes well under a second.
+# node_modules/.bin/node, and two native modules, compiled against the headers that come with that Node: sqlite3's,
+# and our own for checksums. A second run finds all of it, uses no network, and takes well under a second.
 # Without root it names the missing packages and goes on as far as it can.
 #
 # It does not start anything, and it never edits a tracked file.
@@ -129,6 +129,24 @@ build_sqlite3() {
     "run node_modules/.bin/node -e 'require(\"sqlite3\")' and read the message"
 }
 
+# CRC32C by the processor's instruction. Without it everything works, and checksums take five times the time.
+build_checksums() {
+  source=core/wire/native/checksums.c
+  target=node_modules/.cache/cairn-native/checksums.node
+  if [ "$target" -nt "$source" ]; then return 0; fi
+  install_packages build
+  arch=$(node -p process.arch)
+  mkdir -p "${target%/*}"
+  if ! build_log=$(cc -O2 -fPIC -shared -Wall -Wextra -I "node_modules/node-linux-$arch/include/node" \
+    "$source" -o "$target.new" 2>&1); then
+    say "$source did not compile, going on with slower checksums:"
+    echo "$build_log" >&2
+    return 0
+  fi
+  # Renamed, because programs that run may have the old one mapped.
+  mv "$target.new" "$target"
+}
+
 wait_for_turn
 case "$phase" in
   start) install_packages start ;;
@@ -138,3 +156,4 @@ check_host_node
 install_node_modules
 link_runtime
 build_sqlite3
+build_checksums

@@ -11,6 +11,12 @@ export function pageChecksums(buffer: Buffer, offsetInChunk: number): Uint32Arra
   return new Uint32Array(touchedPageCount(offsetInChunk, buffer.length))
 }
 
+export function fillPageChecksums(buffer: Buffer, offsetInChunk: number, table: Uint32Array): number {
+  const count = touchedPageCount(offsetInChunk, buffer.length)
+  table.fill(0, 0, count)
+  return count
+}
+
 export function verifyPageChecksums(buffer: Buffer, offsetInChunk: number, table: Buffer): number {
   const count = touchedPageCount(offsetInChunk, buffer.length)
   return table.length === count * 4 ? -1 : count

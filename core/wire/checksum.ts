@@ -2,12 +2,13 @@
  * CRC32C (Castagnoli) of frames and pages. The page table of a data frame: one CRC for each 4 KiB page
  * of the chunk that [offset, offset + length) touches, over the bytes of that page that travel (rule P5).
  */
-import { crc32c as nativeCrc32c } from '@node-rs/crc32'
+import { crc32c as packageCrc32c } from '@node-rs/crc32'
 import { PAGE_SIZE_BYTES } from '../base/units.ts'
+import { nativeChecksums } from './native-checksums.ts'
 
 /** `seed` is the CRC of the bytes before: crc32c(b, crc32c(a)) is the CRC of a followed by b. */
 export function crc32c(bytes: Uint8Array, seed = 0): number {
-  return nativeCrc32c(bytes, seed)
+  return nativeChecksums === null ? packageCrc32c(bytes, seed) : nativeChecksums.crc32c(bytes, seed)
 }
 
 /** Pages of the chunk that [offset, offset + length) touches. */
@@ -26,17 +27,23 @@ export function pageChecksums(buffer: Buffer, offsetInChunk: number): Uint32Arra
 
 /** Same into a table the caller reuses; returns how many entries were written. */
 export function fillPageChecksums(buffer: Buffer, offsetInChunk: number, table: Uint32Array): number {
+  if (nativeChecksums !== null) return nativeChecksums.fill(buffer, offsetInChunk % PAGE_SIZE_BYTES, table)
+  return fillByPage(buffer, offsetInChunk, table)
+}
+
+/** Without native checksums. */
+export function fillByPage(buffer: Buffer, offsetInChunk: number, table: Uint32Array): number {
   const length = buffer.length
   if (length === 0) return 0
   let end = Math.min(length, PAGE_SIZE_BYTES - (offsetInChunk % PAGE_SIZE_BYTES))
   if (end === length) {
-    table[0] = nativeCrc32c(buffer)
+    table[0] = packageCrc32c(buffer)
     return 1
   }
   let begin = 0
   let index = 0
   while (begin < length) {
-    table[index++] = nativeCrc32c(buffer.subarray(begin, end))
+    table[index++] = packageCrc32c(buffer.subarray(begin, end))
     begin = end
     end = Math.min(length, begin + PAGE_SIZE_BYTES)
   }
@@ -49,14 +56,21 @@ export function fillPageChecksums(buffer: Buffer, offsetInChunk: number, table: 
  * count when the table has the wrong size.
  */
 export function verifyPageChecksums(buffer: Buffer, offsetInChunk: number, table: Buffer): number {
-  const length = buffer.length
-  const count = touchedPageCount(offsetInChunk, length)
+  const count = touchedPageCount(offsetInChunk, buffer.length)
   if (table.length !== count * 4) return count
+  if (nativeChecksums !== null) return nativeChecksums.verify(buffer, offsetInChunk % PAGE_SIZE_BYTES, table)
+  return verifyByPage(buffer, offsetInChunk, table)
+}
+
+/** Without native checksums; the table has the right size. */
+export function verifyByPage(buffer: Buffer, offsetInChunk: number, table: Buffer): number {
+  const length = buffer.length
+  const count = table.length / 4
   let begin = 0
   let end = Math.min(length, PAGE_SIZE_BYTES - (offsetInChunk % PAGE_SIZE_BYTES))
   for (let index = 0; index < count; index++) {
     const piece = count === 1 ? buffer : buffer.subarray(begin, end)
-    if (nativeCrc32c(piece) !== table.readUInt32LE(index * 4)) return index
+    if (packageCrc32c(piece) !== table.readUInt32LE(index * 4)) return index
     begin = end
     end = Math.min(length, begin + PAGE_SIZE_BYTES)
   }
