@@ -301,7 +301,8 @@ export class ReplicaControl {
         this.#removeFile(chunk)
         await this.#logDeletion(chunk)
       }
-      // not before it is durable: an overlay without its parent is damage
+      // Not before it is durable: an overlay without its parent is damage. If it cannot be, the parent stays until the
+      // next start.
       replica.readThrough(null)
       store.refreshSpace()
       return ''

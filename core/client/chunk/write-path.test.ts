@@ -203,6 +203,17 @@ test('an error of one disk takes that member out, not the write (E11)', async ()
   )
 })
 
+test('an overlay that is still there for a moment holds the write, and takes nobody out (S3, A1)', async () => {
+  const { cluster, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  const { refusals } = cluster.master.server(1)
+  for (let count = 0; count < 3; count++) refusals.push({ op: DataOp.write, code: 'HAS_OVERLAY' })
+  await clock.wait(writeOf(file, 0, Buffer.from('bbbb')))
+  assert.equal(refusals.length, 0)
+  assert.equal(cluster.master.log.includes('chunk.report'), false)
+  assert.equal(cluster.master.chunkAt(file.inode, 0).version, 1)
+})
+
 test('bytes damaged on the way are sent again to that member only (P5)', async () => {
   const { cluster, file, clock } = await withFile()
   await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
