@@ -118,6 +118,8 @@ async function fioRaw(
   parameters: readonly string[],
 ): Promise<FioJob['jobs'][0]> {
   const text = await run('fio', [
+    // else one that is interrupted leaves a file where it was started
+    '--verify_state_save=0',
     `--name=${name}`,
     `--filename=${file}`,
     `--size=${options.sizeMib}m`,
