@@ -45,19 +45,19 @@ export interface Place {
   readonly prefix: readonly string[]
 }
 
-export interface MetadataServerPlace extends Place {
-  readonly member: Member
+/** Of either role. */
+export interface ServerPlace extends Place {
+  readonly server: Member | ChunkServer
   readonly disk: LoopDisk
 }
 
-export interface ChunkServerPlace extends Place {
+export interface ChunkServerPlace extends ServerPlace {
   readonly server: ChunkServer
-  readonly disk: LoopDisk
 }
 
 export interface TorturedCluster {
   readonly cluster: QuorumCluster
-  readonly metadataServers: readonly MetadataServerPlace[]
+  readonly metadataServers: readonly ServerPlace[]
   readonly chunkServers: readonly ChunkServerPlace[]
   readonly clients: readonly Place[]
 }
@@ -112,9 +112,9 @@ export async function startCluster(
     await cluster.host.cairn('-c', 'demo', 'set-config', `${key}=${value}`)
   return {
     cluster,
-    metadataServers: cluster.members.map((member, index) => ({
+    metadataServers: cluster.members.map((server, index) => ({
       ...at(mds, index),
-      member,
+      server,
       disk: at(mdsDisks, index),
     })),
     chunkServers: cluster.chunkServers.map((server, index) => ({

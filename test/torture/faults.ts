@@ -11,15 +11,15 @@ import { until } from '../integration/support/programs.ts'
 import {
   type HostRole,
   isolate,
-  type Isolation,
+  isolations,
   losePackets,
   reconnect,
   slowDown,
 } from '../integration/support/network.ts'
 import type { ClientHost } from './clients.ts'
-import type { ChunkServerPlace, MetadataServerPlace, Place } from './cluster.ts'
+import type { ChunkServerPlace, Place, ServerPlace } from './cluster.ts'
 import { delayed } from './delays.ts'
-import { away, repairAll, statusOf, type World } from './world.ts'
+import { away, repairAll, serversOf, statusOf, type World } from './world.ts'
 
 export interface FaultKind {
   readonly role: HostRole | 'any'
@@ -35,16 +35,17 @@ export interface FaultKind {
 const OFFLINE_TIMEOUT_MS = 240_000
 const KIBIBYTE = 1024
 
-function metadataServer(world: World, place: Place): MetadataServerPlace {
-  return found(world.metadataServers.find(({ host }) => host === place.host))
+/** A server with what is common to both roles. */
+function serverAt(world: World, { host }: Place): ServerPlace {
+  return found(serversOf(world, host.role).find((place) => place.host === host))
 }
 
-function chunkServer(world: World, place: Place): ChunkServerPlace {
-  return found(world.chunkServers.find(({ host }) => host === place.host))
+function chunkServerAt(world: World, { host }: Place): ChunkServerPlace {
+  return found(world.chunkServers.find((place) => place.host === host))
 }
 
-function client(world: World, place: Place): ClientHost {
-  return found(world.hosts.find((candidate) => candidate.place.host === place.host))
+function clientAt(world: World, { host }: Place): ClientHost {
+  return found(world.hosts.find((candidate) => candidate.place.host === host))
 }
 
 function found<T>(value: T | undefined): T {
@@ -57,12 +58,58 @@ function absence(random: SeededRandom): Promise<number> {
   return random.below(3) === 0 ? away(random, 7_000, 12_000) : away(random, 500, 5_000)
 }
 
-async function cutOff(
-  { host }: Place,
-  random: SeededRandom,
-  isolations: readonly Isolation[],
-): Promise<string> {
-  const isolation = isolations[random.below(isolations.length)] ?? 'cable'
+const killed: FaultKind['run'] = async (world, place, random) => {
+  const { server } = serverAt(world, place)
+  await server.stop('SIGKILL')
+  // A chunk server now and then past offline_tout: others take over its replicas.
+  const isLong = place.host.role === 'cs' && random.below(4) === 0
+  const downMs = isLong ? await away(random, 18_000, 24_000) : await away(random, 0, 4_000)
+  server.start()
+  return `down for ${downMs} ms`
+}
+
+/** Of its role; they come back one by one. */
+const allKilled: FaultKind['run'] = async (world, { host }, random) => {
+  const servers = serversOf(world, host.role).map(({ server }) => server)
+  await Promise.all(servers.map((server) => server.stop('SIGKILL')))
+  for (const server of servers) {
+    await away(random, 0, 1_000)
+    server.start()
+  }
+  return 'all killed at once'
+}
+
+const stopped: FaultKind['run'] = async (world, place, random) => {
+  const process = place.host.role === 'client' ? clientAt(world, place) : serverAt(world, place).server
+  process.signal('SIGSTOP')
+  const awayMs = await absence(random)
+  process.signal('SIGCONT')
+  return `stopped for ${awayMs} ms`
+}
+
+const withoutPower: FaultKind['run'] = async (world, place, random) => {
+  const { server, disk } = serverAt(world, place)
+  await disk.cutPower()
+  await away(random, 0, 500)
+  await server.stop('SIGKILL')
+  await disk.mountAgain()
+  const downMs = await away(random, 0, 4_000)
+  server.start()
+  return `down for ${downMs} ms`
+}
+
+const hanging: FaultKind['run'] = async (world, place, random) => {
+  const { disk } = serverAt(world, place)
+  await disk.hang()
+  const awayMs = await absence(random)
+  await disk.release()
+  return `hung for ${awayMs} ms`
+}
+
+/** Clients do not know each other. */
+const isolated: FaultKind['run'] = async (_world, { host }, random) => {
+  const ways = isolations.filter((isolation) => host.role !== 'client' || isolation !== 'client')
+  const isolation = ways[random.below(ways.length)] ?? 'cable'
   await isolate(host, isolation)
   const awayMs = await absence(random)
   await reconnect(host)
@@ -70,121 +117,26 @@ async function cutOff(
 }
 
 const metadataServerFaults = {
-  'mds-kill': {
-    role: 'mds',
-    async run(world, place, random) {
-      const { member } = metadataServer(world, place)
-      await member.stop('SIGKILL')
-      const downMs = await away(random, 0, 4_000)
-      member.start()
-      return `down for ${downMs} ms`
-    },
-  },
-  'mds-kill-all': {
-    role: 'mds',
-    async run(world, _place, random) {
-      await Promise.all(world.metadataServers.map(({ member }) => member.stop('SIGKILL')))
-      for (const { member } of world.metadataServers) {
-        await away(random, 0, 1_000)
-        member.start()
-      }
-      return 'all killed at once'
-    },
-  },
-  'mds-stop': {
-    role: 'mds',
-    async run(world, place, random) {
-      const { member } = metadataServer(world, place)
-      member.signal('SIGSTOP')
-      const awayMs = await absence(random)
-      member.signal('SIGCONT')
-      return `stopped for ${awayMs} ms`
-    },
-  },
-  'mds-power-cut': {
-    role: 'mds',
-    async run(world, place, random) {
-      const { member, disk } = metadataServer(world, place)
-      await disk.cutPower()
-      await away(random, 0, 500)
-      await member.stop('SIGKILL')
-      await disk.mountAgain()
-      const downMs = await away(random, 0, 4_000)
-      member.start()
-      return `down for ${downMs} ms`
-    },
-  },
-  'mds-hanging-disk': {
-    role: 'mds',
-    async run(world, place, random) {
-      const { disk } = metadataServer(world, place)
-      await disk.hang()
-      const awayMs = await absence(random)
-      await disk.release()
-      return `hung for ${awayMs} ms`
-    },
-  },
-  'mds-isolation': {
-    role: 'mds',
-    run: (_world, place, random) => cutOff(place, random, ['cable', 'deaf', 'mute', 'mds', 'cs', 'client']),
-  },
+  'mds-kill': { role: 'mds', run: killed },
+  'mds-kill-all': { role: 'mds', run: allKilled },
+  'mds-stop': { role: 'mds', run: stopped },
+  'mds-power-cut': { role: 'mds', run: withoutPower },
+  'mds-hanging-disk': { role: 'mds', run: hanging },
+  'mds-isolation': { role: 'mds', run: isolated },
 } as const satisfies Record<string, FaultKind>
 
 const chunkServerFaults = {
-  'cs-kill': {
-    role: 'cs',
-    async run(world, place, random) {
-      const { server } = chunkServer(world, place)
-      await server.stop('SIGKILL')
-      // Now and then past offline_tout: others take over its replicas.
-      const downMs = random.below(4) === 0 ? await away(random, 18_000, 24_000) : await away(random, 0, 4_000)
-      server.start()
-      return `down for ${downMs} ms`
-    },
-  },
-  'cs-kill-all': {
-    role: 'cs',
-    harms: true,
-    async run(world, _place, random) {
-      await Promise.all(world.chunkServers.map(({ server }) => server.stop('SIGKILL')))
-      await away(random, 0, 2_000)
-      for (const { server } of world.chunkServers) server.start()
-      return 'all killed at once'
-    },
-  },
-  'cs-stop': {
-    role: 'cs',
-    async run(world, place, random) {
-      const { server } = chunkServer(world, place)
-      server.signal('SIGSTOP')
-      const awayMs = await absence(random)
-      server.signal('SIGCONT')
-      return `stopped for ${awayMs} ms`
-    },
-  },
-  'cs-isolation': {
-    role: 'cs',
-    run: (_world, place, random) => cutOff(place, random, ['cable', 'deaf', 'mute', 'mds', 'cs', 'client']),
-  },
-  'cs-power-cut': {
-    role: 'cs',
-    harms: true,
-    async run(world, place, random) {
-      const { server, disk } = chunkServer(world, place)
-      await disk.cutPower()
-      await away(random, 0, 500)
-      await server.stop('SIGKILL')
-      await disk.mountAgain()
-      const downMs = await away(random, 0, 4_000)
-      server.start()
-      return `down for ${downMs} ms`
-    },
-  },
+  'cs-kill': { role: 'cs', run: killed },
+  'cs-kill-all': { role: 'cs', harms: true, run: allKilled },
+  'cs-stop': { role: 'cs', run: stopped },
+  'cs-isolation': { role: 'cs', run: isolated },
+  'cs-power-cut': { role: 'cs', harms: true, run: withoutPower },
+  'cs-hanging-disk': { role: 'cs', run: hanging },
   'cs-dead-disk': {
     role: 'cs',
     harms: true,
     async run(world, place) {
-      const here = chunkServer(world, place)
+      const here = chunkServerAt(world, place)
       const { server, disk } = here
       const id = server.id
       await disk.cutPower()
@@ -199,7 +151,7 @@ const chunkServerFaults = {
     role: 'cs',
     harms: true,
     async run(world, place, random) {
-      const { server } = chunkServer(world, place)
+      const { server } = chunkServerAt(world, place)
       const id = server.id
       const isRunning = random.below(2) === 0
       if (!isRunning) await server.stop('SIGKILL')
@@ -215,7 +167,7 @@ const chunkServerFaults = {
   'cs-full-disk': {
     role: 'cs',
     async run(world, place, random) {
-      const { disk } = chunkServer(world, place)
+      const { disk } = chunkServerAt(world, place)
       await disk.fill()
       const awayMs = await away(random, 3_000, 10_000)
       disk.free()
@@ -226,23 +178,13 @@ const chunkServerFaults = {
     role: 'cs',
     harms: true,
     async run(world, place, random) {
-      const { server, disk } = chunkServer(world, place)
+      const { server, disk } = chunkServerAt(world, place)
       disk.becomeReadOnly()
       const awayMs = await away(random, 1_000, 6_000)
       await server.stop('SIGKILL')
       await disk.repair()
       server.start()
       return `read-only for ${awayMs} ms`
-    },
-  },
-  'cs-hanging-disk': {
-    role: 'cs',
-    async run(world, place, random) {
-      const { disk } = chunkServer(world, place)
-      await disk.hang()
-      const awayMs = await absence(random)
-      await disk.release()
-      return `hung for ${awayMs} ms`
     },
   },
   'cs-rot': {
@@ -298,7 +240,7 @@ const truncate: Hurt = (file, random) => {
 
 /** Every third chunk file of one server, while it runs or is down; then everything is read and repaired. */
 async function damage(world: World, place: Place, random: SeededRandom, hurt: Hurt): Promise<string> {
-  const { server } = chunkServer(world, place)
+  const { server } = chunkServerAt(world, place)
   const isDown = random.below(2) === 0
   if (isDown) await server.stop('SIGKILL')
   let count = 0
@@ -322,7 +264,7 @@ const clientFaults = {
   'client-kill': {
     role: 'client',
     async run(world, place, random) {
-      const host = client(world, place)
+      const host = clientAt(world, place)
       await host.killWorkload()
       const withMount = random.below(2) === 0
       if (withMount) await host.killMount()
@@ -332,20 +274,8 @@ const clientFaults = {
       return `${withMount ? 'workload and mount' : 'workload'} down for ${downMs} ms`
     },
   },
-  'client-stop': {
-    role: 'client',
-    async run(world, place, random) {
-      const host = client(world, place)
-      host.signal('SIGSTOP')
-      const awayMs = await absence(random)
-      host.signal('SIGCONT')
-      return `stopped for ${awayMs} ms`
-    },
-  },
-  'client-isolation': {
-    role: 'client',
-    run: (_world, place, random) => cutOff(place, random, ['cable', 'deaf', 'mute', 'mds', 'cs']),
-  },
+  'client-stop': { role: 'client', run: stopped },
+  'client-isolation': { role: 'client', run: isolated },
 } as const satisfies Record<string, FaultKind>
 
 const lineFaults = {

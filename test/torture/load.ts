@@ -33,6 +33,8 @@ export interface LoadOptions {
   readonly random: SeededRandom
   /** Null: this error is a broken promise. */
   readonly excuse: (client: string, code: string) => string | null
+  /** Lasts a fault at this moment? What is checked then is counted apart. */
+  readonly isUnderFault: () => boolean
   /** Null: no fio. May a round of this client's fio that began then have failed? */
   readonly excuseFio: ((client: string, sinceMs: number) => boolean) | null
   /** Every operation, one a line. */
@@ -52,6 +54,9 @@ export class Load {
     fileNames: [],
     isStopping: false,
   }
+  /** Of the oracle's checks, those while a fault lasted. */
+  checkedDuringFaults = 0
+  #checkedBefore = 0
   #fileCount = 0
   #directory = 0
   /** Makes files; nothing ever happens to it. */
@@ -66,7 +71,7 @@ export class Load {
     this.oracle.mayKnowOldSize = () => !this.#state.isStopping
     this.hosts = places.map((place) => {
       const { name } = place.host
-      const onAnswer = (client: string): void => this.stalls.beat(client)
+      const onAnswer = (client: string): void => this.#answered(client)
       return new ClientHost(place, cluster, random.fork(name), this.#sharedBy(name), onAnswer)
     })
     this.fio =
@@ -97,6 +102,13 @@ export class Load {
         return state.isStopping
       },
     }
+  }
+
+  #answered(client: string): void {
+    this.stalls.beat(client)
+    const checked = this.oracle.checkedOperationCount
+    if (this.#options.isUnderFault()) this.checkedDuringFaults += checked - this.#checkedBefore
+    this.#checkedBefore = checked
   }
 
   /** Acknowledged operations by kind. */

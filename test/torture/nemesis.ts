@@ -1,27 +1,16 @@
 /**
- * Starts faults, several at once, the rarest kind first. What may be struck at a moment is bounded by what the
- * promises cover, so that every byte lost is a bug:
- *
- *   metadata servers   one at a time, until it has caught up; or all, when all are well
- *   chunk servers      at most replicas-1, until all chunks are healthy again; a harmful fault begins only while
- *                      all of them are well, and alone among the harmful ones
- *   clients            at most CLIENTS_AT_ONCE
- *
- * A host has one fault at a time.
+ * Starts the faults that fault-choice.ts chooses, several at once, and sees that the cluster recovers from each.
  */
 import { performance } from 'node:perf_hooks'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
 import type { ClusterStatistics } from '../../core/wire/messages/statistics.ts'
-import type { HostRole } from '../integration/support/network.ts'
 import { until } from '../integration/support/programs.ts'
 import type { Place } from './cluster.ts'
+import { chooseFault, strikesAll } from './fault-choice.ts'
 import { type FaultKind, faultKinds, type FaultName } from './faults.ts'
 import { isHealthy, lookAt, placesOf, whatEnded, type World } from './world.ts'
 
-const AT_ONCE_MAX = 4
-const CHUNK_SERVERS_AT_ONCE = 2
-const CLIENTS_AT_ONCE = 2
 const LOOK_PAUSE_MS = 500
 /** So often in a row it must look well: what has just begun is seen a moment later. */
 const GOOD_LOOKS = 3
@@ -88,8 +77,9 @@ export class Nemesis {
     await this.#looking
   }
 
-  countOf(kind: FaultName): number {
-    return this.struck.filter((fault) => fault.kind === kind).length
+  /** Lasts one at this moment? */
+  get isStriking(): boolean {
+    return [...this.#running.values()].some(({ fault }) => !Number.isFinite(fault.endedMs))
   }
 
   /** Did such a fault last at some time since then? `host`: of one host only. */
@@ -102,13 +92,23 @@ export class Nemesis {
 
   async #strikeAgainAndAgain(): Promise<void> {
     while (!this.#isStopped) {
-      const chosen = this.#choose()
+      const chosen = this.problems.length > 0 ? null : this.#choose()
       if (chosen === null) await pause(LOOK_PAUSE_MS)
       else {
-        this.#strike(...chosen)
+        this.#strike(chosen.kind, chosen.host.place)
         await pause(this.#random.float() * 2 * this.#options.pauseMs)
       }
     }
+  }
+
+  #choose() {
+    const hosts = placesOf(this.#world).map((place) => ({ ...place.host, place }))
+    const running = [...this.#running.values()].map(({ fault, place }) => ({
+      kind: fault.kind,
+      host: place.host,
+    }))
+    const countOf = (kind: FaultName) => this.struck.filter((fault) => fault.kind === kind).length
+    return chooseFault(this.#options.kinds, countOf, hosts, running, this.#random)
   }
 
   #strike(kind: FaultName, place: Place): void {
@@ -135,48 +135,6 @@ export class Nemesis {
         this.problems.push(`${kind} of ${host} could not be carried through: ${String(error)}`)
       },
     )
-  }
-
-  /** The rarest kind that may strike now, and where. Null: none may, or a rarer one waits for quiet. */
-  #choose(): [FaultName, Place] | null {
-    if (this.#running.size >= AT_ONCE_MAX || this.problems.length > 0) return null
-    const order = this.#options.kinds
-      .map((kind) => ({ kind, count: this.countOf(kind), chance: this.#random.float() }))
-      .toSorted((a, b) => a.count - b.count || a.chance - b.chance)
-    let waitsForQuiet = false
-    for (const { kind } of order) {
-      const { harms, role }: FaultKind = faultKinds[kind]
-      const places = placesOf(this.#world).filter(({ host }) => role === 'any' || host.role === role)
-      const allowed = places.filter(
-        (place) => this.#mayStrike(kind, place) && !(waitsForQuiet && place.host.role === 'cs'),
-      )
-      const place = allowed[this.#random.below(Math.max(1, allowed.length))]
-      if (place !== undefined) return [kind, place]
-      if (harms === true) waitsForQuiet = true
-    }
-    return null
-  }
-
-  #mayStrike(kind: FaultName, { host }: Place): boolean {
-    if (this.#running.has(host.name)) return false
-    const { harms }: FaultKind = faultKinds[kind]
-    const count = this.#countRunning(host.role)
-    const isWholeRoleStruck = [...this.#running.values()].some(
-      ({ fault }) => isOfAll(fault.kind) && faultKinds[fault.kind].role === host.role,
-    )
-    if (isWholeRoleStruck) return false
-    switch (host.role) {
-      case 'mds':
-        return count === 0
-      case 'cs':
-        return harms === true ? count === 0 : count < CHUNK_SERVERS_AT_ONCE
-      case 'client':
-        return count < CLIENTS_AT_ONCE
-    }
-  }
-
-  #countRunning(role: HostRole): number {
-    return [...this.#running.values()].filter(({ place }) => place.host.role === role).length
   }
 
   /** Takes from `#running` who has recovered. */
@@ -212,7 +170,7 @@ export class Nemesis {
     return [...this.#running].some(
       ([name, { fault, place }]) =>
         !Number.isFinite(fault.endedMs) &&
-        (name === host || (isOfAll(fault.kind) && host.startsWith(place.host.role))),
+        (name === host || (strikesAll(fault.kind) && host.startsWith(place.host.role))),
     )
   }
 
@@ -226,15 +184,13 @@ export class Nemesis {
         )
       case 'cs': {
         if (seen === null || !isHealthy(seen)) return false
-        const servers = this.#world.chunkServers.filter((place) => isOfAll(fault.kind) || place.host === host)
+        const servers = this.#world.chunkServers.filter(
+          (place) => strikesAll(fault.kind) || place.host === host,
+        )
         return servers.every(({ server }) =>
           seen.cs.some(({ id, status }) => id === server.id && status === 'active'),
         )
       }
     }
   }
-}
-
-function isOfAll(kind: FaultName): boolean {
-  return kind === 'mds-kill-all' || kind === 'cs-kill-all'
 }

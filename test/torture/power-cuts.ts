@@ -55,6 +55,7 @@ async function run(
   const load = new Load({
     ...{ cluster: tortured.cluster, places: tortured.clients, random: random.fork('load') },
     excuse: (_client, code) => (mayFail.includes(code) ? 'the power was cut' : null),
+    isUnderFault: () => false,
     excuseFio: null,
     traceFile: path.join(directory, 'trace.log'),
   })

@@ -11,11 +11,19 @@ export interface KindFigures {
   readonly recoverySecondsMax: number
 }
 
+export interface StallFigures {
+  readonly client: string
+  readonly seconds: number
+  /** What lasted meanwhile, or what the cluster had not recovered from: the longest part of the stall first. */
+  readonly beside: readonly string[]
+}
+
 export interface Report {
   readonly faults: number
   readonly overlapping: number
   readonly kinds: readonly KindFigures[]
-  readonly stalls: readonly { readonly client: string; readonly seconds: number; readonly beside: string }[]
+  /** The longest of each client, the longest one first. */
+  readonly stalls: readonly StallFigures[]
   readonly counts: Readonly<Record<string, number>>
   readonly problems: readonly string[]
 }
@@ -40,11 +48,13 @@ export function reportOf({ struck, stalls, counts, problems }: TortureResult): R
         ),
       }
     }),
-    stalls: stalls.map((stall) => ({
-      client: stall.client,
-      seconds: seconds(stall.toMs - stall.fromMs),
-      beside: explanation(stall, struck),
-    })),
+    stalls: stalls
+      .map((stall) => ({
+        client: stall.client,
+        seconds: seconds(stall.toMs - stall.fromMs),
+        beside: explanation(stall, struck),
+      }))
+      .toSorted((a, b) => b.seconds - a.seconds),
     counts,
     problems,
   }
@@ -54,16 +64,30 @@ function isAtOnce(one: StruckFault, other: StruckFault): boolean {
   return one.startedMs < other.endedMs && other.startedMs < one.endedMs
 }
 
-/** The faults that lasted, or from which the cluster had not recovered, at some time of the stall. */
-function explanation({ fromMs, toMs }: Stall, struck: readonly StruckFault[]): string {
+function explanation(stall: Stall, struck: readonly StruckFault[]): string[] {
+  const sharedMs = ({ fromMs, toMs }: { fromMs: number; toMs: number }): number =>
+    Math.max(0, Math.min(toMs, stall.toMs) - Math.max(fromMs, stall.fromMs))
   return struck
-    .filter(({ startedMs, recoveredMs }) => startedMs < toMs && recoveredMs > fromMs)
-    .map(({ kind, host, what }) => `${kind} of ${host} (${what})`)
-    .join('; ')
+    .map((fault) => {
+      const { startedMs, endedMs, recoveredMs } = fault
+      const lastedMs = sharedMs({ fromMs: startedMs, toMs: endedMs })
+      return { fault, lastedMs, recoveringMs: sharedMs({ fromMs: endedMs, toMs: recoveredMs }) }
+    })
+    .filter(({ lastedMs, recoveringMs }) => lastedMs + recoveringMs > 0)
+    .toSorted((a, b) => b.lastedMs - a.lastedMs || b.recoveringMs - a.recoveringMs)
+    .map(({ fault: { kind, host, what }, lastedMs, recoveringMs }) => {
+      const own = host === stall.client ? ', its own' : ''
+      const lasted = `${seconds(lastedMs)} s, then ${seconds(recoveringMs)} s of recovery`
+      return `${kind} of ${host}${own} (${what}): ${lasted}`
+    })
 }
 
 function seconds(milliseconds: number): number {
   return Math.round(milliseconds / 100) / 10
+}
+
+function percentOf(part: number, all: number): number {
+  return all === 0 ? 0 : Math.round((part * 100) / all)
 }
 
 export function printable(report: Report): string {
@@ -77,11 +101,12 @@ export function printable(report: Report): string {
     '| fault | count | overlapping others | longest recovery s |',
     '|---|---|---|---|',
     ...rows,
-    `| **all** | ${faults} | ${overlapping} | |`,
+    `| **all** | ${faults} | ${overlapping} (${percentOf(overlapping, faults)} %) | |`,
     '',
-    ...stalls.map(
-      ({ client, seconds: length, beside }) => `longest stall of ${client}: ${length} s, beside ${beside}`,
-    ),
+    ...stalls.flatMap(({ client, seconds: length, beside }) => [
+      `longest stall of ${client}: ${length} s, beside`,
+      ...beside.map((line) => `  ${line}`),
+    ]),
     Object.entries(counts)
       .map(([name, value]) => `${name} ${value}`)
       .join(', '),

@@ -57,6 +57,7 @@ async function run(
   const load = new Load({
     ...{ cluster, places: clients, random: random.fork('load') },
     excuse: (client, code) => (nemesis === null ? null : excuseOf(nemesis, client, code)),
+    isUnderFault: () => nemesis?.isStriking === true,
     excuseFio: (client, sinceMs) => nemesis !== null && wasCutOff(nemesis, client, sinceMs),
     traceFile: path.join(directory, 'trace.log'),
   })
@@ -88,6 +89,7 @@ async function run(
     counts: {
       seconds: Math.round((performance.now() - startedMs) / 1000),
       checkedOperations: load.oracle.checkedOperationCount,
+      checkedDuringFaults: load.checkedDuringFaults,
       ...load.counts,
       fioRounds: sum(load.fio.map(({ roundCount }) => roundCount)),
       fioRoundsExcused: sum(load.fio.map(({ excusedCount }) => excusedCount)),

@@ -2,11 +2,12 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
 import type { FsckResult } from '../../core/cli/fsck.ts'
+import type { HostRole } from '../integration/support/network.ts'
 import { until } from '../integration/support/programs.ts'
 import { CLUSTER } from '../integration/support/quorum-cluster.ts'
 import type { ClusterStatistics } from '../../core/wire/messages/statistics.ts'
 import type { ClientHost } from './clients.ts'
-import type { ChunkServerPlace, Place, TorturedCluster } from './cluster.ts'
+import type { ChunkServerPlace, Place, ServerPlace, TorturedCluster } from './cluster.ts'
 
 export interface World extends TorturedCluster {
   readonly hosts: readonly ClientHost[]
@@ -26,12 +27,14 @@ export function placesOf(world: World): readonly Place[] {
   return [...world.metadataServers, ...world.chunkServers, ...world.clients]
 }
 
+/** Clients are no servers. */
+export function serversOf(world: World, role: HostRole): readonly ServerPlace[] {
+  return role === 'mds' ? world.metadataServers : role === 'cs' ? world.chunkServers : []
+}
+
 /** A server that has ended by itself; null: all run. `except`: on these hosts anything may happen now. */
 export function whatEnded(world: World, except: (host: string) => boolean = () => false): string | null {
-  const places = [
-    ...world.metadataServers.map(({ host, member }) => ({ host, server: member })),
-    ...world.chunkServers,
-  ]
+  const places = [...world.metadataServers, ...world.chunkServers]
   const ended = places.find(({ host, server }) => !server.isRunning && !except(host.name))
   return ended === undefined ? null : `${ended.host.name} has ended by itself: ${ended.server.output}`
 }
