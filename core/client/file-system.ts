@@ -183,8 +183,10 @@ export class ClientFileSystem implements FileSystem {
     if (epoch !== this.#session.epoch)
       throw new CairnError('EIO', 'the session expired while the file was created')
     const file = this.#files.opened(answer.attributes, mark)
-    if (answer.lease !== undefined && !file.state.lease.hasNumber && file.state.lease.phase === 'none')
-      file.state.lease.adopt(answer.lease)
+    const { lease } = file.state
+    const number = answer.lease ?? 0
+    if (number !== 0 && !lease.hasNumber && lease.phase === 'none' && !this.#files.hasGivenBack(number))
+      lease.adopt(number)
     return { attributes: file.attributes(), file, created: answer.created }
   }
 

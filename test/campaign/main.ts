@@ -2,8 +2,8 @@
  * `npm run campaign`: faults on a quorum of real processes; `--help` says how (below). Runs itself again inside
  * new namespaces of network, mounts and processes: whatever happens, nothing of it is left behind.
  */
-import { parseArgs } from 'node:util'
-import { enterOwnNamespaces, runInOwnNamespaces } from '../integration/support/own-namespaces.ts'
+import { workInOwnNamespaces } from '../integration/support/own-namespaces.ts'
+import { commandLine } from '../support/command-line.ts'
 import { type CampaignResult, runCampaign } from './campaign.ts'
 import { figuresOf, table } from './figures.ts'
 
@@ -20,45 +20,21 @@ With CAIRN_KEEP=1 in the environment logs and disks are kept.
 const AWAY_MS_MAX = 6_000
 const SHORT_AWAY_MS_MAX = 3_000
 
-function fail(problem: string): never {
-  process.stderr.write(`campaign: ${problem}\n\n${USAGE}`)
-  process.exit(2)
-}
-
-function options() {
-  try {
-    return parseArgs({
-      options: {
-        mds: { type: 'string', default: '3' },
-        each: { type: 'string', default: '25' },
-        seed: { type: 'string', default: '1' },
-        short: { type: 'boolean', default: false },
-        json: { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-        /** Internal: the run itself, everything in this directory. */
-        inside: { type: 'string' },
-      },
-    }).values
-  } catch (error) {
-    return fail((error as Error).message)
-  }
-}
-
-const values = options()
-if (values.help) {
-  process.stdout.write(USAGE)
-  process.exit(0)
-}
-
-function count(name: 'mds' | 'each' | 'seed'): number {
-  const value = Number(values[name])
-  return Number.isSafeInteger(value) && value > 0 ? value : fail(`--${name} ${values[name]} is no number`)
-}
+const { values, whole } = commandLine('campaign', USAGE, {
+  mds: { type: 'string', default: '3' },
+  each: { type: 'string', default: '25' },
+  seed: { type: 'string', default: '1' },
+  short: { type: 'boolean', default: false },
+  json: { type: 'boolean', default: false },
+  /** Internal: the run itself, everything in this directory. */
+  inside: { type: 'string' },
+})
 
 async function inside(directory: string): Promise<number> {
-  await enterOwnNamespaces()
   const note = (line: string): void => void process.stderr.write(`${line}\n`)
-  const [metadataServers, each, seed] = [count('mds'), count('each'), count('seed')]
+  const metadataServers = whole(values.mds, 'mds', 1)
+  const each = whole(values.each, 'each', 1)
+  const seed = whole(values.seed, 'seed', 1)
   const awayMsMax = values.short ? SHORT_AWAY_MS_MAX : AWAY_MS_MAX
   const result = await runCampaign({ metadataServers, each, seed, awayMsMax, directory, progress: note })
   report(result)
@@ -77,13 +53,4 @@ function report({ struck, counts, problems }: CampaignResult): void {
   }
 }
 
-try {
-  const status =
-    values.inside === undefined
-      ? await runInOwnNamespaces('campaign', import.meta.filename)
-      : await inside(values.inside)
-  process.exit(status)
-} catch (error) {
-  process.stderr.write(`campaign: ${error instanceof Error ? error.message : String(error)}\n`)
-  process.exit(1)
-}
+await workInOwnNamespaces('campaign', import.meta.filename, values.inside, inside)

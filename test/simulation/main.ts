@@ -2,8 +2,7 @@
 import { spawn } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { createInterface } from 'node:readline'
-import { parseArgs } from 'node:util'
-import type { FaultKind } from './faults.ts'
+import { commandLine } from '../support/command-line.ts'
 import type { PlantedBug } from './planted.ts'
 import { plantedBugs } from './planted-bugs.ts'
 import { allFaultKinds } from './fault-choice.ts'
@@ -32,65 +31,35 @@ const USAGE = `npm run sim -- OPTIONS
 /** A larger young generation: most of what a run makes is garbage a moment later. */
 const WORKER_FLAGS = ['--max-semi-space-size=64']
 
-function fail(problem: string): never {
-  process.stderr.write(`sim: ${problem}\n\n${USAGE}`)
-  process.exit(2)
-}
+const { values, fail, choices, whole } = commandLine('sim', USAGE, {
+  seed: { type: 'string' },
+  seeds: { type: 'string' },
+  from: { type: 'string', default: '1' },
+  jobs: { type: 'string', default: String(availableParallelism()) },
+  seconds: { type: 'string' },
+  faults: { type: 'string' },
+  mds: { type: 'string' },
+  cs: { type: 'string' },
+  clients: { type: 'string' },
+  hours: { type: 'string' },
+  'power-cuts': { type: 'string' },
+  only: { type: 'string' },
+  minimise: { type: 'boolean', default: false },
+  'fault-pause-ms': { type: 'string' },
+  'faults-at-once': { type: 'string' },
+  planted: { type: 'string' },
+  profile: { type: 'string' },
+  trace: { type: 'boolean', default: false },
+  /** Internal: one worker of many; prints a line of JSON for each seed. */
+  worker: { type: 'string' },
+})
 
-function options() {
-  try {
-    return parseArgs({
-      options: {
-        seed: { type: 'string' },
-        seeds: { type: 'string' },
-        from: { type: 'string', default: '1' },
-        jobs: { type: 'string', default: String(availableParallelism()) },
-        seconds: { type: 'string' },
-        faults: { type: 'string' },
-        mds: { type: 'string' },
-        cs: { type: 'string' },
-        clients: { type: 'string' },
-        hours: { type: 'string' },
-        'power-cuts': { type: 'string' },
-        only: { type: 'string' },
-        minimise: { type: 'boolean', default: false },
-        'fault-pause-ms': { type: 'string' },
-        'faults-at-once': { type: 'string' },
-        planted: { type: 'string' },
-        profile: { type: 'string' },
-        trace: { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-        /** Internal: one worker of many; prints a line of JSON for each seed. */
-        worker: { type: 'string' },
-      },
-    }).values
-  } catch (error) {
-    return fail((error as Error).message)
-  }
-}
-
-const values = options()
-if (values.help) {
-  process.stdout.write(USAGE)
-  process.exit(0)
-}
-
-function whole(text: string, what: string): number {
-  const value = Number(text)
-  if (!Number.isSafeInteger(value) || value < 0) fail(`--${what} ${text} is no whole number`)
-  return value
-}
-
-function kindsOf(text: string | undefined): readonly FaultKind[] | undefined {
-  if (text === undefined) return undefined
-  if (text === 'none') return []
-  return text.split(',').map((kind) => {
-    const known = allFaultKinds.find((candidate) => candidate === kind)
-    return known ?? fail(`unknown fault ${kind}`)
-  })
-}
-
-const kinds = kindsOf(values.faults)
+const kinds =
+  values.faults === undefined
+    ? undefined
+    : values.faults === 'none'
+      ? []
+      : choices(values.faults, 'faults', allFaultKinds)
 if (values['power-cuts'] !== undefined && values.seed === undefined)
   values.seeds = String(Math.ceil(whole(values['power-cuts'], 'power-cuts') / ROUNDS_PER_RUN))
 const bug = bugOf(values.planted ?? values.profile)

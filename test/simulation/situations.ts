@@ -30,6 +30,7 @@ export const situations: Readonly<Record<string, string>> = {
   'a join goes on from another source': 'J10',
   'a chunk server without a master refuses the reads of a holder': 'L2',
   'a recall takes too long': 'L9',
+  'a lease that its holder does not know is given back': 'L9',
   'two clients asked for a free lease at once': 'L9',
   'a page is not adopted while a member is silent': 'P1',
   'a torn page is adopted': 'P1',

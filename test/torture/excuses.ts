@@ -1,6 +1,7 @@
 /** Which errors the faults of the torture excuse. Whatever has no excuse here is a broken promise. */
 import { performance } from 'node:perf_hooks'
 import type { FaultName } from './faults.ts'
+import type { MachineWatch } from './machine-watch.ts'
 import type { Nemesis } from './nemesis.ts'
 
 /** What a fault did may be told this much later. */
@@ -20,24 +21,36 @@ const delaysHolders: readonly FaultName[] = [
   ...(['cs-wiped', 'cs-full-disk', 'cs-read-only', 'cs-hanging-disk', 'latency'] as const),
 ]
 
-/** What may keep a client from being served: its session ended, its process was killed. */
-export function wasCutOff(nemesis: Nemesis, client: string, sinceMs: number): boolean {
-  return nemesis.wasStruck(cutsOff, sinceMs, client)
-}
+export class Excuses {
+  readonly #nemesis: Nemesis
+  readonly #machine: MachineWatch
 
-/** `client`: the host that heard the code. Null: no excuse. */
-export function excuseOf(nemesis: Nemesis, client: string, code: string): string | null {
-  const sinceMs = performance.now() - MEMORY_MS
-  switch (code) {
-    case 'EIO':
-    case 'NO_LEASE':
-    case 'NO_SESSION':
-      return wasCutOff(nemesis, client, sinceMs) ? 'its client was cut off' : null
-    case 'EBUSY':
-      return nemesis.wasStruck(delaysHolders, sinceMs) ? 'a holder was delayed' : null
-    case 'ENOSPC':
-      return nemesis.wasStruck(['cs-full-disk'], sinceMs) ? 'a disk was full' : null
-    default:
-      return null
+  constructor(nemesis: Nemesis, machine: MachineWatch) {
+    this.#nemesis = nemesis
+    this.#machine = machine
+  }
+
+  /** What may keep a client from being served: its session ended, its process was killed. */
+  wasCutOff(client: string, sinceMs: number): boolean {
+    return this.#nemesis.wasStruck(cutsOff, sinceMs, client) || this.#machine.wasLate(sinceMs)
+  }
+
+  /** `client`: the host that heard the code. Null: no excuse. */
+  of(client: string, code: string): string | null {
+    const sinceMs = performance.now() - MEMORY_MS
+    switch (code) {
+      case 'EIO':
+      case 'NO_LEASE':
+      case 'NO_SESSION':
+        return this.wasCutOff(client, sinceMs) ? 'its client was cut off' : null
+      case 'EBUSY':
+        return this.#nemesis.wasStruck(delaysHolders, sinceMs) || this.#machine.wasLate(sinceMs)
+          ? 'a holder was delayed'
+          : null
+      case 'ENOSPC':
+        return this.#nemesis.wasStruck(['cs-full-disk'], sinceMs) ? 'a disk was full' : null
+      default:
+        return null
+    }
   }
 }

@@ -3,10 +3,9 @@
  * says how (below). Runs itself again inside new namespaces of network, mounts and processes: whatever happens,
  * nothing of it is left behind.
  */
-import { parseArgs } from 'node:util'
-import { enterOwnNamespaces, runInOwnNamespaces } from '../integration/support/own-namespaces.ts'
+import { workInOwnNamespaces } from '../integration/support/own-namespaces.ts'
+import { commandLine } from '../support/command-line.ts'
 import { runAbsence } from './absence.ts'
-import type { FaultName } from './faults.ts'
 import { runPowerCuts } from './power-cuts.ts'
 import { printable, reportOf } from './report.ts'
 import { allKinds, runTorture } from './torture.ts'
@@ -26,69 +25,38 @@ const USAGE = `npm run torture -- OPTIONS        as root; the tests' packages (s
 With CAIRN_KEEP=1 in the environment logs, the trace of all operations and disks are kept.
 `
 
-function fail(problem: string): never {
-  process.stderr.write(`torture: ${problem}\n\n${USAGE}`)
-  process.exit(2)
-}
-
-function options() {
-  try {
-    return parseArgs({
-      options: {
-        minutes: { type: 'string', default: '5' },
-        faults: { type: 'string' },
-        'power-cuts': { type: 'string' },
-        absence: { type: 'string' },
-        'offline-tout': { type: 'string', default: '5min' },
-        late: { type: 'boolean', default: false },
-        seed: { type: 'string', default: '1' },
-        json: { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-        /** Internal: the run itself, everything in this directory. */
-        inside: { type: 'string' },
-      },
-    }).values
-  } catch (error) {
-    return fail((error as Error).message)
-  }
-}
-
-const values = options()
-if (values.help) {
-  process.stdout.write(USAGE)
-  process.exit(0)
-}
-
-function positive(name: 'minutes' | 'seed' | 'power-cuts' | 'absence'): number {
-  const value = Number(values[name])
-  return value > 0 ? value : fail(`--${name} ${values[name]} is no number`)
-}
-
-function kinds(): FaultName[] {
-  if (values.faults === undefined) return allKinds
-  return values.faults.split(',').map((text) => {
-    return allKinds.find((kind) => kind === text) ?? fail(`--faults: there is no kind ${text}`)
-  })
-}
+const { values, choices, whole, positive } = commandLine('torture', USAGE, {
+  minutes: { type: 'string', default: '5' },
+  faults: { type: 'string' },
+  'power-cuts': { type: 'string' },
+  absence: { type: 'string' },
+  'offline-tout': { type: 'string', default: '5min' },
+  late: { type: 'boolean', default: false },
+  seed: { type: 'string', default: '1' },
+  json: { type: 'boolean', default: false },
+  /** Internal: the run itself, everything in this directory. */
+  inside: { type: 'string' },
+})
 
 async function inside(directory: string): Promise<number> {
-  await enterOwnNamespaces()
   const progress = (line: string): void => void process.stderr.write(`${clock()} ${line}\n`)
-  const seed = positive('seed')
+  const seed = whole(values.seed, 'seed', 1)
   if (values['power-cuts'] !== undefined) {
-    const result = await runPowerCuts({ rounds: positive('power-cuts'), seed, directory, progress })
+    const rounds = whole(values['power-cuts'], 'power-cuts', 1)
+    const result = await runPowerCuts({ rounds, seed, directory, progress })
     process.stdout.write(`${JSON.stringify(result)}\n`)
     return result.problems.length === 0 ? 0 : 1
   }
   if (values.absence !== undefined) {
-    const absentMs = positive('absence') * 60_000
+    const absentMs = positive(values.absence, 'absence') * 60_000
     const how = { offlineTimeout: values['offline-tout'], isLate: values.late }
     const result = await runAbsence({ absentMs, ...how, seed, directory, progress })
     process.stdout.write(`${JSON.stringify(result)}\n`)
     return result.problems.length === 0 ? 0 : 1
   }
-  const minutes = positive('minutes')
-  const result = await runTorture({ minutes, seed, kinds: kinds(), directory, progress })
+  const minutes = positive(values.minutes, 'minutes')
+  const kinds = values.faults === undefined ? allKinds : choices(values.faults, 'faults', allKinds)
+  const result = await runTorture({ minutes, seed, kinds, directory, progress })
   const report = reportOf(result)
   process.stdout.write(values.json ? `${JSON.stringify(report)}\n` : printable(report))
   return report.problems.length === 0 ? 0 : 1
@@ -98,15 +66,4 @@ function clock(): string {
   return new Date().toISOString().slice(11, 19)
 }
 
-try {
-  const status =
-    values.inside === undefined
-      ? await runInOwnNamespaces('torture', import.meta.filename)
-      : await inside(values.inside)
-  process.exit(status)
-} catch (error) {
-  process.stderr.write(
-    `torture: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
-  )
-  process.exit(1)
-}
+await workInOwnNamespaces('torture', import.meta.filename, values.inside, inside)

@@ -82,11 +82,13 @@ export class Nemesis {
     return [...this.#running.values()].some(({ fault }) => !Number.isFinite(fault.endedMs))
   }
 
-  /** Did such a fault last at some time since then? `host`: of one host only. */
+  /** Did such a fault last at some time since then, or was not recovered from? `host`: of one host only. */
   wasStruck(kinds: readonly FaultName[], sinceMs: number, host?: string): boolean {
     return this.struck.some(
       (fault) =>
-        kinds.includes(fault.kind) && (host === undefined || fault.host === host) && fault.endedMs >= sinceMs,
+        kinds.includes(fault.kind) &&
+        (host === undefined || fault.host === host) &&
+        fault.recoveredMs >= sinceMs,
     )
   }
 

@@ -7,9 +7,10 @@ import { performance } from 'node:perf_hooks'
 import { setTimeout as pause } from 'node:timers/promises'
 import { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
 import { startCluster } from './cluster.ts'
-import { excuseOf, wasCutOff } from './excuses.ts'
+import { Excuses } from './excuses.ts'
 import { faultKinds, type FaultName } from './faults.ts'
 import { Load } from './load.ts'
+import { MachineWatch } from './machine-watch.ts'
 import { Nemesis, type StruckFault } from './nemesis.ts'
 import { RepairWatch } from './repair-watch.ts'
 import type { Stall } from './stalls.ts'
@@ -35,6 +36,9 @@ export interface TortureResult {
 export const allKinds = Object.keys(faultKinds) as FaultName[]
 const NEW_FILE_PAUSE_MS = 45_000
 const FAULT_PAUSE_MS = 5_000
+/** For the cluster's beginning and the checks in the end; longer runs have more to check. */
+const END_MS = 210_000
+const END_PART = 0.05
 const config = { 'mds.wd.offline_tout': '15s', 'mds.gc.grace': '1s', 'mds.gc.stale_grace': '10s' }
 /** Rejects when it could not be carried through; what it found is in the result. */
 export async function runTorture(options: TortureOptions): Promise<TortureResult> {
@@ -50,15 +54,18 @@ async function run(
   { seed, kinds, minutes, directory, progress }: TortureOptions,
   after: (end: () => Promise<void>) => void,
 ): Promise<TortureResult> {
+  const endMs = performance.now() + minutes * (1 + END_PART) * 60_000 + END_MS
   const random = new SeededRandom(seed)
+  const machine = new MachineWatch()
   const tortured = await startCluster(after, { directory, config })
   const { cluster, clients } = tortured
   let nemesis: Nemesis | null = null
+  let excuses: Excuses | null = null
   const load = new Load({
     ...{ cluster, places: clients, random: random.fork('load') },
-    excuse: (client, code) => (nemesis === null ? null : excuseOf(nemesis, client, code)),
     isUnderFault: () => nemesis?.isStriking === true,
-    excuseFio: (client, sinceMs) => nemesis !== null && wasCutOff(nemesis, client, sinceMs),
+    excuse: (client, code) => excuses?.of(client, code) ?? null,
+    excuseFio: (client, sinceMs) => excuses?.wasCutOff(client, sinceMs) === true,
     traceFile: path.join(directory, 'trace.log'),
   })
   after(() => load.close())
@@ -66,23 +73,19 @@ async function run(
   after(() => repairs.stop())
   const world: World = { ...tortured, hosts: load.hosts, random }
   nemesis = new Nemesis(world, { kinds, pauseMs: FAULT_PAUSE_MS, progress })
+  excuses = new Excuses(nemesis, machine)
   await load.start()
   progress('the cluster is under load')
   const startedMs = performance.now()
   nemesis.start()
   const problems: string[] = []
+  const stages = new Stages(progress)
   try {
-    await trouble(load, nemesis, minutes)
-    progress('the trouble ends')
-    await nemesis.stop()
-    await load.stop()
-    if (load.problems.length === 0) {
-      await allWell(world, problems)
-      await load.verify()
-    }
+    await within(endMs, stages, carryThrough(world, load, nemesis, minutes, stages, problems))
   } catch (error) {
     problems.push(error instanceof Error ? error.message : String(error))
   }
+  machine.stop()
   return {
     struck: nemesis.struck,
     stalls: load.stalls.longest,
@@ -94,8 +97,60 @@ async function run(
       fioRounds: sum(load.fio.map(({ roundCount }) => roundCount)),
       fioRoundsExcused: sum(load.fio.map(({ excusedCount }) => excusedCount)),
       bytesRepaired: repairs.bytes,
+      machineLateMs: Math.round(machine.longestMs),
     },
     problems: [...load.problems, ...nemesis.problems, ...problems],
+  }
+}
+
+/** What is under way, for people, and for the problem when it takes too long. */
+class Stages {
+  readonly #progress: (line: string) => void
+  current = ''
+
+  constructor(progress: (line: string) => void) {
+    this.#progress = progress
+  }
+
+  begin(what: string): void {
+    this.current = what
+    this.#progress(what)
+  }
+}
+
+async function carryThrough(
+  world: World,
+  load: Load,
+  nemesis: Nemesis,
+  minutes: number,
+  stages: Stages,
+  problems: string[],
+): Promise<void> {
+  stages.begin('the trouble begins')
+  await trouble(load, nemesis, minutes)
+  stages.begin('the trouble ends')
+  await nemesis.stop()
+  stages.begin('all is well again: waiting for what has no answer yet')
+  await load.stop()
+  if (load.problems.length > 0) return
+  stages.begin('all replicas are compared')
+  await allWell(world, problems)
+  stages.begin('everything is read')
+  await load.verify()
+}
+
+/** Rejects when it is not over by then; it may go on. */
+async function within(endMs: number, stages: Stages, work: Promise<void>): Promise<void> {
+  const timer = new AbortController()
+  const limit = pause(endMs - performance.now(), null, { signal: timer.signal }).then(() => {
+    throw new Error(`it takes too long: ${stages.current}`)
+  })
+  try {
+    await Promise.race([work, limit])
+  } finally {
+    timer.abort()
+    limit.catch(() => undefined)
+    work.catch(() => undefined)
   }
 }
 

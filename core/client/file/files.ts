@@ -17,6 +17,7 @@ import {
 } from '../session/limits.ts'
 
 const UNTOLD_ERRORS_MAX = 1024
+const UNKNOWN_LEASES_MAX = 1024
 const CLOSES_PER_CALL_MAX = 1024
 /** Closes wait so long for others: the quorum only needs them to let go of unlinked files. */
 const CLOSES_DELAY_MS = 50
@@ -30,6 +31,8 @@ export class Files {
   #closing: number[] = []
   #closeTimer: Timer | null = null
   #returnsRunning = 0
+  /** That were recalled and given back although nobody here knew of them. */
+  readonly #unknownLeases = new Set<number>()
   /** Leases that are due to be given back, longest idle first. */
   #dueReturns: FileState[] = []
 
@@ -155,7 +158,11 @@ export class Files {
   /** Rule L9. Answered at once; the release says that it is done. */
   recalled(inode: number, lease: number, deadlineMs: number): void {
     const file = this.#files.get(inode)
-    if (file === undefined || file.leaseNumber !== lease) return
+    if (file === undefined || file.leaseNumber !== lease) {
+      // Its number is on the way, or nobody here knows of it (any more): nobody else would ever give it back.
+      if (file?.lease.phase !== 'acquiring') this.#giveBackUnknown(inode, lease)
+      return
+    }
     if (file.pinned) {
       // Rule L5: a living block export keeps its lease; who asks is told "busy".
       this.#engine.logger.info('recall of a pinned lease refused', { inode, lease })
@@ -165,6 +172,27 @@ export class Files {
       () => this.#maybeForget(file),
       (error: unknown) => this.#engine.logger.warn('recall not obeyed', { inode, error: String(error) }),
     )
+  }
+
+  /** What was under it has failed long since (rule E3), or it came with a file whose creator is told later. */
+  #giveBackUnknown(inode: number, lease: number): void {
+    if (this.#unknownLeases.has(lease)) return
+    mark('a lease that its holder does not know is given back')
+    for (const oldest of this.#unknownLeases) {
+      if (this.#unknownLeases.size < UNKNOWN_LEASES_MAX) break
+      this.#unknownLeases.delete(oldest)
+    }
+    this.#unknownLeases.add(lease)
+    this.#engine.leaseReturns.give(inode, lease).catch((error: unknown) => {
+      // Asked for again, it is tried again; most often it has ended already.
+      this.#unknownLeases.delete(lease)
+      this.#engine.logger.info('unknown lease not returned', { inode, lease, error: String(error) })
+    })
+  }
+
+  /** Whoever is told of this lease now is told too late. */
+  hasGivenBack(lease: number): boolean {
+    return this.#unknownLeases.has(lease)
   }
 
   /** Rule R2: these chunks are to be compared. Writers wait for a moment, and ask for their intents again. */

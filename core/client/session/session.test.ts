@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { CairnError } from '../../base/errors.ts'
+import { FileHandle } from '../file/file-handle.ts'
 import { FakeCluster, flushOf, readOf, writeOf } from '../testing/fake-cluster.ts'
 
 async function withFile(options = {}) {
@@ -221,6 +222,29 @@ test('recall: drain, flush, release; a write that comes meanwhile takes the leas
   assert.ok(second > (first ?? 0))
   const at = cluster.master.log.indexOf('lease.release')
   assert.ok(at > 0 && cluster.master.log.indexOf('intent.clear') < at)
+})
+
+test('a lease of ours that we do not know of goes back when it is recalled (L9)', async () => {
+  const { cluster, file, clock } = await withFile()
+  await clock.wait(writeOf(file, 0, Buffer.from('aaaa')))
+  const node = cluster.master.inodes.get(file.inode)
+  const lease = node?.lease ?? 0
+  // What a chunk server may say when its word is older than the master's.
+  assert.ok(file instanceof FileHandle)
+  file.state.leaseEnded('NO_LEASE')
+  // As the quorum does: what was not given back in order before is reconciled.
+  cluster.master.intercept = (method, params) => {
+    if (method !== 'lease.release' || params['lease'] !== lease || node === undefined) return undefined
+    const chunk = cluster.master.chunkAt(file.inode, 0)
+    chunk.intent = 0
+    cluster.master.equalize(chunk)
+    node.lease = 0
+    return {}
+  }
+  cluster.master.notify('lease.recall', { inode: file.inode, lease, deadlineMs: 5000 })
+  await clock.until(() => node?.lease === 0)
+  await clock.wait(writeOf(file, 0, Buffer.from('bbbb')))
+  assert.ok((node?.lease ?? 0) > lease)
 })
 
 test('a recall does not wait for ever on held writes (L9)', async () => {

@@ -12,6 +12,27 @@ import { must } from './programs.ts'
 const NAMES_DIRECTORY = '/run/netns'
 
 /**
+ * The whole of such a program: outside it starts itself again, inside (`--inside DIRECTORY`) it does its work. Ends the
+ * process, with the status that `work` gives.
+ */
+export async function workInOwnNamespaces(
+  name: string,
+  program: string,
+  inside: string | undefined,
+  work: (directory: string) => Promise<number>,
+): Promise<never> {
+  try {
+    if (inside === undefined) process.exit(await runInOwnNamespaces(name, program))
+    await enterOwnNamespaces()
+    process.exit(await work(inside))
+  } catch (error) {
+    const reason = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    process.stderr.write(`${name}: ${reason}\n`)
+    process.exit(1)
+  }
+}
+
+/**
  * Runs `program` with the parameters of this process and `--inside DIRECTORY`; resolves with its status. New
  * namespaces end with their first process, and that one with us. CAIRN_KEEP keeps the directory.
  */
