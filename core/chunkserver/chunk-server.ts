@@ -5,6 +5,7 @@
  * When the store cannot be opened (disk not attached, flag R) the server keeps trying and says why.
  */
 import { BufferPool } from '../base/buffer-pool.ts'
+import { mark } from '../base/coverage.ts'
 import { codeOf } from '../base/errors.ts'
 import { MIB } from '../base/units.ts'
 import { asMetadataServers, type MetadataServers } from '../discovery/metadata-servers.ts'
@@ -24,7 +25,7 @@ import { Joiner } from './repair/joiner.ts'
 import { MetadataLink } from './metadata-link.ts'
 import { serveOrders } from './orders.ts'
 import { ReplicaControl, reportOf } from './store/replica-control.ts'
-import { OverlayMerger } from './repair/overlay-merger.ts'
+import { OverlayMerger, type TellMerged } from './repair/overlay-merger.ts'
 import { Repairer } from './repair/repairer.ts'
 import { SourcePool } from './repair/source-pool.ts'
 import { VerifiedKeeper } from './repair/verified-keeper.ts'
@@ -197,6 +198,7 @@ export class ChunkServer {
     const port = new DataPort(store, () => this.#shutdownOrdered())
     const joiner = new Joiner(store, sources.open, {
       onJoined: ({ chunk, version, attempt }, bytesPulled, lostPages) => {
+        tellParent(store, chunk, tellMerged)
         link.send({ method: 'cs.joined', params: { chunk, version, attempt, bytesPulled, lostPages } })
       },
       onJoinFailed: ({ chunk, version, attempt }, reason) => {
@@ -205,9 +207,10 @@ export class ChunkServer {
     })
     this.#joiner = joiner
     control.onEpochChange = (replica) => joiner.abort(replica)
-    const merger = new OverlayMerger(store, clock, (chunk, parent) => {
+    const tellMerged = (chunk: number, parent: number): void => {
       link.send({ method: 'cs.merged', params: { replicas: [{ chunk, parent }] } })
-    })
+    }
+    const merger = new OverlayMerger(store, clock, tellMerged)
     this.#merger = merger
     control.onMergeWanted = (overlay) => merger.want(overlay)
     const link = new MetadataLink(
@@ -337,4 +340,12 @@ export class ChunkServer {
       overlays: true,
     }
   }
+}
+
+/** Rule S3: who has joined may have left as an overlay, and what the quorum knew of its parent ended with that. */
+function tellParent(store: ChunkStore, chunk: number, tell: TellMerged): void {
+  const parent = store.replicas.get(chunk)?.state.parent ?? 0
+  if (parent === 0) return
+  mark('an overlay that had left joins again')
+  tell(chunk, parent)
 }

@@ -9,6 +9,10 @@
  *
  * It is lenient where the promises are: two writes that overlapped in time may have gone either way, and
  * a write whose outcome is unknown stays possible until an acknowledged one replaces it.
+ *
+ * A snapshot or clone is a copy of what was possible while it was made, and of one moment in that time: what has been
+ * read of it narrows the moment down, and what contradicts that is a fault (rule S1). A snapshot never changes: what
+ * was seen of it once is all that it may hold.
  */
 import { matches, ZEROS } from './pattern.ts'
 
@@ -32,6 +36,11 @@ export interface WriteRecord {
 
 interface Candidate {
   readonly write: number
+  /** What put it there: that write, a rollback, or (`ZEROS`) the making of the file. */
+  readonly operation: number
+  /** Of a copy: the file it is of held it at no moment before and after these events. */
+  readonly from: number
+  readonly until: number
   supersededAt: number
   /** Whose write superseded it: who is told when that is lost. */
   supersededBy: string
@@ -49,10 +58,24 @@ interface Segment {
   candidates: Candidate[]
 }
 
+/** What a part of a snapshot turned out to hold. */
+interface Seen {
+  readonly begin: number
+  readonly end: number
+  readonly writes: readonly number[]
+}
+
 interface SizeChange {
   readonly at: number
   readonly minimum: number
   readonly maximum: number
+}
+
+function candidateOf(write: number, operation = write): Candidate {
+  return {
+    ...{ write, operation, from: 0, until: NEVER },
+    ...{ supersededAt: NEVER, supersededBy: '', revivable: true, isRevived: false, isTorn: false },
+  }
 }
 
 export class FileModel {
@@ -62,23 +85,7 @@ export class FileModel {
   /** The client whose change was acknowledged last. */
   lastWriter = ''
   readonly writes = new Map<number, WriteRecord>()
-  #segments: Segment[] = [
-    {
-      begin: 0,
-      end: NEVER,
-      lostAt: -1,
-      candidates: [
-        {
-          write: ZEROS,
-          supersededAt: NEVER,
-          supersededBy: '',
-          revivable: true,
-          isRevived: false,
-          isTorn: false,
-        },
-      ],
-    },
-  ]
+  #segments: Segment[] = [{ begin: 0, end: NEVER, lostAt: -1, candidates: [candidateOf(ZEROS)] }]
   /** Size changes in order; the last one holds now. */
   #sizes: SizeChange[] = [{ at: 0, minimum: 0, maximum: 0 }]
   /** The size in the quorum at least: what is left after all hosts lost power. Never above the last minimum. */
@@ -86,6 +93,9 @@ export class FileModel {
   #isSizeAtRisk = false
   #riskCount = 0
   readonly #toldRisk = new Map<string, number>()
+  /** Of a copy: it was made between these events. */
+  #moment = { from: 0, until: NEVER }
+  #isSnapshot = false
 
   constructor(name: string) {
     this.name = name
@@ -105,14 +115,50 @@ export class FileModel {
   begin(record: WriteRecord): void {
     this.writes.set(record.id, record)
     for (const segment of this.#over(record.begin, record.end))
-      segment.candidates.push({
-        write: record.id,
-        supersededAt: NEVER,
-        supersededBy: '',
-        revivable: true,
-        isRevived: false,
-        isTorn: false,
+      segment.candidates.push(candidateOf(record.id))
+  }
+
+  /** A rollback to a snapshot was issued: from now on the contents of that may be seen. */
+  beginRollback(record: WriteRecord, snapshot: FileModel): void {
+    this.writes.set(record.id, record)
+    this.#learnWrites(snapshot, record.issuedAt - 1)
+    for (const { begin, end, candidates } of snapshot.#segments) {
+      const added = candidates.map(({ write, isTorn }) => ({ ...candidateOf(write, record.id), isTorn }))
+      for (const segment of this.#over(begin, end))
+        segment.candidates.push(...added.map((candidate) => ({ ...candidate })))
+    }
+  }
+
+  /** Becomes what `source` was at a moment between the events `since` and `now`. */
+  becomeCopy(source: FileModel, since: number, now: number, isSnapshot: boolean): void {
+    this.#isSnapshot = isSnapshot
+    this.#moment = { from: since, until: now }
+    if (source.#isSnapshot) this.#moment = source.#moment
+    this.#learnWrites(source, now)
+    this.#segments = source.#segments.map(({ begin, end, candidates }) => {
+      const possible = candidates.filter((candidate) => candidate.supersededAt > since || candidate.isRevived)
+      const copies = possible.map((candidate) => {
+        const { write, isTorn } = candidate
+        const time = source.#isSnapshot ? candidate : source.#timeOf(candidate)
+        return { ...candidateOf(write, ZEROS), isTorn, from: time.from, until: time.until }
       })
+      return { begin, end, lostAt: -1, candidates: copies }
+    })
+    const { minimum, maximum } = source.#sizeSince(since, false)
+    this.#sizes = [{ at: 0, minimum, maximum }]
+    this.#flushedMinimum = minimum
+  }
+
+  /** When the file may have held it, as far as that is known. */
+  #timeOf({ operation, isRevived, supersededAt }: Candidate): { from: number; until: number } {
+    if (isRevived) return { from: 0, until: NEVER }
+    return { from: this.writes.get(operation)?.issuedAt ?? 0, until: supersededAt }
+  }
+
+  #learnWrites(other: FileModel, now: number): void {
+    for (const record of other.writes.values())
+      if (!this.writes.has(record.id))
+        this.writes.set(record.id, { ...record, endedAt: Math.min(record.endedAt, now) })
   }
 
   /** Acknowledged. `isDurable`: decided in the quorum (truncate), no power loss brings back what was there. */
@@ -120,8 +166,8 @@ export class FileModel {
     record.endedAt = now
     for (const segment of this.#over(record.begin, record.end)) {
       for (const candidate of segment.candidates) {
-        if (candidate.write === record.id) continue
-        const other = this.writes.get(candidate.write)
+        if (candidate.operation === record.id) continue
+        const other = this.writes.get(candidate.operation)
         const ended = other === undefined ? 0 : other.endedAt
         if (ended >= record.issuedAt) continue
         if (candidate.supersededAt === NEVER || candidate.isRevived) {
@@ -232,22 +278,31 @@ export class FileModel {
       return `read of ${length} at ${position} gave ${data.length} bytes; size may be ${range.minimum} to ${range.maximum}`
     }
     const end = position + data.length
+    const seen: Seen[] = []
     let index = this.#indexOf(position)
     for (; index < this.#segments.length; index++) {
       const segment = this.#segments[index] as Segment
       if (segment.begin >= end) break
       const from = Math.max(position, segment.begin)
       const to = Math.min(end, segment.end)
-      const fault = this.#checkSegment(segment, from, to, data, position, since)
+      const fault = this.#checkSegment(segment, from, to, data, position, since, seen)
       if (fault !== null) return fault
     }
+    if (this.#isSnapshot)
+      for (const one of seen)
+        this.#over(one.begin, one.end).forEach((segment) => {
+          segment.candidates = segment.candidates.filter(({ write }) => one.writes.includes(write))
+        })
     return null
   }
 
   /** `mayBeOld`: sizes that nobody flushed or published may be unknown to the one who asks. */
   checkSize(size: number, since: number, mayBeOld = false): string | null {
     const range = this.#sizeSince(since, mayBeOld)
-    if (size >= range.minimum && size <= range.maximum) return null
+    if (size >= range.minimum && size <= range.maximum) {
+      if (this.#isSnapshot) this.#sizes = [{ at: 0, minimum: size, maximum: size }]
+      return null
+    }
     return `size ${size}; it may be ${range.minimum} to ${range.maximum}`
   }
 
@@ -271,6 +326,7 @@ export class FileModel {
     data: Buffer,
     position: number,
     since: number,
+    seen: Seen[],
   ): string | null {
     const allowed = segment.candidates.filter(
       (candidate) => candidate.supersededAt > since || candidate.isRevived,
@@ -280,11 +336,28 @@ export class FileModel {
     for (let at = from; at < to; ) {
       const next = Math.min(to, (Math.floor(at / unit) + 1) * unit)
       const begin = at - position
-      const found = allowed.some(({ write }) => this.#holds(write, data, begin, next - position, at))
-      if (!found) return this.#explain(segment, allowed, at, next, data, position)
+      const isIn = ({ write }: Candidate): boolean => this.#holds(write, data, begin, next - position, at)
+      if (!allowed.some(isIn)) return this.#explain(segment, allowed, at, next, data, position)
+      if (this.#moment.until !== NEVER) {
+        const found = allowed.filter(isIn)
+        if (!this.#isOfTheMoment(found))
+          return `bytes ${at} to ${next} are of another moment: ${this.#explain(segment, found, at, next, data, position)}`
+        if (found.length < allowed.length)
+          seen.push({ begin: at, end: next, writes: found.map(({ write }) => write) })
+      }
       at = next
     }
     return null
+  }
+
+  /** Rule S1: all of a copy is of one moment. Narrows it down to when one of these was there. */
+  #isOfTheMoment(found: readonly Candidate[]): boolean {
+    const from = Math.max(this.#moment.from, Math.min(...found.map((candidate) => candidate.from)))
+    const until = Math.min(this.#moment.until, Math.max(...found.map((candidate) => candidate.until)))
+    // what was issued at one event cannot be there before the next
+    if (from >= until) return false
+    this.#moment = { from, until }
+    return true
   }
 
   #explain(

@@ -43,13 +43,40 @@ export async function checkFiles(client: Client, who: string, shared: SharedStat
   for (const model of oracle.files.values()) {
     const isShared = shared.fileNames.includes(model.name)
     if (model.inode === 0 || (!isShared && !alive.has(model.name))) continue
-    const file = await client.fileSystem.open(model.inode)
-    const since = oracle.tick()
-    const fault = model.checkSize(file.attributes().size, since)
-    if (fault !== null) oracle.fail(`${who} ${model.name}: ${fault}`)
-    await readAll(file, who, model, shared, since)
-    file.close()
+    await checkFile(client, who, model, shared)
   }
+}
+
+/** Those there must be, and no others; what each contains. Then all are deleted, the oldest last. */
+export async function checkSnapshots(client: Client, who: string, shared: SharedState): Promise<void> {
+  const { oracle } = shared
+  const { entries, unknownNames } = oracle.snapshots
+  if (entries.size + unknownNames.size === 0) return
+  const listed = await client.snapshots.list()
+  const found = new Set(listed.map(({ snapshot }) => snapshot))
+  for (const [id, { name, state }] of entries) {
+    if (found.has(id) ? state === 'gone' : state === 'there')
+      oracle.fail(
+        `${who}: snapshot ${name} (${id}) ${found.has(id) ? 'is there' : 'is not there'}: it is ${state}`,
+      )
+  }
+  for (const { snapshot, name, ready } of listed.toReversed()) {
+    const entry = entries.get(snapshot)
+    if (entry === undefined && !unknownNames.has(name)) oracle.fail(`${who}: nobody made snapshot ${name}`)
+    if (!ready) oracle.fail(`${who}: the chunk list of snapshot ${name} is not complete`)
+    if (entry !== undefined) await checkFile(client, who, entry.model, shared)
+    await client.snapshots.delete(snapshot)
+  }
+}
+
+async function checkFile(client: Client, who: string, model: FileModel, shared: SharedState): Promise<void> {
+  const { oracle } = shared
+  const file = await client.fileSystem.open(model.inode)
+  const since = oracle.tick()
+  const fault = model.checkSize(file.attributes().size, since)
+  if (fault !== null) oracle.fail(`${who} ${model.name}: ${fault}`)
+  await readAll(file, who, model, shared, since)
+  file.close()
 }
 
 /** Everything that was ever written, and what lies around it. */

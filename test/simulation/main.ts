@@ -23,7 +23,8 @@ const USAGE = `npm run sim -- OPTIONS
   --profile KEY               the trouble of a planted bug without the bug
   --seconds S                 simulated seconds of trouble (30)
   --faults KIND,KIND | none   of: ${allFaultKinds.join(', ')}
-  --mds N, --cs N, --clients N   (default: the seed draws them; with --faults 1, 4 and 2)
+  --mds N, --cs N, --clients N, --snapshots PERCENT-OF-STEPS
+                              (default: the seed draws them; with --faults 1, 4, 2 and 0)
   --fault-pause-ms P, --faults-at-once N   (default: the seed decides)
   --jobs J                    worker processes (one for each processor)
 `
@@ -41,6 +42,7 @@ const { values, fail, choices, whole } = commandLine('sim', USAGE, {
   mds: { type: 'string' },
   cs: { type: 'string' },
   clients: { type: 'string' },
+  snapshots: { type: 'string' },
   hours: { type: 'string' },
   'power-cuts': { type: 'string' },
   only: { type: 'string' },
@@ -72,6 +74,7 @@ const common = {
     ...numberOption('mds', 'metadataServerCount'),
     ...numberOption('cs', 'chunkServerCount'),
     ...numberOption('clients', 'clientCount'),
+    ...numberOption('snapshots', 'snapshotPercent'),
   },
   ...(values.seconds === undefined ? {} : { durationMs: whole(values.seconds, 'seconds') * 1000 }),
   ...(values.only === undefined
@@ -84,7 +87,7 @@ const common = {
 }
 
 function numberOption(
-  option: 'fault-pause-ms' | 'faults-at-once' | 'mds' | 'cs' | 'clients',
+  option: 'fault-pause-ms' | 'faults-at-once' | 'mds' | 'cs' | 'clients' | 'snapshots',
   name: string,
 ): Record<string, number> {
   const text = values[option]
@@ -131,6 +134,7 @@ function replayCommand(seed: number, more = ' --trace'): string {
     'mds',
     'cs',
     'clients',
+    'snapshots',
   ] as const
   const given = options
     .filter((option) => values[option] !== undefined)

@@ -5,6 +5,7 @@
  */
 import { FileModel, type WriteRecord } from './file-model.ts'
 import { ZEROS } from './pattern.ts'
+import { SnapshotBook } from './snapshot-book.ts'
 import type { Trace } from './trace.ts'
 
 export class Violation extends Error {
@@ -19,6 +20,7 @@ interface View {
 export class Oracle {
   readonly trace: Trace
   readonly files = new Map<string, FileModel>()
+  readonly snapshots = new SnapshotBook()
   readonly #views = new Map<string, View>()
   /** For each chunk: servers that lost their memory since the last flush, and when. */
   readonly #powered = new Map<string, Map<number, number>>()
@@ -98,11 +100,58 @@ export class Oracle {
     return this.#begin(client, file, begin, end, true)
   }
 
+  /** `copy` was made of `source` by a call that was issued at event `since`: a snapshot, or a clone. */
+  copied(source: FileModel, copy: FileModel, since: number, isSnapshot: boolean): void {
+    copy.becomeCopy(source, since, this.tick(), isSnapshot)
+    // rule S1: what it holds is on the disks of all members, and the source holds it with it
+    source.flushed('', since)
+    this.checkedOperationCount++
+  }
+
+  beginRollback(client: string, file: FileModel, snapshot: FileModel): WriteRecord {
+    const record = this.#record(client, 0, Number.POSITIVE_INFINITY, false, `rollback to ${snapshot.name}`)
+    file.beginRollback(record, snapshot)
+    file.widenSize(this.#now, snapshot.sizeMinimum)
+    file.growMaximum(this.#now, snapshot.sizeMaximum)
+    return record
+  }
+
+  rolledBack(client: string, file: FileModel, to: FileModel, record: WriteRecord, sizeBefore: number): void {
+    const beside = file.overlapping(record)
+    this.acknowledge(client, file, record, true)
+    this.resized(file, { minimum: to.sizeMinimum, maximum: to.sizeMaximum }, beside, sizeBefore)
+  }
+
+  /** What `beside` overlapped in time may have gone before or after. */
+  resized(
+    file: FileModel,
+    size: { readonly minimum: number; readonly maximum: number },
+    beside: readonly WriteRecord[],
+    sizeBefore: number,
+  ): void {
+    if (beside.length === 0) return file.setSize(this.#now, size.minimum, size.maximum)
+    const isCut = (end: number): boolean => end === Number.POSITIVE_INFINITY
+    const ends = beside.map(({ end }) => (isCut(end) ? sizeBefore : end))
+    const minimum = beside.some(({ end }) => isCut(end)) ? 0 : size.minimum
+    file.setSize(this.#now, minimum, Math.max(size.maximum, sizeBefore, ...ends))
+  }
+
+  #record(client: string, begin: number, end: number, isZeros: boolean, what: string): WriteRecord {
+    const [id, endedAt] = [this.#nextWrite++, Number.POSITIVE_INFINITY]
+    return {
+      id,
+      client,
+      begin,
+      end,
+      isZeros,
+      issuedAt: this.tick(),
+      endedAt,
+      description: `${client} ${what}`,
+    }
+  }
+
   #begin(client: string, file: FileModel, begin: number, end: number, isZeros: boolean): WriteRecord {
-    const id = this.#nextWrite++
-    const description = `${client}${isZeros ? ' zeros' : ''} ${begin} to ${end}`
-    const endedAt = Number.POSITIVE_INFINITY
-    const record = { id, client, begin, end, isZeros, issuedAt: this.tick(), endedAt, description }
+    const record = this.#record(client, begin, end, isZeros, `${isZeros ? 'zeros ' : ''}${begin} to ${end}`)
     file.begin(record)
     return record
   }

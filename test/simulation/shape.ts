@@ -7,6 +7,8 @@ export interface Shape {
   readonly clientCount: number
   /** replicas=N:M of the files, at first. */
   readonly replicas: { readonly normal: number; readonly minimum: number }
+  /** Of the steps of clients: what is done with snapshots. */
+  readonly snapshotPercent: number
 }
 
 export const smallestShape: Shape = {
@@ -14,6 +16,7 @@ export const smallestShape: Shape = {
   chunkServerCount: 4,
   clientCount: 2,
   replicas: { normal: 3, minimum: 2 },
+  snapshotPercent: 0,
 }
 
 /** Each with its weight. */
@@ -41,6 +44,11 @@ const replicaCounts = [
   [3, 76],
   [4, 12],
 ] as const
+const snapshotPercents = [
+  [0, 40],
+  [5, 40],
+  [15, 20],
+] as const
 
 export function drawShape(random: SeededRandom): Shape {
   const normal = weighted(random, replicaCounts)
@@ -49,6 +57,7 @@ export function drawShape(random: SeededRandom): Shape {
     chunkServerCount: weighted(random, chunkServerCounts),
     clientCount: weighted(random, clientCounts),
     replicas: { normal, minimum: random.below(4) === 0 ? 1 : Math.min(2, normal) },
+    snapshotPercent: weighted(random, snapshotPercents),
   }
 }
 
@@ -61,7 +70,8 @@ function weighted(random: SeededRandom, choices: readonly (readonly [number, num
   throw new Error('the weights do not add up')
 }
 
-export function shapeText({ metadataServerCount, chunkServerCount, clientCount, replicas }: Shape): string {
+export function shapeText(shape: Shape): string {
+  const { metadataServerCount, chunkServerCount, clientCount, replicas, snapshotPercent } = shape
   const { normal, minimum } = replicas
-  return `${metadataServerCount} mds, ${chunkServerCount} cs, ${clientCount} clients, replicas ${normal}:${minimum}`
+  return `${metadataServerCount} mds, ${chunkServerCount} cs, ${clientCount} clients, replicas ${normal}:${minimum}, snapshots ${snapshotPercent} %`
 }

@@ -15,6 +15,8 @@ export interface SharedState {
   readonly fileNames: readonly string[]
   readonly loopCount: number
   readonly thinkMs: number
+  /** Of all steps: what is done with snapshots. */
+  readonly snapshotPercent: number
   /** The loops think longer or shorter to come near to that many checked operations within that time. */
   readonly operationsWanted: { readonly count: number; readonly withinMs: number }
   /** No new operations. */

@@ -175,6 +175,7 @@ class Run {
         (_, index) => `f${index}`,
       ),
       loopCount: 3,
+      snapshotPercent: shape.snapshotPercent,
       thinkMs:
         options.powerCuts === true ? POWER_CUT_THINK_MS : (100 + random.below(200)) * (shape.clientCount / 2),
       operationsWanted: {

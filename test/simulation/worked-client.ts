@@ -1,5 +1,5 @@
 /** What the workload asks of a client: one in this process, or one in a process of its own. */
-import type { Credentials, File, FileSystem } from '../../core/client/api.ts'
+import type { Credentials, File, FileSystem, Snapshots } from '../../core/client/api.ts'
 import type { Attributes } from '../../core/wire/messages/common.ts'
 
 export type WorkedFile = Pick<File, 'attributes' | 'read' | 'write' | 'flush' | 'truncate' | 'zero' | 'close'>
@@ -15,4 +15,6 @@ export interface WorkedFileSystem extends Pick<FileSystem, 'lookup' | 'unlink' |
 }
 export interface WorkedClient {
   readonly fileSystem: WorkedFileSystem
+  /** Null: it cannot be asked for any from here. */
+  readonly snapshots: Snapshots | null
 }

@@ -10,6 +10,7 @@ import type { SeededRandom } from '../../core/testing/simulation/seeded-random.t
 import { type FileModel, PAGE_BYTES, type WriteRecord } from './file-model.ts'
 import { patternOf } from './pattern.ts'
 import type { SharedState } from './shared-state.ts'
+import { SnapshotSteps } from './snapshot-steps.ts'
 import type { WorkedClient, WorkedFile } from './worked-client.ts'
 
 const REGION_BYTES = 1024 * 1024
@@ -36,12 +37,22 @@ export class ClientWorkload {
   #nextFile = 1
   #isDead = false
   #loops = 0
+  readonly #snapshotSteps: SnapshotSteps
 
   constructor(name: string, client: WorkedClient, random: SeededRandom, shared: SharedState) {
     this.#name = name
     this.#client = client
     this.#random = random
     this.#shared = shared
+    this.#snapshotSteps = new SnapshotSteps({
+      ...{ name, client, random, shared },
+      directory: () => this.#directory,
+      isDead: () => this.#isDead,
+      pause: (durationMs) => this.#pause(durationMs),
+      begin: (what, abandon) => this.#begin(what, abandon),
+      judge: (error, during) => this.#judge(error, during),
+      mutate: (what, names, after, call) => this.#mutate(what, names, after, call),
+    })
   }
 
   get isIdle(): boolean {
@@ -96,6 +107,10 @@ export class ClientWorkload {
   }
 
   async #step(): Promise<void> {
+    const { snapshots } = this.#client
+    const { snapshotPercent } = this.#shared
+    if (snapshots !== null && snapshotPercent > 0 && this.#random.below(100) < snapshotPercent)
+      return await this.#snapshotSteps.step(snapshots)
     const dice = this.#random.below(100)
     if (dice >= 90) return await this.#namespaceStep()
     const name = this.#pick(this.#shared.fileNames)
@@ -291,7 +306,7 @@ export class ClientWorkload {
       this.#random.below(3) === 0 ? this.#position(model) : this.#near(this.#pick([0, model.sizeMaximum]))
     const { oracle } = this.#shared
     const record = oracle.beginZeros(this.#name, model, size, Number.POSITIVE_INFINITY)
-    const before = { minimum: model.sizeMinimum, maximum: model.sizeMaximum }
+    const sizeBefore = model.sizeMaximum
     model.widenSize(oracle.now, size)
     const conclude = this.#begin(`truncate w${record.id} ${model.name} to ${size}`, () =>
       oracle.abandon(record),
@@ -301,12 +316,7 @@ export class ClientWorkload {
       if (!conclude()) return
       const beside = model.overlapping(record)
       oracle.acknowledge(this.#name, model, record, true)
-      if (beside.length === 0) model.setSize(oracle.now, size, size)
-      else {
-        const ends = beside.map(({ end }) => (end === Number.POSITIVE_INFINITY ? before.maximum : end))
-        const truncates = beside.some(({ end }) => end === Number.POSITIVE_INFINITY)
-        model.setSize(oracle.now, truncates ? 0 : size, Math.max(size, before.maximum, ...ends))
-      }
+      oracle.resized(model, { minimum: size, maximum: size }, beside, sizeBefore)
     } catch (error) {
       if (conclude()) this.#failed(record, error, 'truncate')
     }

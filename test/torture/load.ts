@@ -97,6 +97,7 @@ export class Load {
       },
       loopCount: LOOPS_PER_CLIENT,
       thinkMs: THINK_MS,
+      snapshotPercent: 0,
       operationsWanted: { count: 0, withinMs: 1 },
       get isStopping() {
         return state.isStopping

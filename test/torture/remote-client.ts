@@ -22,6 +22,8 @@ interface Pending {
 
 export class RemoteClient implements WorkedClient {
   readonly fileSystem: WorkedFileSystem
+  /** Real processes have tests of their own for them (test/integration/snapshots.test.ts). */
+  readonly snapshots = null
   readonly #child: ChildProcess
   readonly #pending = new Map<number, Pending>()
   readonly #onAnswer: () => void

@@ -8,7 +8,7 @@ import { createStore } from '../../chunkserver/store/store-open.ts'
 import type { Client, ConnectOptions } from '../../client/api.ts'
 import { connect } from '../../client/client.ts'
 import type { ClientPlatform } from '../../client/session/transport.ts'
-import { effectivePlacement } from '../../metadata/namespace/placement.ts'
+import { placementOf } from '../../metadata/chunks/sharing.ts'
 import { createCluster } from '../../metadata/server/cluster-repository.ts'
 import type { WindowLimits } from '../../metadata/quorum/recovery.ts'
 import { MetadataServer } from '../../metadata/server/metadata-server.ts'
@@ -26,13 +26,16 @@ export const CLUSTER_NAME = 'simulation'
 /** Where one replica set is, as the quorum sees it. */
 export interface ChunkView {
   readonly chunk: number
+  /** Of those that hold it; 0: none does, and overlays read through it. */
   readonly inode: number
   readonly index: number
   readonly version: number
-  /** How many replicas the file is to have. */
+  /** How many replicas those that hold it want. */
   readonly wantedCount: number
   /** In-sync servers of the active epoch. */
   readonly inSync: readonly number[]
+  /** Where it is an overlay, and over which chunk. */
+  readonly overlays: readonly { readonly server: number; readonly parent: number }[]
   /** A new epoch is under way. */
   readonly isPending: boolean
   /** Nothing is on its way: no pending epoch, no joiner, no writer, no dead writer's mark. */
@@ -75,8 +78,8 @@ export interface ChunkServerRole {
   readonly isRegistered: boolean
   /** Pages it knows to be bad. */
   readonly badPageCount: number
-  /** Ids of the chunks it keeps replicas of. */
-  replicas(): number[]
+  /** The chunks it keeps replicas of, and what each reads through; 0: nothing. */
+  replicas(): { readonly chunk: number; readonly parent: number }[]
 }
 
 export interface SimulatedRoles {
@@ -136,7 +139,7 @@ export const simulatedRoles: SimulatedRoles = {
       replicas: () =>
         [...(server.store?.replicas.values() ?? [])]
           .filter(({ deleted }) => !deleted)
-          .map(({ chunk }) => chunk),
+          .map(({ chunk, state }) => ({ chunk, parent: state.parent })),
     }
   },
 
@@ -144,20 +147,20 @@ export const simulatedRoles: SimulatedRoles = {
 }
 
 function chunksOf(server: MetadataServer): ChunkView[] {
-  const { chunks, inodes } = server.state
+  const { chunks } = server.state
   const found: ChunkView[] = []
   for (const id of chunks.ids()) {
     const row = chunks.get(id)
     if (row === undefined) continue
-    const file = inodes.get(row.inode)
     const inSync = row.members.filter(({ role }) => role === 'in-sync').map((member) => member.server)
     found.push({
       chunk: row.chunk,
       inode: row.inode,
       index: row.index,
       version: row.version,
-      wantedCount: file === undefined ? 0 : effectivePlacement(file).replicasNormal,
+      wantedCount: placementOf(server.state, row)?.replicasNormal ?? 0,
       inSync,
+      overlays: chunks.sharing.overlays(id),
       isPending: row.pending !== null,
       isSettled:
         row.pending === null &&
