@@ -28,6 +28,8 @@ import type { ClientPlatform, ServedByClient, Transport } from './session/transp
 import { WireTransport } from './session/wire-transport.ts'
 
 const TEND_INTERVAL_MS = 1000
+/** Each but the first because something else was told of the file meanwhile. */
+const ROLLED_BACK_LOOKS_MAX = 8
 
 /** Connects over core/wire. Resolves when the session is open. */
 export async function connect(options: ConnectOptions, platform: ClientPlatform): Promise<Client> {
@@ -221,7 +223,13 @@ export class CairnClient implements Client {
   async #rolledBack(inode: number): Promise<void> {
     this.files.invalidated(false, [inode])
     this.#tell({ all: false, inodes: [inode], entries: [] })
-    if (this.files.get(inode) !== undefined) await this.fileSystem.attributes(inode)
+    for (let era = -1, count = 0; count < ROLLED_BACK_LOOKS_MAX; count++) {
+      const file = this.files.get(inode)
+      if (file === undefined || file.era === era) return
+      // the answer to the return of its lease, for one, may still be on its way: then this one counts as older
+      era = file.era
+      await this.fileSystem.attributes(inode)
+    }
   }
 
   #tell(invalidation: CacheInvalidation): void {

@@ -100,6 +100,7 @@ export class Joiner {
     if (replica.good === null || isReconciling) replica.resetGood()
     if (isReconciling) replica.joinedVersion = 0
     replica.joinPending = true
+    if (replica.parent !== null) mark('an overlay joins or is reconciled')
     const join = new Join(order, replica)
     this.#joins.set(replica, join)
     this.#waiting.push(join)

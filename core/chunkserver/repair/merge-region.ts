@@ -10,6 +10,7 @@
  *
  * Without the mark what lies there would be taken for a write of which the record was lost (rule P1).
  */
+import { mark } from '../../base/coverage.ts'
 import { CairnError, codeOf } from '../../base/errors.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES } from '../../base/units.ts'
 import { crc32c } from '../../wire/checksum.ts'
@@ -60,12 +61,12 @@ export async function mergeHeldRegion(
   })
 }
 
-class RegionMerge {
+export class RegionMerge {
   readonly #store: ChunkStore
   readonly #overlay: Replica
   readonly #parent: Replica
   readonly #records: RegionRecords
-  readonly #below: RegionRecords
+  readonly below: RegionRecords
   readonly #firstPage: number
   /** Within the region, rising: what is taken over. */
   #taken: number[] = []
@@ -82,13 +83,14 @@ class RegionMerge {
     this.#overlay = overlay
     this.#parent = parent
     this.#records = records
-    this.#below = below
+    this.below = below
     this.#firstPage = records.region * PAGES_PER_REGION
   }
 
   async run(): Promise<MergeOutcome> {
     this.#choose()
-    const isBlank = this.#parent.parent === null && this.#below.isBlank
+    if (this.#taken.length > 0) mark('an overlay takes over what its parent has')
+    const isBlank = this.#parent.parent === null && this.below.isBlank
     const isUntouched = this.#records.sequence === 0 && !this.#records.dirty
     // without records of its own the region stays as it is: in a flat replica they are holes
     if (isBlank && isUntouched) return 'blank'
@@ -100,7 +102,17 @@ class RegionMerge {
   }
 
   #stateBelow(index: number): PageState {
-    return (this.#below.states[index] ?? PageState.bad) as PageState
+    return (this.below.states[index] ?? PageState.bad) as PageState
+  }
+
+  /** Rule S5: nobody has written or zeroed it since. */
+  isAbsent(index: number): boolean {
+    return this.#records.states[index] === PageState.absent
+  }
+
+  /** Rule S4: under the identity of the parent, before it is sealed under that of the overlay. */
+  verifies(borrowedContent: Buffer, index: number): boolean {
+    return crc32c(borrowedContent) === this.below.contentChecksum(index)
   }
 
   /** Only what is still absent; what the parent lacks, too, is read through it already. */
@@ -108,12 +120,13 @@ class RegionMerge {
     const missing: number[] = []
     for (let index = 0; index < PAGES_PER_REGION; index++) {
       const state = this.#stateBelow(index)
-      if (this.#records.states[index] !== PageState.absent || state === PageState.absent) continue
+      if (!this.isAbsent(index) || state === PageState.absent) continue
       const isGood = state !== PageState.bad && isReliable(this.#parent, this.#firstPage + index)
       if (isGood) this.#taken.push(index)
       else missing.push(this.#firstPage + index)
     }
     if (missing.length === 0) return
+    mark('a merge waits for a page that its parent lacks')
     this.#isIncomplete = true
     this.#store.reportBad(this.#overlay, missing, 'the parent has no good copy')
   }
@@ -121,8 +134,8 @@ class RegionMerge {
   /** Rule F8: what counted of the parent's is its own now. */
   #mergeWrittenEnd(): boolean {
     const { writtenEnd, parentEndMax } = this.#records
-    this.#records.extendWritten(Math.min(parentEndMax, this.#below.writtenEnd))
-    this.#records.parentEndMax = Math.min(parentEndMax, this.#below.parentEndMax)
+    this.#records.extendWritten(Math.min(parentEndMax, this.below.writtenEnd))
+    this.#records.parentEndMax = Math.min(parentEndMax, this.below.parentEndMax)
     return writtenEnd !== this.#records.writtenEnd || parentEndMax !== this.#records.parentEndMax
   }
 
@@ -190,7 +203,7 @@ class RegionMerge {
       if (codeOf(error) !== 'DISK_IO') throw error
       return false
     }
-    return crc32c(content) === this.#below.contentChecksum(index)
+    return this.verifies(content, index)
   }
 
   async #write(buffer: Buffer): Promise<void> {
@@ -210,8 +223,8 @@ class RegionMerge {
   #setRecords(): void {
     for (const index of this.#taken) {
       const state = this.#stateBelow(index)
-      const checksum = state === PageState.hole ? 0 : this.#below.contentChecksum(index)
-      this.#records.set(index, state, this.#below.stamps[index] ?? 0, checksum)
+      const checksum = state === PageState.hole ? 0 : this.below.contentChecksum(index)
+      this.#records.set(index, state, this.below.stamps[index] ?? 0, checksum)
     }
   }
 

@@ -182,7 +182,9 @@ export class RegionLoad {
   #judgeAbsent(index: number, data: Buffer): PageState {
     const isEmpty = isZero(data, index, index + 1)
     if (this.#replica.hasLeftovers(this.#region)) {
-      if (!isEmpty) this.#leftovers.push(index)
+      if (isEmpty) return PageState.absent
+      mark('a merge that was cut off begins again')
+      this.#leftovers.push(index)
       return PageState.absent
     }
     return isEmpty && this.#isAbsentSure ? PageState.absent : PageState.bad

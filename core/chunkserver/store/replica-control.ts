@@ -285,7 +285,10 @@ export class ReplicaControl {
       if (replica.deleted) return ''
       if (replica.state.version > versionMax) return 'WRONG_VERSION'
       for (const overlay of replica.overlays ?? []) this.onMergeWanted(overlay)
-      if (replica.isFrozen) return 'HAS_OVERLAY'
+      if (replica.isFrozen) {
+        mark('a replica with an overlay above it is not deleted')
+        return 'HAS_OVERLAY'
+      }
       this.onEpochChange(replica)
       replica.deleted = true
       await store.syncs.idle(replica)

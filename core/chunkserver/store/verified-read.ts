@@ -2,6 +2,7 @@
  * Reads whole pages and verifies them; of an overlay each page where it lies, in as few pieces as lie together. A
  * mismatch is read once more under the lock before it counts (rule P7).
  */
+import { mark } from '../../base/coverage.ts'
 import { CairnError } from '../../base/errors.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION } from '../../base/units.ts'
 import type { DiskFile } from '../../platform/disk.ts'
@@ -92,6 +93,7 @@ export abstract class VerifiedRead extends Operation {
   /** Null: it cannot be opened. */
   #fileOf(page: number): DiskFile | null {
     const owner = this.current.parent === null ? this.current : ownerOf(this.current, page)
+    if (owner !== this.current) mark('a read falls through an overlay')
     try {
       if (owner !== null && this.store.cache.openFile(owner)) return owner.file
     } catch (error) {

@@ -57,7 +57,10 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
     if (this.store.failure !== null) return 'DISK_FAILED'
     const replica = this.current
     // rule S3: overlays read through it
-    if (replica.isFrozen) return 'HAS_OVERLAY'
+    if (replica.isFrozen) {
+      mark('a write to what an overlay reads through is refused')
+      return 'HAS_OVERLAY'
+    }
     if (this.request.lease < Math.max(replica.state.lease, replica.logged.lease)) {
       mark('a write of an older lease is refused')
       return 'STALE_LEASE'
@@ -276,6 +279,7 @@ export abstract class MutateOperation extends Operation implements MarkWaiter, S
   }
 
   #recordsAreDurable(): boolean {
+    mark('zeros hide what the parent has')
     if (this.current.sync?.busy === true) return false
     for (let region = this.firstRegion; region <= this.lastRegion; region++) {
       if (this.store.loadedRegion(this.current, region).dirty) return false

@@ -3,6 +3,7 @@
  * it is granted on chunks with a settled active epoch only, counted per lease, and cleared by its own lease
  * alone (rules L7, L8).
  */
+import { mark } from '../../base/coverage.ts'
 import { assert } from '../../base/assert.ts'
 import { effectivePlacement } from '../namespace/placement.ts'
 import { refused } from '../state/result.ts'
@@ -161,6 +162,7 @@ function branchChunk(context: ChunkContext, file: InodeRow, lease: number, branc
     overlays: members.toSorted((a, b) => a - b).map((server) => ({ server, parent: parent.chunk })),
   })
   file.chunks.set(index, chunk)
+  mark('a first write branches a shared chunk')
   release(state, parent.chunk, file.inode)
   return true
 }

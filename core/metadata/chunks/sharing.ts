@@ -2,6 +2,7 @@
  * Chunks that several lists hold, and chunks under overlays, inside `apply` (docs/formats/snapshots.md). A chunk
  * ends when nobody holds it and no overlay reads through it (rule S3).
  */
+import { mark } from '../../base/coverage.ts'
 import { type EffectivePlacement, effectivePlacement } from '../namespace/placement.ts'
 import type { ChunkRow, InodeRow, ReplicaParent } from '../state/rows.ts'
 import { condemnReplicas } from './condemning.ts'
@@ -86,6 +87,7 @@ export function release(state: ChunkState, chunk: number, inode: number): void {
   if (owner !== 0) return state.chunks.put(withHolders(row, owner, holders))
   if (state.chunks.sharing.children(chunk) === undefined) return end(state, row)
   // Nobody writes it or waits for it: what is left is what the overlays read.
+  mark('a chunk that nobody holds is kept for its overlays')
   state.chunks.put(withHolders(row, 0, []))
 }
 

@@ -1,4 +1,5 @@
 /** Snapshots as requests see them: pause the writer, then a command, then wait until the chunk list is complete. */
+import { mark } from '../../base/coverage.ts'
 import type { snapshotMethods } from '../../wire/messages/snapshots.ts'
 import type { ParamsOf, ResultOf } from '../../wire/messages/method.ts'
 import { WAIT_MS_MAX } from '../control/replication/chunk-waiters.ts'
@@ -66,7 +67,10 @@ export class SnapshotService {
     this.#checkServers()
     const row = this.#row(params.snapshot)
     const propose = () => master.log.propose({ type: 'snapshot.rollback', session, ...params })
-    const { inode } = await pauses.whilePaused(row.source, propose, () => recall(row.source))
+    const { inode } = await pauses.whilePaused(row.source, propose, () => {
+      if (master.state.leaseByInode.has(row.source)) mark('a rollback recalls the lease of a writer')
+      return recall(row.source)
+    })
     await this.#complete(inode)
     return { inode }
   }
