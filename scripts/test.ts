@@ -1,7 +1,7 @@
 // The second half of `npm test` (scripts/bootstrap.sh is the first): runs every *.test.ts of core, plugins
-// and test, each file in a process of its own. Unit tests go first, side by side. Files under test/integration
-// start whole clusters: each gets a network namespace of its own, so that its ports are nobody else's, and they
-// run in lanes, because most of their time they wait. A file that measures time or memory says so in its header
+// and test, each file in a process of its own. Files under test/integration start whole clusters: each gets a network
+// namespace of its own, so that its ports are nobody else's. Most of their time they wait: two of them share a
+// processor, and unit tests, which compute, run beside them. A file that measures time or memory says so in its header
 // with a line "Runs alone: WHY"; those come last, one at a time. docs/testing.md.
 //   node scripts/test.ts [--verbose] [--mds N] [PART-OF-A-PATH...]
 //     PART-OF-A-PATH   only the files whose path contains one of these
@@ -33,6 +33,7 @@ interface FileResult {
 }
 
 const rootDirectory = resolve(import.meta.dirname, '..')
+const compileCache = join(rootDirectory, 'node_modules/.cache/cairn')
 const unitTimeoutMs = 120_000
 const integrationTimeoutMs = 480_000
 // `npm test` aims at 15 minutes on two idle processors; a busy machine gets slack. What has not run by then
@@ -44,9 +45,14 @@ const pipeGraceMs = 1000
 const testTimeoutLeadMs = 2000
 const slowestCount = 8
 const integrationPrefix = 'test/integration/'
-const laneCountMax = 4
-// Started first, so that no lane is left with one of them at the end. Others follow in the order of their names.
-const longestFirst = ['lost-processes', 'real-programs', 'damaged-disks', 'commands', 'by-hand']
+// Their clusters are in memory together, 1 GB each.
+const integrationsAtOnceMax = 8
+// Started first, so that nothing is left with one of them at the end. Others follow in the order of their names.
+const longestFirst = [
+  'test/simulation/',
+  ...['lost-processes', 'real-programs', 'damaged-disks', 'commands', 'no-quorum', 'restored-metadata'],
+  ...['absent-chunk-server', 'metadata-stalls', 'by-hand', 'power-cuts', 'two-versions'],
+].map((name) => (name.includes('/') ? name : `${integrationPrefix}${name}.test.ts`))
 const runsAlonePattern = /^(?: \*|\/\/) Runs alone: \S/m
 const startedMs = performance.now()
 
@@ -61,9 +67,9 @@ function runsAlone(path: string): boolean {
   return runsAlonePattern.test(readFileSync(join(rootDirectory, path), 'utf8'))
 }
 
-/** Where in the row a file of the lanes stands. */
+/** Where in the row a file stands. */
 function turn(path: string): number {
-  const place = longestFirst.findIndex((name) => path === `${integrationPrefix}${name}.test.ts`)
+  const place = longestFirst.findIndex((begin) => path.startsWith(begin))
   return place < 0 ? longestFirst.length : place
 }
 
@@ -76,14 +82,21 @@ function listTestFiles(filters: string[]): string[] {
     .sort()
 }
 
-/** Unit tests, then integration tests in lanes, then those that run alone. */
-function sortIntoPhases(paths: string[]): string[][] {
-  const integration = paths.filter(isIntegration)
-  return [
-    paths.filter((path) => !isIntegration(path)),
-    integration.filter((path) => !runsAlone(path)).toSorted((a, b) => turn(a) - turn(b)),
-    integration.filter(runsAlone),
-  ]
+/** In the order in which they start. */
+interface Plan {
+  readonly units: string[]
+  readonly integrations: string[]
+  readonly alone: string[]
+}
+
+function makePlan(paths: string[]): Plan {
+  const ordered = paths.toSorted((a, b) => turn(a) - turn(b))
+  const integrations = ordered.filter(isIntegration)
+  return {
+    units: ordered.filter((path) => !isIntegration(path)),
+    integrations: integrations.filter((path) => !runsAlone(path)),
+    alone: integrations.filter(runsAlone),
+  }
 }
 
 /** Reads the last closing line of that name which node:test's reporter printed, e.g. `ℹ pass 12`. */
@@ -117,6 +130,8 @@ function spawnFile(path: string, timeoutMs: number, marker: string, temporary: s
     PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`,
     [markerVariable]: marker,
     TMPDIR: temporary,
+    // Compiled code is kept, as scripts/cairn does: a third of the processor time of a short file.
+    NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] ?? compileCache,
   }
   // Set by a surrounding test runner, it would turn the output into that runner's protocol.
   delete environment['NODE_TEST_CONTEXT']
@@ -185,22 +200,58 @@ function report(result: FileResult): void {
   console.log(result.output.trimEnd().replace(/^/gm, '     | '))
 }
 
-async function runFiles(paths: string[], concurrency: number, timeoutMs: number): Promise<FileResult[]> {
-  const waiting = [...paths]
+/** Runs one file, unless the time for all of them is over. */
+async function runInTime(path: string): Promise<FileResult> {
+  const remainingMs = runLimitMs - (performance.now() - startedMs)
+  const complaint = `not run: the limit of ${runLimitMs / 60_000} minutes for all tests was reached`
+  const timeoutMs = isIntegration(path) ? integrationTimeoutMs : unitTimeoutMs
+  const result =
+    remainingMs > 0
+      ? await runFile(path, Math.min(timeoutMs, Math.max(remainingMs, 1000)))
+      : { path, passed: 0, failed: 1, durationMs: 0, complaints: [complaint], output: '' }
+  report(result)
+  return result
+}
+
+/**
+ * Unit and integration tests side by side, as many as the processors take: a unit test counts as one processor, an
+ * integration test as half of one. Half of the processors are for unit tests as long as there are any, so that
+ * something computes while the others wait.
+ */
+function runSideBySide({ units, integrations }: Plan): Promise<FileResult[]> {
+  const halvesMax = 2 * Math.max(2, availableParallelism())
+  const waiting = { units: [...units], integrations: [...integrations] }
+  const running = { units: 0, integrations: 0 }
   const results: FileResult[] = []
-  const worker = async () => {
-    for (let path = waiting.shift(); path !== undefined; path = waiting.shift()) {
-      const remainingMs = runLimitMs - (performance.now() - startedMs)
-      const complaint = `not run: the limit of ${runLimitMs / 60_000} minutes for all tests was reached`
-      const result =
-        remainingMs > 0
-          ? await runFile(path, Math.min(timeoutMs, Math.max(remainingMs, 1000)))
-          : { path, passed: 0, failed: 1, durationMs: 0, complaints: [complaint], output: '' }
-      report(result)
-      results.push(result)
-    }
+  const nextKind = (): 'units' | 'integrations' | null => {
+    const halves = halvesMax - 2 * running.units - running.integrations
+    const mayUnit = running.units < Math.floor(halvesMax / 4) || waiting.integrations.length === 0
+    if (waiting.units.length > 0 && mayUnit && halves >= 2) return 'units'
+    const mayIntegration = halves >= 1 && running.integrations < integrationsAtOnceMax
+    return waiting.integrations.length > 0 && mayIntegration ? 'integrations' : null
   }
-  await Promise.all(Array.from({ length: concurrency }, worker))
+  return new Promise((resolveAll, rejectAll) => {
+    const startSome = (): void => {
+      for (let kind = nextKind(); kind !== null; kind = nextKind()) start(kind)
+      if (running.units + running.integrations === 0) resolveAll(results)
+    }
+    const start = (kind: 'units' | 'integrations'): void => {
+      running[kind]++
+      runInTime(waiting[kind].shift() ?? '')
+        .then((result) => {
+          results.push(result)
+          running[kind]--
+          startSome()
+        })
+        .catch(rejectAll)
+    }
+    startSome()
+  })
+}
+
+async function runOneByOne(paths: readonly string[]): Promise<FileResult[]> {
+  const results: FileResult[] = []
+  for (const path of paths) results.push(await runInTime(path))
   return results
 }
 
@@ -226,11 +277,6 @@ const { values, positionals } = parseArgs({
 })
 if (values.mds !== undefined) process.env['CAIRN_TEST_MDS'] = values.mds
 const isVerbose = values.verbose === true
-const [unitPaths = [], lanePaths = [], alonePaths = []] = sortIntoPhases(listTestFiles(positionals))
-const laneCount = Math.min(laneCountMax, Math.max(2, availableParallelism()))
-const results = [
-  ...(await runFiles(unitPaths, Math.max(2, availableParallelism()), unitTimeoutMs)),
-  ...(await runFiles(lanePaths, laneCount, integrationTimeoutMs)),
-  ...(await runFiles(alonePaths, 1, integrationTimeoutMs)),
-]
+const plan = makePlan(listTestFiles(positionals))
+const results = [...(await runSideBySide(plan)), ...(await runOneByOne(plan.alone))]
 summarize(results)

@@ -9,7 +9,10 @@ import path from 'node:path'
 import { must } from './cluster.ts'
 
 const PROJECT = path.join(import.meta.dirname, '..', '..', '..')
-const SOURCE_TREE = path.join(PROJECT, 'core')
+/** Some 200 files in several directories. */
+const SOURCE_TREE = path.join(PROJECT, 'core', 'metadata')
+/** Some 60: a round of it ends soon. */
+const SMALL_TREE = path.join(PROJECT, 'core', 'client')
 
 export interface Workload {
   readonly name: string
@@ -17,17 +20,37 @@ export interface Workload {
   run(directory: string): Promise<void>
 }
 
-/** Copies a tree with cp -a; contents, names, types, modes, owners, times and links must be equal. */
+/** A tree of a few hundred files with links of both kinds, odd modes, owners and names, and times of all ages. */
+export async function makeTree(directory: string): Promise<void> {
+  await must('cp', ['-a', `${SOURCE_TREE}/.`, directory])
+  const found = await must('find', ['.', '-type', 'f'], { cwd: directory })
+  const modes = [0o444, 0o4755, 0o2640, 0o600]
+  for (const [index, name] of found.trim().split('\n').sort().entries()) {
+    const file = path.join(directory, name)
+    if (index % 7 === 0) fs.symlinkSync(path.basename(name), `${file}.symbolic`)
+    if (index % 9 === 0) fs.linkSync(file, path.join(directory, `hard link ${index}`))
+    if (index % 5 === 0) fs.chownSync(file, index, 2 * index)
+    if (index % 3 === 0) fs.chmodSync(file, modes[index % modes.length] ?? 0)
+    fs.utimesSync(file, index * 1_000_000, index * 8_000_000 + 0.123)
+  }
+  fs.symlinkSync('/nowhere', path.join(directory, 'dangling'))
+  fs.symlinkSync('.', path.join(directory, 'itself'))
+  const deep = path.join(directory, ...Array.from({ length: 12 }, (_, depth) => `${'ä'.repeat(60)} ${depth}`))
+  fs.mkdirSync(deep, { recursive: true })
+  fs.writeFileSync(path.join(deep, 'n'.repeat(255)), '')
+}
+
+/** Copies a tree with cp -a; contents, names, types, modes, owners, times and links of both kinds must be equal. */
 export async function copyTree(source: string, target: string): Promise<void> {
   await must('cp', ['-a', `${source}/.`, target])
   await must('diff', ['-r', '--no-dereference', source, target])
   const facts = (directory: string): Promise<string> =>
-    must('sh', ['-c', `find . ! -type d -printf '%P %y %m %u %g %s %Ts %l\\n' | sort`], { cwd: directory })
+    must('sh', ['-c', `find . ! -type d -printf '%P %y %m %n %U %G %s %T@ %l\\n' | sort`], { cwd: directory })
   assert.equal(await facts(target), await facts(source))
 }
 
-export async function gitHistory(directory: string): Promise<void> {
-  await must('cp', ['-a', SOURCE_TREE, directory])
+export async function gitHistory(directory: string, source = SOURCE_TREE): Promise<void> {
+  await must('cp', ['-a', source, directory])
   const git = (...parameters: string[]): Promise<string> =>
     must('git', ['-c', 'user.name=test', '-c', 'user.email=test@example.org', ...parameters], {
       cwd: directory,
@@ -63,11 +86,12 @@ export async function sqliteWriters(directory: string, transactions: number): Pr
   assert.equal(verdict.trim(), `ok\n${writers * transactions * rows}`)
 }
 
-export async function packAndUnpack(directory: string): Promise<void> {
-  const archive = path.join(directory, 'core.tgz')
-  await must('tar', ['-C', PROJECT, '-czf', archive, 'core'])
+export async function packAndUnpack(directory: string, source = SOURCE_TREE): Promise<void> {
+  const archive = path.join(directory, 'tree.tgz')
+  const name = path.basename(source)
+  await must('tar', ['-C', path.dirname(source), '-czf', archive, name])
   await must('tar', ['-C', directory, '-xzf', archive])
-  await must('diff', ['-r', SOURCE_TREE, path.join(directory, 'core')])
+  await must('diff', ['-r', source, path.join(directory, name)])
 }
 
 /** A program of several objects and a library, as make would build it; it is linked, run and debugged here. */
@@ -148,10 +172,10 @@ export async function manyFiles(directory: string): Promise<void> {
 
 /** Small enough to be repeated while servers come and go. */
 export const workloads: readonly Workload[] = [
-  { name: 'cp -a', run: (directory) => copyTree(SOURCE_TREE, directory) },
-  { name: 'git', run: gitHistory },
+  { name: 'cp -a', run: (directory) => copyTree(SMALL_TREE, directory) },
+  { name: 'git', run: (directory) => gitHistory(directory, SMALL_TREE) },
   { name: 'SQLite', run: (directory) => sqliteWriters(directory, 15) },
-  { name: 'tar', run: packAndUnpack },
+  { name: 'tar', run: (directory) => packAndUnpack(directory, SMALL_TREE) },
   { name: 'gcc', run: compileProgram },
   ...fioPatterns.map(([name, parameters]) => ({
     name: `fio, ${name}`,
