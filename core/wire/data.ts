@@ -22,7 +22,7 @@ export const DataOp = {
   flush: 3,
   /** Zero [offset, offset+length) without payload: holes for whole pages (rules S2, T1). May span the chunk. */
   zero: 4,
-  /** Chunk server to chunk server: page records of a region: 12 bytes a page (stamp u32, CRC32C of content u32, state u8, 1 reserved, u16: where in this page the written bytes of the region end, 0: not here). */
+  /** Chunk server to chunk server: page records of a region: 12 bytes a page (stamp u32, CRC32C of content u32, state u8, 1 reserved, u16: where in this page the written bytes of the region end, 0: not here). Or region digests, when `incarnation` of the request is REGION_DIGESTS; a chunk server that does not know them answers with page records. */
   digest: 5,
   /** Chunk server to chunk server: whole pages with their stamps (table: stamp u32, CRC u32, state u8 + 3 a page). */
   pull: 6,
@@ -46,6 +46,9 @@ export const DataFlag = {
 export const DATA_REQUEST_BYTES = 48
 export const DATA_ANSWER_BYTES = 32
 export const PAGE_RECORD_BYTES = 12
+/** In the request for a digest: 16 bytes for each region instead, zeros where only page records tell. */
+export const REGION_DIGESTS = 1
+export const REGION_DIGEST_BYTES = 16
 
 /** Mutable so that codecs and servers can reuse one object: no allocation per operation. */
 export interface DataRequest {

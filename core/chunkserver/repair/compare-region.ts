@@ -1,18 +1,14 @@
 /** What differs between a region of a joiner and the digest of its source (rules P3, J2, J4, J7, S4). */
 import { CairnError } from '../../base/errors.ts'
 import { PAGES_PER_REGION } from '../../base/units.ts'
-import { PAGE_RECORD_BYTES } from '../../wire/data.ts'
-import { PageState } from '../format/region-records.ts'
+import { PAGE_RECORD_BYTES, REGION_DIGEST_BYTES } from '../../wire/data.ts'
+import { PageState, unknownDigest } from '../format/region-records.ts'
 import { effectiveRecords } from '../replica/ancestors.ts'
 import type { Replica } from '../replica/replica.ts'
 import type { ChunkStore } from '../store/chunk-store.ts'
-import {
-  decodePageRecord,
-  isBlankRecord,
-  loadRegion,
-  type PageImage,
-  takeWrittenEnd,
-} from '../store/page-tasks.ts'
+import { regionDigest } from '../store/read-operations.ts'
+import { decodePageRecord, isBlankRecord, type PageImage, takeWrittenEnd } from '../store/page-tasks.ts'
+import { loadRegion } from '../store/load-regions.ts'
 
 /** Of a region where nothing was ever written. */
 const blankDigest = Buffer.alloc(PAGES_PER_REGION * PAGE_RECORD_BYTES)
@@ -27,6 +23,13 @@ export interface Difference {
   readonly runs: Run[]
   /** What needs no content: holes. */
   readonly direct: PageImage[]
+}
+
+/** Is the region equal, with what is written of it, as far as digests tell? The caller holds it, and it is known. */
+export function isSameRegion(replica: Replica, region: number, digests: Buffer): boolean {
+  const ours = regionDigest(replica, region)
+  const at = region * REGION_DIGEST_BYTES
+  return !ours.equals(unknownDigest) && ours.equals(digests.subarray(at, at + REGION_DIGEST_BYTES))
 }
 
 /** Marks as good what is equal. The caller holds the effective pages; `isCurrent`: the join goes on. */

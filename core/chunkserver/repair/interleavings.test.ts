@@ -41,6 +41,7 @@ function heldSource(source: PageSource): { source: PageSource; letGo: () => void
   return {
     source: {
       digest: (...range) => source.digest(...range),
+      regionDigests: (...chunk) => source.regionDigests(...chunk),
       async pull(...range) {
         askedCount++
         const pulled = await source.pull(...range)
@@ -326,6 +327,7 @@ test('a member compares everything again when another one becomes the authority 
   // another master, to which the first one is not there: the old completion says nothing any more
   const silent: PageSource = {
     digest: () => new Promise(() => undefined),
+    regionDigests: () => new Promise(() => undefined),
     pull: () => new Promise(() => undefined),
   }
   sources.set(3, silent)

@@ -102,13 +102,13 @@ test('a join that is complete is not run once more, and promoted; after an uncle
   await createReplica(rig, 1, Role.joining, 2)
   assert.equal((await join(rig, source, 2)).failed, null)
   // The master lost the connection for a moment and orders the join again, while its completion is committed.
-  const silent: PageSource = { ...sourceOf(source, rig), digest: () => new Promise(() => undefined) }
-  const { joiner, outcome } = makeJoiner(rig, new Map([[1, silent]]))
+  const never = (): Promise<never> => new Promise(() => undefined)
+  const silent = new Map([[1, { digest: never, regionDigests: never, pull: never }]])
+  const { joiner, outcome } = makeJoiner(rig, silent)
   joiner.join({ chunk: 1, version: 2, attempt: 2, sources: [sourceAddress(1)] })
   await rig.clock.settled(rig.control.promote(1, 2))
   assert.deepEqual([joiner.joinCount, outcome.joined], [0, { bytesPulled: 0, lostPages: 0 }])
   assert.deepEqual(await read(rig, 0, 300_000, { version: 2 }), pattern(1, 300_000))
-
   const other = await makeRig(3)
   await createReplica(other, 1, Role.joining, 2)
   assert.equal((await join(other, source, 2)).failed, null)
@@ -270,8 +270,8 @@ test('rule J6: while the disk keeps a sync waiting nothing is pulled, then the j
   let pullCount = 0
   const from = sourceOf(source, rig)
   const counted: PageSource = {
-    ...from,
     digest: (...parameters) => from.digest(...parameters),
+    regionDigests: (...parameters) => from.regionDigests(...parameters),
     pull: (...parameters) => {
       pullCount++
       return from.pull(...parameters)

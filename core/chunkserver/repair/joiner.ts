@@ -5,12 +5,12 @@
  */
 import { mark } from '../../base/coverage.ts'
 import { CairnError, codeOf } from '../../base/errors.ts'
-import { PAGES_PER_REGION, REGIONS_PER_CHUNK } from '../../base/units.ts'
+import { PAGES_PER_CHUNK, PAGES_PER_REGION, REGIONS_PER_CHUNK } from '../../base/units.ts'
 import { PAGE_RECORD_BYTES } from '../../wire/data.ts'
 import type { ChunkStore } from '../store/chunk-store.ts'
 import { wireError } from '../format/errors.ts'
 import { Hold } from '../replica/operation-queue.ts'
-import { compareRegion, type Run } from './compare-region.ts'
+import { compareRegion, isSameRegion, type Run } from './compare-region.ts'
 import type { PageSource, PulledPages, SourceAddress } from './page-source.ts'
 import { yieldToWriters } from './pull-pause.ts'
 import { applyPages, type PageImage, syncReplica, verifies, withEffectivePages } from '../store/page-tasks.ts'
@@ -23,8 +23,10 @@ import type { PulledBase } from '../store/write-operations.ts'
 
 /** Joins under way; others wait in order. */
 const RUNNING_COUNT_MAX = 4
+/** The same of reconciliations: somebody waits for them, and most of them find everything equal. */
+const RECONCILING_COUNT_MAX = 8
 const WAITING_COUNT_MAX = 100_000
-/** Each join works on so many parts of the chunk at once: at most 4 × 4 × 1 MiB are in flight. */
+/** Each join works on so many parts of the chunk at once: at most 12 × 4 × 1 MiB are in flight. */
 const WORKERS_PER_JOIN = 4
 const REGIONS_PER_PART = REGIONS_PER_CHUNK / WORKERS_PER_JOIN
 /** Pulls of one worker that wait for the network together. */
@@ -67,13 +69,23 @@ class Join {
   }
 }
 
+class Lane {
+  readonly runningCountMax: number
+  readonly waiting: Join[] = []
+  runningCount = 0
+
+  constructor(runningCountMax: number) {
+    this.runningCountMax = runningCountMax
+  }
+}
+
 export class Joiner {
   readonly #store: ChunkStore
   readonly #open: SourceOpener
   readonly #events: JoinEvents
   readonly #joins = new Map<Replica, Join>()
-  readonly #waiting: Join[] = []
-  #runningCount = 0
+  readonly #joining = new Lane(RUNNING_COUNT_MAX)
+  readonly #reconciling = new Lane(RECONCILING_COUNT_MAX)
 
   constructor(store: ChunkStore, open: SourceOpener, events: JoinEvents) {
     this.#store = store
@@ -89,8 +101,9 @@ export class Joiner {
     if (replica.state.version !== order.version) throw wireError('WRONG_VERSION', 'the epoch has changed')
     if (replica.state.role === Role.inSync) throw wireError('REFUSED', 'the replica is in sync')
     if (!replica.serves) throw wireError('DISK_FAILED', replica.damage || 'the replica failed')
-    if (this.#waiting.length >= WAITING_COUNT_MAX) throw wireError('OVERLOADED', 'too many joins wait')
     const isReconciling = replica.state.role === Role.reconciling
+    const lane = isReconciling ? this.#reconciling : this.#joining
+    if (lane.waiting.length >= WAITING_COUNT_MAX) throw wireError('OVERLOADED', 'too many joins wait')
     // Rules P4, E6: ordered again before the promotion (another registration, another master). A second comparison
     // would take back what writers did here since, and what the source may not have applied yet.
     if (!isReconciling && replica.joinedVersion === order.version) return this.#events.onJoined(order, 0, 0)
@@ -103,9 +116,9 @@ export class Joiner {
     if (replica.parent !== null) mark('an overlay joins or is reconciled')
     const join = new Join(order, replica)
     this.#joins.set(replica, join)
-    this.#waiting.push(join)
+    lane.waiting.push(join)
     for (const waiter of [...(replica.baseWaiters ?? [])]) waiter.sourcesKnown()
-    this.#startSome()
+    this.#startSome(lane)
   }
 
   /** The epoch changed, or the replica is deleted. */
@@ -123,15 +136,15 @@ export class Joiner {
     return this.#joins.size
   }
 
-  #startSome(): void {
-    while (this.#runningCount < RUNNING_COUNT_MAX) {
-      const join = this.#waiting.shift()
+  #startSome(lane: Lane): void {
+    while (lane.runningCount < lane.runningCountMax) {
+      const join = lane.waiting.shift()
       if (join === undefined) return
       if (join.aborted) continue
-      this.#runningCount++
+      lane.runningCount++
       void this.#run(join).finally(() => {
-        this.#runningCount--
-        this.#startSome()
+        lane.runningCount--
+        this.#startSome(lane)
       })
     }
   }
@@ -139,7 +152,8 @@ export class Joiner {
   async #run(join: Join): Promise<void> {
     const { replica, order } = join
     try {
-      const parts = Array.from({ length: WORKERS_PER_JOIN }, (_, part) => this.#joinPart(join, part))
+      const regions = await this.#differingRegions(join)
+      const parts = Array.from({ length: WORKERS_PER_JOIN }, (_, part) => this.#joinPart(join, part, regions))
       const outcomes = await Promise.allSettled(parts)
       const failed = outcomes.find((outcome) => outcome.status === 'rejected')
       if (failed !== undefined) throw failed.reason
@@ -170,17 +184,42 @@ export class Joiner {
     }
   }
 
-  async #joinPart(join: Join, part: number): Promise<void> {
-    const firstRegion = part * REGIONS_PER_PART
-    const firstPage = firstRegion * PAGES_PER_REGION
-    const count = REGIONS_PER_PART * PAGES_PER_REGION
+  /** Compares region digests first: of most chunks little has changed. The others are marked as good. */
+  async #differingRegions(join: Join): Promise<ReadonlySet<number>> {
     const { chunk, version } = join.order
-    const digest = await this.#withSource(join, (source) => source.digest(chunk, version, firstPage, count))
+    const theirs = await this.#withSource(join, (source) => source.regionDigests(chunk, version))
+    const store = this.#store
+    const { replica } = join
+    return withEffectivePages(store, replica, Hold.read, 0, PAGES_PER_CHUNK - 1, () => {
+      const differing = new Set<number>()
+      for (let region = 0; region < REGIONS_PER_CHUNK; region++) {
+        // the epoch changed while this waited for its turn (J4)
+        if (join.aborted) break
+        if (theirs !== null && isSameRegion(replica, region, theirs)) replica.markRegionGood(region)
+        else differing.add(region)
+      }
+      return Promise.resolve(differing)
+    })
+  }
+
+  async #joinPart(join: Join, part: number, differing: ReadonlySet<number>): Promise<void> {
+    const begin = part * REGIONS_PER_PART
+    const regions = Array.from({ length: REGIONS_PER_PART }, (_, index) => begin + index).filter((region) =>
+      differing.has(region),
+    )
+    const [first, last] = [regions[0], regions.at(-1)]
+    if (first === undefined || last === undefined) return
+    const { chunk, version } = join.order
+    const count = (last - first + 1) * PAGES_PER_REGION
+    const digest = await this.#withSource(join, (source) =>
+      source.digest(chunk, version, first * PAGES_PER_REGION, count),
+    )
     try {
-      for (let index = 0; index < REGIONS_PER_PART && !join.aborted; index++) {
-        const at = index * PAGES_PER_REGION * PAGE_RECORD_BYTES
+      for (const region of regions) {
+        if (join.aborted) return
+        const at = (region - first) * PAGES_PER_REGION * PAGE_RECORD_BYTES
         const records = digest.subarray(at, at + PAGES_PER_REGION * PAGE_RECORD_BYTES)
-        await this.#joinRegion(join, firstRegion + index, records)
+        await this.#joinRegion(join, region, records)
       }
     } finally {
       this.#store.pool.release(digest)

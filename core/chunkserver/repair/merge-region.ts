@@ -21,7 +21,8 @@ import { markLeftovers } from '../replica/leftovers.ts'
 import { Hold } from '../replica/operation-queue.ts'
 import type { Replica } from '../replica/replica.ts'
 import type { ChunkStore } from '../store/chunk-store.ts'
-import { loadRegion, readData, syncReplica, withPages, writeData } from '../store/page-tasks.ts'
+import { loadRegion } from '../store/load-regions.ts'
+import { readData, syncReplica, withPages, writeData } from '../store/page-tasks.ts'
 
 /**
  * 'incomplete': the parent has pages that are not good; they have to be repaired in the overlay. 'blank': neither has

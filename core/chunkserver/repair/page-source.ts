@@ -1,8 +1,15 @@
 /** Digests and pages from other chunk servers, over the wire or, in tests, from a store in the same process. */
 import type { BufferPool } from '../../base/buffer-pool.ts'
 import { CairnError } from '../../base/errors.ts'
-import { PAGE_SIZE_BYTES } from '../../base/units.ts'
-import { DataFlag, DataOp, type DataRequest, PAGE_RECORD_BYTES } from '../../wire/data.ts'
+import { PAGE_SIZE_BYTES, PAGES_PER_CHUNK, REGIONS_PER_CHUNK } from '../../base/units.ts'
+import {
+  DataFlag,
+  DataOp,
+  type DataRequest,
+  PAGE_RECORD_BYTES,
+  REGION_DIGEST_BYTES,
+  REGION_DIGESTS,
+} from '../../wire/data.ts'
 import type { Peer } from '../../wire/types.ts'
 import { decodePull, type PageImage } from '../store/page-tasks.ts'
 
@@ -23,6 +30,8 @@ export interface PulledPages {
 export interface PageSource {
   /** Page records (12 bytes each) of `count` pages. Rejects with the code of the answer. */
   digest(chunk: number, version: number, firstPage: number, count: number): Promise<Buffer>
+  /** 16 bytes for each region of the chunk (`RegionRecords.digest`); null: an older server, which has only page records. */
+  regionDigests(chunk: number, version: number): Promise<Buffer | null>
   /** `isFormer`: of a replica that may have left, and was in sync under this version (`DataFlag.former`). */
   pull(
     chunk: number,
@@ -70,6 +79,16 @@ export class RemoteSource implements PageSource {
     throw new CairnError('BAD_MESSAGE', 'a digest of the wrong size')
   }
 
+  async regionDigests(chunk: number, version: number): Promise<Buffer | null> {
+    const { payload } = await this.#ask(DataOp.digest, chunk, version, 0, PAGES_PER_CHUNK, 0, REGION_DIGESTS)
+    if (payload === null) throw new CairnError('BAD_MESSAGE', 'no digests')
+    const digests = payload.length === REGIONS_PER_CHUNK * REGION_DIGEST_BYTES ? Buffer.from(payload) : null
+    const isOlder = payload.length === PAGES_PER_CHUNK * PAGE_RECORD_BYTES
+    this.#pool.release(payload)
+    if (digests !== null || isOlder) return digests
+    throw new CairnError('BAD_MESSAGE', 'digests of the wrong size')
+  }
+
   async pull(
     chunk: number,
     version: number,
@@ -95,6 +114,7 @@ export class RemoteSource implements PageSource {
     firstPage: number,
     count: number,
     flags = 0,
+    incarnation = 0,
   ): Promise<{ table: Buffer; payload: Buffer | null }> {
     const request: DataRequest = {
       op,
@@ -103,7 +123,7 @@ export class RemoteSource implements PageSource {
       chunk,
       lease: 0,
       session: 0,
-      incarnation: 0,
+      incarnation,
       offset: firstPage * PAGE_SIZE_BYTES,
       length: count * PAGE_SIZE_BYTES,
     }

@@ -3,7 +3,13 @@
  */
 import { mark } from '../../base/coverage.ts'
 import { codeOf } from '../../base/errors.ts'
-import { PAGE_SIZE_BYTES, PAGES_PER_REGION, REGION_SIZE_BYTES, REGIONS_PER_CHUNK } from '../../base/units.ts'
+import {
+  PAGE_SIZE_BYTES,
+  PAGES_PER_CHUNK,
+  PAGES_PER_REGION,
+  REGION_SIZE_BYTES,
+  REGIONS_PER_CHUNK,
+} from '../../base/units.ts'
 import { crc32c } from '../../wire/checksum.ts'
 import { hasRegionBit, pagePosition } from '../format/chunk-layout.ts'
 import type { ChunkStore } from '../store/chunk-store.ts'
@@ -15,7 +21,6 @@ import {
   applyPages,
   effectiveState,
   extendToContent,
-  loadRegion,
   openForFinding,
   type PageImage,
   readData,
@@ -24,6 +29,7 @@ import {
   withEffectivePages,
   withPages,
 } from '../store/page-tasks.ts'
+import { loadRegion } from '../store/load-regions.ts'
 import { effectiveRecords, effectiveWrittenEnd, isUnsure, ownerOf } from '../replica/ancestors.ts'
 import { PageState, UNKNOWN_STAMP } from '../format/region-records.ts'
 import { commitState, exclusively } from '../store/replica-control.ts'
@@ -77,25 +83,22 @@ export class Repairer {
     const hasStopped = replica.isUnclean
     const dead = new Set<SourceAddress>()
     let adoptedPages = 0
-    for (let region = 0; region < REGIONS_PER_CHUNK; region++) {
-      if (!hasRegionBit(replica.state.openLow, replica.state.openHigh, region)) continue
-      for (const page of await this.#badPages(replica, region)) {
-        const found = await this.#find(chunk, version, page, peers, dead)
-        try {
-          if (found.image !== null) await this.#apply(replica, version, found.image)
-          // rule P1: adopted only when no member has it; one that did not answer may (its good copy would go)
-          else if (!found.definite) {
-            mark('a page is not adopted while a member is silent')
-            throw wireError('TRY_AGAIN', 'a member that may have the page is silent')
-          }
-          // rule P1: after a crash. One that rotted stays bad, and is asked for again (rule R1).
-          else if (hasStopped && (await this.#adopt(replica, version, page))) {
-            mark('a torn page is adopted')
-            adoptedPages++
-          }
-        } finally {
-          found.release()
+    for (const page of await this.#badPages(replica)) {
+      const found = await this.#find(chunk, version, page, peers, dead)
+      try {
+        if (found.image !== null) await this.#apply(replica, version, found.image)
+        // rule P1: adopted only when no member has it; one that did not answer may (its good copy would go)
+        else if (!found.definite) {
+          mark('a page is not adopted while a member is silent')
+          throw wireError('TRY_AGAIN', 'a member that may have the page is silent')
         }
+        // rule P1: after a crash. One that rotted stays bad, and is asked for again (rule R1).
+        else if (hasStopped && (await this.#adopt(replica, version, page))) {
+          mark('a torn page is adopted')
+          adoptedPages++
+        }
+      } finally {
+        found.release()
       }
     }
     await syncReplica(this.#store, replica)
@@ -166,13 +169,20 @@ export class Repairer {
     })
   }
 
-  #badPages(replica: Replica, region: number): Promise<number[]> {
-    const first = region * PAGES_PER_REGION
-    return withPages(replica, Hold.read, first, first + PAGES_PER_REGION - 1, async () => {
-      const records = await loadRegion(this.#store, replica, region)
+  /** Of the regions that were open. */
+  #badPages(replica: Replica): Promise<number[]> {
+    return withPages(replica, Hold.read, 0, PAGES_PER_CHUNK - 1, async () => {
+      const { cache } = this.#store
+      const { openLow, openHigh } = replica.state
+      const isOpen = (region: number): boolean => hasRegionBit(openLow, openHigh, region)
+      const open = Array.from({ length: REGIONS_PER_CHUNK }, (_, region) => region).filter(isOpen)
+      await new Promise<void>((resolve) => cache.readAhead(replica, open[0] ?? 0, open.at(-1) ?? 0, resolve))
       const bad: number[] = []
-      for (let index = 0; index < PAGES_PER_REGION; index++) {
-        if (records.states[index] === PageState.bad) bad.push(first + index)
+      for (const region of open) {
+        const { states } = cache.ready(replica, region) ?? (await loadRegion(this.#store, replica, region))
+        if (!states.includes(PageState.bad)) continue
+        for (let index = 0; index < PAGES_PER_REGION; index++)
+          if (states[index] === PageState.bad) bad.push(region * PAGES_PER_REGION + index)
       }
       return bad
     })
@@ -332,18 +342,17 @@ export class Repairer {
     })
   }
 
-  async #writtenEnd(replica: Replica): Promise<number> {
-    for (let region = REGIONS_PER_CHUNK - 1; region >= 0; region--) {
-      const first = region * PAGES_PER_REGION
-      const last = first + PAGES_PER_REGION - 1
-      const end = await withEffectivePages(this.#store, replica, Hold.read, first, last, () => {
-        // A cut tail that was pulled from another replica: behind the last page with data there is nothing.
+  #writtenEnd(replica: Replica): Promise<number> {
+    const store = this.#store
+    return withEffectivePages(store, replica, Hold.read, 0, PAGES_PER_CHUNK - 1, () => {
+      for (let region = REGIONS_PER_CHUNK - 1; region >= 0; region--) {
         const writtenEnd = effectiveWrittenEnd(replica, region)
-        return Promise.resolve(writtenEnd === 0 ? 0 : Math.min(writtenEnd, endOfData(replica, region)))
-      })
-      if (end > 0) return region * REGION_SIZE_BYTES + end
-    }
-    return 0
+        // A cut tail that was pulled from another replica: behind the last page with data there is nothing.
+        const end = writtenEnd === 0 ? 0 : Math.min(writtenEnd, endOfData(replica, region))
+        if (end > 0) return Promise.resolve(region * REGION_SIZE_BYTES + end)
+      }
+      return Promise.resolve(0)
+    })
   }
 }
 

@@ -16,12 +16,12 @@ import type { Replica } from '../replica/replica.ts'
 import type { ChunkStore } from '../store/chunk-store.ts'
 import {
   effectiveState,
-  loadRegion,
   openForFinding,
   readRegion,
   verifies,
   withEffectivePages,
 } from '../store/page-tasks.ts'
+import { loadRegion } from '../store/load-regions.ts'
 import { encodeEffectiveRecords, encodePageRecords } from '../store/read-operations.ts'
 
 const RUNNING_COUNT_MAX = 2

@@ -79,6 +79,7 @@ function digestThen(source: Rig, rig: Rig, then: () => Promise<void>): PageSourc
   let isFirst = true
   return {
     pull: (...order) => plain.pull(...order),
+    regionDigests: (...order) => plain.regionDigests(...order),
     digest: async (...order) => {
       const digest = await plain.digest(...order)
       const isNow = isFirst && order[2] === 0

@@ -44,6 +44,11 @@ export class RegionLoad {
     this.#verify = replica.needsVerification(region) || replica.hasLeftovers(region)
   }
 
+  /** Nobody waits for it but who reads ahead. */
+  get isUnwanted(): boolean {
+    return this.waiters.length === 0 && !this.#verify
+  }
+
   run(): void {
     const replica = this.#replica
     try {
@@ -80,31 +85,33 @@ export class RegionLoad {
   #readSlots(): void {
     const area = this.#cache.pool.acquire(2 * SLOT_BYTES)
     this.#replica.file?.read(area, regionSlotPosition(this.#region, 0), (error, bytesRead) => {
-      if (error !== null) {
-        this.#cache.pool.release(area)
-        return this.#ioFail(error)
-      }
-      area.fill(0, bytesRead)
-      const { header } = this.#replica
-      const records = this.#newRecords()
-      const present = hasRegionBit(header.presentLow, header.presentHigh, this.#region)
-      const reading = loadSlots(records, area, present)
+      if (error === null) area.fill(0, bytesRead)
+      this.take(error, area)
       this.#cache.pool.release(area)
-      // the first image of an overlay's region was torn: nothing was flushed there, so that all of it is absent
-      if (reading.damaged && !present && this.#replica.hasLeftovers(this.#region)) {
-        this.#fellBack = true
-        return this.#maybeVerify(this.#newRecords())
-      }
-      if (reading.damaged) this.#reportAll()
-      if (reading.fellBack) {
-        mark('page records of the older slot are taken')
-        this.#verify = true
-      }
-      this.#fellBack = reading.fellBack
-      if (reading.damaged)
-        for (let index = 0; index < PAGES_PER_REGION; index++) this.#forgetStamp(records, index)
-      this.#maybeVerify(records)
     })
+  }
+
+  /** Goes on with both slots, which somebody else has read; the header has been, too. */
+  take(error: CairnError | null, borrowedSlots: Buffer): void {
+    if (error !== null) return this.#ioFail(error)
+    const { header } = this.#replica
+    const records = this.#newRecords()
+    const present = hasRegionBit(header.presentLow, header.presentHigh, this.#region)
+    const reading = loadSlots(records, borrowedSlots, present)
+    // the first image of an overlay's region was torn: nothing was flushed there, so that all of it is absent
+    if (reading.damaged && !present && this.#replica.hasLeftovers(this.#region)) {
+      this.#fellBack = true
+      return this.#maybeVerify(this.#newRecords())
+    }
+    if (reading.damaged) this.#reportAll()
+    if (reading.fellBack) {
+      mark('page records of the older slot are taken')
+      this.#verify = true
+    }
+    this.#fellBack = reading.fellBack
+    if (reading.damaged)
+      for (let index = 0; index < PAGES_PER_REGION; index++) this.#forgetStamp(records, index)
+    this.#maybeVerify(records)
   }
 
   /**

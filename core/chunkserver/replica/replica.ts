@@ -3,7 +3,7 @@
  * operations. Plain data with small helpers; the other files of the room act on it.
  */
 import type { CairnError } from '../../base/errors.ts'
-import { PAGES_PER_CHUNK, REGIONS_PER_CHUNK } from '../../base/units.ts'
+import { PAGES_PER_CHUNK, PAGES_PER_REGION, REGIONS_PER_CHUNK } from '../../base/units.ts'
 import type { DiskFile } from '../../platform/disk.ts'
 import { type ChunkHeader, hasRegionBit } from '../format/chunk-layout.ts'
 import { OperationQueue } from './operation-queue.ts'
@@ -37,6 +37,9 @@ export class Replica {
   /** Regions whose data must be verified before it is used (rule J9). */
   unverifiedLow = 0
   unverifiedHigh = 0
+  /** Regions that are not in memory and have nothing on disk: nobody ever wrote there. Of flat replicas only. */
+  #blankLow = 0
+  #blankHigh = 0
   dirtyRegionCount = 0
   unflushedBytes = 0
   dirtySinceMs = 0
@@ -117,6 +120,26 @@ export class Replica {
   putRegion(records: RegionRecords): void {
     this.regions ??= new Array<RegionRecords | null>(REGIONS_PER_CHUNK).fill(null)
     this.regions[records.region] = records
+    const { region } = records
+    if (region < 32) this.#blankLow &= ~(1 << region)
+    else this.#blankHigh &= ~(1 << (region - 32))
+  }
+
+  foundBlank(region: number): void {
+    if (region < 32) this.#blankLow |= 1 << region
+    else this.#blankHigh |= 1 << (region - 32)
+  }
+
+  /** Known to be so, without records in memory. */
+  isBlank(region: number): boolean {
+    return hasRegionBit(this.#blankLow, this.#blankHigh, region) && !this.needsVerification(region)
+  }
+
+  /** What is in memory is no longer believed. */
+  forgetRegions(): void {
+    this.regions = null
+    this.#blankLow = 0
+    this.#blankHigh = 0
   }
 
   needsVerification(region: number): boolean {
@@ -161,6 +184,11 @@ export class Replica {
   markGood(page: number): void {
     const good = this.good
     if (good !== null) good[page >>> 5] = (good[page >>> 5] ?? 0) | (1 << (page & 31))
+  }
+
+  markRegionGood(region: number): void {
+    const words = PAGES_PER_REGION / 32
+    this.good?.fill(-1, region * words, (region + 1) * words)
   }
 
   /** Everything that was applied is durable, or known to be unclean. */

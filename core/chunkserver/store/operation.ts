@@ -51,6 +51,10 @@ export abstract class Operation implements QueuedOperation, RegionWaiter {
   #ancestors: AncestorHolds | null = null
   /** Rule S2: which records it needs besides those of the replica itself. */
   protected readonly readsThrough: ReadThrough = 'nothing'
+  /** It needs no records of regions that are known to be blank. */
+  protected get takesBlank(): boolean {
+    return false
+  }
 
   constructor(store: ChunkStore) {
     this.store = store
@@ -119,13 +123,14 @@ export abstract class Operation implements QueuedOperation, RegionWaiter {
   protected prepareRegions(): void {
     this.#nextRegion = this.firstRegion
     this.#lastRegion = this.lastRegion
-    this.#prepareNext()
+    if (this.#lastRegion - this.#nextRegion < 2) return this.#prepareNext()
+    this.store.cache.readAhead(this.current, this.#nextRegion, this.#lastRegion, this.#prepareNext)
   }
 
-  #prepareNext(): void {
+  readonly #prepareNext = (): void => {
     const { cache } = this.store
     while (this.#nextRegion <= this.#lastRegion) {
-      if (cache.ready(this.current, this.#nextRegion) === null) {
+      if (!this.#isReady(this.#nextRegion)) {
         cache.load(this.current, this.#nextRegion, this)
         return
       }
@@ -133,6 +138,12 @@ export abstract class Operation implements QueuedOperation, RegionWaiter {
     }
     if (this.current.parent === null || this.readsThrough === 'nothing') return this.onRegionsReady()
     this.holdAncestors(this.firstPage, this.lastPage, this.#onHeld)
+  }
+
+  #isReady(region: number): boolean {
+    const { cache } = this.store
+    if (cache.ready(this.current, region) !== null) return true
+    return this.takesBlank && this.current.isBlank(region)
   }
 
   readonly #onHeld = (isHeld: boolean): void => {

@@ -16,6 +16,7 @@ import {
   isReliable,
   ownerOf,
 } from '../replica/ancestors.ts'
+import { loadRegion, loadRegions } from './load-regions.ts'
 import { isMarked } from '../replica/open-list.ts'
 import { Hold, type QueuedOperation } from '../replica/operation-queue.ts'
 import { PageState, type RegionRecords } from '../format/region-records.ts'
@@ -71,10 +72,7 @@ export function withEffectivePages<T>(
   work: () => Promise<T>,
 ): Promise<T> {
   return withPages(replica, hold, firstPage, lastPage, async () => {
-    const lastRegion = Math.floor(lastPage / PAGES_PER_REGION)
-    for (let region = Math.floor(firstPage / PAGES_PER_REGION); region <= lastRegion; region++) {
-      await loadRegion(store, replica, region)
-    }
+    await loadRegions(store, replica, firstPage, lastPage)
     const holds = new AncestorHolds(store.cache)
     const isHeld = await new Promise<boolean>((resolve) => {
       holds.acquire(replica, firstPage, lastPage, true, resolve)
@@ -85,22 +83,6 @@ export function withEffectivePages<T>(
     } finally {
       holds.release()
     }
-  })
-}
-
-/** Records of a region, verified first when they have to be (rule J9). */
-export function loadRegion(store: ChunkStore, replica: Replica, region: number): Promise<RegionRecords> {
-  const ready = store.cache.ready(replica, region)
-  if (ready !== null) return Promise.resolve(ready)
-  return new Promise((resolve, reject) => {
-    store.cache.load(replica, region, {
-      onRegion: (error) => {
-        const records = replica.region(region)
-        if (error !== null) reject(error)
-        else if (records === null) reject(new CairnError('DISK_IO', 'the region went away'))
-        else resolve(records)
-      },
-    })
   })
 }
 

@@ -6,11 +6,11 @@ import { mark } from '../../base/coverage.ts'
 import { PAGE_SIZE_BYTES, PAGES_PER_REGION } from '../../base/units.ts'
 import { crc32c } from '../../wire/checksum.ts'
 import type { WireCode } from '../../wire/codes.ts'
-import { DataFlag, PAGE_RECORD_BYTES } from '../../wire/data.ts'
+import { DataFlag, PAGE_RECORD_BYTES, REGION_DIGEST_BYTES, REGION_DIGESTS } from '../../wire/data.ts'
 import { effectiveRecords, effectiveWrittenEnd } from '../replica/ancestors.ts'
 import { Operation } from './operation.ts'
 import { Hold } from '../replica/operation-queue.ts'
-import { PageState, type RegionRecords } from '../format/region-records.ts'
+import { blankDigest, PageState, type RegionRecords, unknownDigest } from '../format/region-records.ts'
 import type { Replica } from '../replica/replica.ts'
 import { Role, StateFlag } from '../format/replica-state.ts'
 import { VerifiedRead } from './verified-read.ts'
@@ -124,6 +124,10 @@ export class DigestOperation extends Operation {
   readonly hold: Hold = Hold.read
   protected override readonly readsThrough = 'all pages'
 
+  protected override get takesBlank(): boolean {
+    return this.request.incarnation === REGION_DIGESTS
+  }
+
   protected check(): WireCode | '' {
     const code = this.checkVersion()
     if (code !== '') return code
@@ -135,6 +139,7 @@ export class DigestOperation extends Operation {
   }
 
   protected onRegionsReady(): void {
+    if (this.takesBlank) return this.#answerRegions()
     const count = this.lastPage - this.firstPage + 1
     const payload = this.store.pool.acquire(count * PAGE_RECORD_BYTES)
     for (let page = this.firstPage; page <= this.lastPage; ) {
@@ -152,9 +157,24 @@ export class DigestOperation extends Operation {
     this.answerWith('', 0, offset, payload.length, null, payload)
   }
 
+  #answerRegions(): void {
+    const payload = this.store.pool.acquire((this.lastRegion - this.firstRegion + 1) * REGION_DIGEST_BYTES)
+    for (let region = this.firstRegion; region <= this.lastRegion; region++) {
+      const digest = regionDigest(this.current, region)
+      digest.copy(payload, (region - this.firstRegion) * REGION_DIGEST_BYTES)
+    }
+    this.answerWith('', 0, this.request.offset, payload.length, null, payload)
+  }
+
   protected recycle(): void {
     this.store.operations.digests.give(this)
   }
+}
+
+/** Of a region that is known (`RegionCache.isKnown`). Of an overlay nothing is known without its parents. */
+export function regionDigest(replica: Replica, region: number): Buffer {
+  if (replica.parent !== null) return unknownDigest
+  return replica.region(region)?.digest ?? (replica.isBlank(region) ? blankDigest : unknownDigest)
 }
 
 /** In the record of the page where what was written ends: its bytes in use, u16 at 10 (rule F8). */

@@ -112,7 +112,8 @@ export class ReplicationControl {
       reconcile: (drive) => reconciler.add(drive),
     })
     this.#driver = driver
-    const reconciler = new Reconciler({ master, driver, joins, troubles, events, connectionOf })
+    const reconciler = new Reconciler({ master, driver, joins, troubles, waiters, events, connectionOf })
+    waiters.onAwaited = () => reconciler.pump()
     const mayCopy = () => this.health.mayCopy
     const recovery = new Recovery({ master, view, troubles, damaged, driver, joins, events, mayCopy })
     this.recovery = recovery

@@ -119,6 +119,39 @@ test('a new holder is told what a dead one left dirty in front of the end of the
   await assert.rejects(second.call('chunk.locate', { inode, indexes: [0] }), { code: 'TRY_AGAIN' })
 })
 
+test('of very many chunks of a dead writer the one that somebody waits for is reconciled first (rule L8)', async () => {
+  const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
+  const first = await scene.session('first')
+  const second = await scene.session('second')
+  const { inode, lease } = await granted(first, [0])
+  const count = 160
+  const sizeLimit = count * CHUNK_SIZE_BYTES
+  const chunkAt = new Map<number, number>()
+  for (let begin = 0; begin < count; begin += 32) {
+    const indexes = Array.from({ length: 32 }, (_, number) => begin + number)
+    const grant = () => first.call('intent.grant', { inode, lease, indexes, sizeLimit })
+    for (const { chunk, index } of (await first.insist(grant)).locations) chunkAt.set(index, chunk)
+  }
+  for (const server of scene.chunkServers) server.joinsHang = true
+  first.crash()
+  const healed = (): number[] =>
+    scene.chunkServers.flatMap((server) =>
+      server.ordersOf('replica.heal').map((order) => (order as { chunk: number }).chunk),
+    )
+  await scene.until(() => healed().length === 32)
+  await scene.clock.advance(1000)
+  assert.equal(healed().length, 32, 'the rest waits for those that run')
+  const last = chunkAt.get(count - 1) ?? 0
+  assert.ok(!healed().includes(last))
+  const located = second.call('chunk.locate', { inode, indexes: [count - 1] })
+  await scene.until(() => healed().includes(last))
+  for (const server of scene.chunkServers) {
+    const share = server.ordersOf('replica.heal').length
+    assert.ok(share > 7 && share < 15, `the authorities are spread: ${share} of 33`)
+  }
+  await assert.rejects(located, { code: 'TRY_AGAIN' })
+})
+
 test('a bad page is not declared lost behind the back of a silent member (rule J7)', async () => {
   const scene = await MetadataScene.open({ chunkServerCount: 3, placement: three })
   const session = await scene.session('client')

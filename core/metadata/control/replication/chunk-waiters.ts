@@ -30,7 +30,14 @@ export class ChunkWaiters {
     this.#master = master
   }
 
+  /** Somebody has begun to wait. */
+  onAwaited: () => void = () => undefined
+
   /** Chunks somebody waits for: they are repaired first. */
+  awaited(): Iterable<number> {
+    return this.#byChunk.keys()
+  }
+
   isAwaited(chunk: number): boolean {
     return this.#byChunk.has(chunk)
   }
@@ -58,6 +65,7 @@ export class ChunkWaiters {
         if (waiters === undefined) this.#byChunk.set(chunk, new Set([waiter]))
         else waiters.add(waiter)
       }
+      this.onAwaited()
     })
   }
 

@@ -2,11 +2,12 @@
  * Makes the members of a dirty chunk equal before anybody may use the new epoch (rules J1, J5): the chosen
  * authority heals itself, the true size is put into the quorum (rule F8), the others join from it, all are
  * promoted, then the epoch becomes active. Any failure supersedes the epoch; another member may then be the
- * authority. Bounded in parallel; the rest waits.
+ * authority. Bounded in parallel; the rest waits, and chunks that somebody waits for go first (rule L8).
  */
 import { mark } from '../../../base/coverage.ts'
 import { CHUNK_SIZE_BYTES } from '../../../base/units.ts'
 import { codeOf } from '../../../base/errors.ts'
+import type { ChunkWaiters } from './chunk-waiters.ts'
 import type { Drive, EpochDriver } from './epoch-driver.ts'
 import type { EventRecorder } from '../servers/event-recorder.ts'
 import type { Joins, Source } from './joins.ts'
@@ -14,7 +15,9 @@ import type { Master } from '../servers/master.ts'
 import type { ServerConnection } from '../servers/server-connection.ts'
 import type { Troubles } from '../servers/troubles.ts'
 
-const PARALLEL_COUNT_MAX = 64
+const PARALLEL_COUNT_MAX = 32
+/** More of them may run for chunks that somebody waits for. */
+const AWAITED_COUNT_MAX = 64
 const HEAL_TIMEOUT_MS = 60_000
 const PROMOTE_TIMEOUT_MS = 10_000
 
@@ -23,43 +26,60 @@ export interface ReconcilerParts {
   readonly driver: EpochDriver
   readonly joins: Joins
   readonly troubles: Troubles
+  readonly waiters: ChunkWaiters
   readonly events: EventRecorder
   readonly connectionOf: (server: number) => ServerConnection | undefined
 }
 
 export class Reconciler {
   readonly #parts: ReconcilerParts
-  readonly #waiting: Drive[] = []
+  /** By chunk, in order of arrival. Bounded by the number of pending epochs. */
+  readonly #waiting = new Map<number, Drive>()
   #runningCount = 0
 
   constructor(parts: ReconcilerParts) {
     this.#parts = parts
   }
 
-  /** Bounded by the number of pending epochs. */
   add(drive: Drive): void {
-    this.#waiting.push(drive)
-    this.#pump()
+    this.#waiting.set(drive.chunk, drive)
+    this.pump()
   }
 
-  #pump(): void {
-    while (this.#runningCount < PARALLEL_COUNT_MAX) {
-      const drive = this.#waiting.shift()
-      if (drive === undefined) return
-      if (!this.#isCurrent(drive)) continue
-      this.#runningCount += 1
-      this.#run(drive)
-        .catch((error: unknown) =>
-          this.#parts.master.logger.error('a reconciliation failed', {
-            chunk: drive.chunk,
-            error: String(error),
-          }),
-        )
-        .finally(() => {
-          this.#runningCount -= 1
-          if (!this.#parts.master.isStopped) this.#pump()
-        })
+  /** Also when somebody has begun to wait. */
+  pump(): void {
+    if (this.#parts.master.isStopped) return
+    for (let drive = this.#next(); drive !== undefined; drive = this.#next()) {
+      this.#waiting.delete(drive.chunk)
+      if (this.#isCurrent(drive)) this.#start(drive)
     }
+  }
+
+  #next(): Drive | undefined {
+    if (this.#waiting.size === 0 || this.#runningCount >= PARALLEL_COUNT_MAX + AWAITED_COUNT_MAX)
+      return undefined
+    for (const chunk of this.#parts.waiters.awaited()) {
+      const drive = this.#waiting.get(chunk)
+      if (drive === undefined) continue
+      mark('a dirty chunk that somebody waits for is reconciled first')
+      return drive
+    }
+    return this.#runningCount < PARALLEL_COUNT_MAX ? this.#waiting.values().next().value : undefined
+  }
+
+  #start(drive: Drive): void {
+    this.#runningCount += 1
+    this.#run(drive)
+      .catch((error: unknown) =>
+        this.#parts.master.logger.error('a reconciliation failed', {
+          chunk: drive.chunk,
+          error: String(error),
+        }),
+      )
+      .finally(() => {
+        this.#runningCount -= 1
+        this.pump()
+      })
   }
 
   #isCurrent(drive: Drive): boolean {
@@ -88,22 +108,23 @@ export class Reconciler {
       const failedAt = answers.findIndex((reason) => reason !== '')
       if (failedAt >= 0) return this.#fail(drive, others[failedAt] ?? authority, answers[failedAt] ?? '')
     }
-    for (const server of members) {
-      const code = await this.#promote(drive, server)
-      if (!this.#isCurrent(drive)) return
-      if (code !== '') return this.#fail(drive, server, code)
-    }
+    const codes = await Promise.all(members.map((server) => this.#promote(drive, server)))
+    if (!this.#isCurrent(drive)) return
+    const refusedAt = codes.findIndex((code) => code !== '')
+    if (refusedAt >= 0) return this.#fail(drive, members[refusedAt] ?? authority, codes[refusedAt] ?? '')
     this.#parts.driver.activate(drive)
   }
 
   /**
    * Uncrashed first (rules J1, J3): those that went on, then those whose process died, whose page cache has
-   * everything that was acknowledged, then the rest; then the lowest number, so that a repeated choice is the same.
+   * everything that was acknowledged, then the rest. Among equals the chunk decides: a repeated choice is the same,
+   * and the chunks of a take-over have different ones.
    */
   #chooseAuthority(chunk: number, members: readonly number[]): number {
     const rank = this.#rankOf(chunk)
-    const order = members.toSorted((a, b) => rank(a) - rank(b) || a - b)
-    return order[0] ?? 0
+    const best = Math.min(...members.map(rank))
+    const equals = members.filter((server) => rank(server) === best).toSorted((a, b) => a - b)
+    return equals[chunk % equals.length] ?? 0
   }
 
   /** 0: it went on; 1: its process died; 2: its host died, or its disk failed. */
@@ -153,6 +174,8 @@ export class Reconciler {
     const row = state.chunks.get(chunk)
     if (row === undefined || writtenEnd === 0) return
     const size = row.index * CHUNK_SIZE_BYTES + Math.min(writtenEnd, CHUNK_SIZE_BYTES)
+    // Most chunks of most files.
+    if (size <= (state.inodes.get(row.inode)?.size ?? 0)) return
     await log.propose({ type: 'file.recoverSize', inode: row.inode, size, chunk, version })
   }
 
