@@ -116,7 +116,7 @@ export class Files {
     for (let at = 0; at < all.length; at += CLOSES_PER_CALL_MAX) {
       const inodes = all.slice(at, at + CLOSES_PER_CALL_MAX)
       this.#engine.session
-        .call('fs.close', { inodes })
+        .call('fs.close', { inodes }, { endsWithLink: true })
         .catch((error: unknown) => this.#engine.logger.debug('close not answered', { error: String(error) }))
     }
   }

@@ -25,6 +25,8 @@ export type Result<N extends MethodName> = ResultOf<MetadataMethods & MethodTabl
 export interface CallChoices {
   /** The caller has its own way of waiting: TRY_AGAIN is an answer. */
   readonly rejectTryAgain?: boolean
+  /** The resumption of the session says it anew: over another connection it would be said twice. */
+  readonly endsWithLink?: boolean
 }
 
 /** What a table needs of its session. */
@@ -47,6 +49,8 @@ interface PendingCall {
   readonly params: Record<string, unknown>
   readonly mutating: boolean
   readonly rejectTryAgain: boolean
+  /** The only connection over which it may go; -1: any. */
+  readonly onlyLinkNumber: number
   /** Epoch of the session in which its lease was given; such calls die with the session. */
   readonly leaseEpoch: number
   readonly startedMs: number
@@ -128,6 +132,7 @@ export class CallTable {
         params,
         mutating,
         rejectTryAgain: choices.rejectTryAgain ?? false,
+        onlyLinkNumber: choices.endsWithLink === true ? this.#host.linkNumber() : -1,
         leaseEpoch: 'lease' in params && typeof params['lease'] === 'number' ? this.#host.epoch() : -1,
         startedMs: this.#clock.nowMs(),
         sequence: 0,
@@ -177,6 +182,10 @@ export class CallTable {
     const link = this.#link()
     if (link === null) {
       this.#again.push(call)
+      return
+    }
+    if (call.onlyLinkNumber >= 0 && call.onlyLinkNumber !== this.#host.linkNumber()) {
+      this.#settle(call, null, linkEnded(call.method))
       return
     }
     call.sendCount++
@@ -274,6 +283,10 @@ export class CallTable {
       `${call.method}: the session expired before the answer came; it may have been applied`,
     )
   }
+}
+
+function linkEnded(method: string): CairnError {
+  return new CairnError('DISCONNECTED', `${method}: the connection ended before the answer`)
 }
 
 function noLease(method: string): CairnError {

@@ -189,6 +189,23 @@ test('closes that wait are not sent after the session was resumed: that said wha
   await cluster.clock.wait(client.close())
 })
 
+test('a close whose answer was lost is not sent again: the resumption has said what is open (T2)', async () => {
+  const { cluster, client, callsOf } = await closedFiles(2)
+  const file = await cluster.create(client, 'twice')
+  const again = await cluster.clock.wait(client.fileSystem.open(file.inode))
+  const opens: number[][] = []
+  cluster.master.intercept = (method, params) => {
+    if (method === 'session.resume') opens.push(params['openInodes'] as unknown as number[])
+    if (method === 'fs.close' && opens.length === 0) cluster.cutMaster()
+    return undefined
+  }
+  again.close()
+  await cluster.clock.until(() => opens.length === 1, 10_000)
+  await cluster.clock.advance(5_000)
+  assert.deepEqual(opens, [[file.inode]])
+  assert.equal(callsOf('fs.close'), 1)
+})
+
 test('leases that go back in one turn are one message, or one each when that is not understood', async () => {
   const { cluster, client, callsOf } = await closedFiles(3)
   const leases = [...cluster.master.inodes.values()].map(({ attributes, lease }) => ({

@@ -49,6 +49,8 @@ class Room {
   readonly openFiles = new OpenFiles()
   readonly published: [number, number][] = []
   publishError: Error | undefined
+  /** Set: publishing ends when a test says so. */
+  publishing: Promise<void> | undefined
   readonly told: [number, InvalidateParams][] = []
   connected = [1, 2, 3]
   isQueueFull = false
@@ -66,6 +68,7 @@ class Room {
     leases: {
       publish: (inode, session) => {
         this.published.push([inode, session])
+        if (this.publishing !== undefined) return this.publishing
         return this.publishError === undefined ? Promise.resolve() : Promise.reject(this.publishError)
       },
     },
@@ -243,6 +246,48 @@ describe('open files', () => {
     await room.create(2, 'a', mutation, false)
     assert.equal(room.openFiles.openCount(2), 1)
   })
+})
+
+test('an open that fails after the session came back takes nothing from what it said anew (T2)', async () => {
+  const room = await Room.start()
+  const { inode } = (await room.create(1, 'a')).attributes
+  for (const method of ['open', 'create'] as const) {
+    const { promise, reject } = Promise.withResolvers<void>()
+    room.publishing = promise
+    room.openFiles.declare(2)
+    const mutation = room.mutation()
+    const again = async () =>
+      method === 'open'
+        ? await room.handlers['fs.open'](2, { inode, truncate: false })
+        : await room.create(2, 'a', mutation, false)
+    const waiting = again()
+    while (room.openFiles.openCount(2) === 0) await new Promise((resolve) => setImmediate(resolve))
+    room.openFiles.declare(2, [inode])
+    if (method === 'create') {
+      room.publishing = undefined
+      await again()
+      await room.handlers['fs.close'](2, { inodes: [inode] })
+    }
+    reject(new CairnError('EBUSY', 'x'))
+    await assert.rejects(waiting, hasCode('EBUSY'))
+    assert.equal(room.openFiles.openCount(2), 1, method)
+  }
+})
+
+test('a repeated create that succeeds keeps its open when the first one fails (T2)', async () => {
+  const room = await Room.start()
+  const { inode } = (await room.create(1, 'a')).attributes
+  const mutation = room.mutation()
+  const { promise, reject } = Promise.withResolvers<void>()
+  room.publishing = promise
+  const first = (async () => await room.create(2, 'a', mutation, false))()
+  while (room.openFiles.openCount(2) === 0) await new Promise((resolve) => setImmediate(resolve))
+  room.publishing = undefined
+  await room.create(2, 'a', mutation, false)
+  reject(new CairnError('EBUSY', 'x'))
+  await assert.rejects(first, hasCode('EBUSY'))
+  await room.handlers['fs.close'](1, { inodes: [inode] })
+  assert.equal(room.openFiles.isOpen(inode), true)
 })
 
 describe('invalidation', () => {

@@ -183,13 +183,14 @@ function openHandlers(options: FileSystemServiceOptions): Pick<FileSystemHandler
     async 'fs.create'(session, params) {
       const created = valueOf(await log.propose({ type: 'fs.create', session, ...params }))
       const { inode } = created.attributes
-      if (!openFiles.openOnce(session, inode, params.mutation)) throw tooManyOpen()
+      const undoOpen = openFiles.openOnce(session, inode, params.mutation)
+      if (undoOpen === null) throw tooManyOpen()
       if (created.created) return created
       try {
         await leases.publish(inode, session)
         return { ...created, ...nodeOf(findInode(state, inode)) }
       } catch (error) {
-        openFiles.undoOpenOnce(session, inode, params.mutation)
+        undoOpen()
         throw error
       }
     },
@@ -197,13 +198,14 @@ function openHandlers(options: FileSystemServiceOptions): Pick<FileSystemHandler
       if (!log.isReady) throw wireError('STARTING', 'the metadata server is loading its state')
       rowOf(findInode(state, inode))
       // Counted first: while the holder publishes, the inode must stay.
-      if (!openFiles.open(session, inode)) throw tooManyOpen()
+      const undoOpen = openFiles.open(session, inode)
+      if (undoOpen === null) throw tooManyOpen()
       try {
         // Who truncates needs no size; it takes the lease next, which recalls the holder (rule T2).
         if (!truncate) await leases.publish(inode, session)
         return nodeOf(findInode(state, inode))
       } catch (error) {
-        openFiles.close(session, [inode])
+        undoOpen()
         throw error
       }
     },

@@ -9,9 +9,12 @@ export const OPEN_INODES_PER_SESSION_MAX = 1_000_000
 
 interface SessionOpens {
   readonly counts: Map<number, number>
-  /** Mutations whose open was counted: a repeated fs.create opens once. */
-  readonly openedBySequence: Set<number>
+  /** Mutations whose open was counted, and for how many requests: a repeated fs.create opens once. */
+  readonly openedBySequence: Map<number, number>
 }
+
+/** Takes back an open that was counted, unless the session has said anew since what it has open. */
+type UndoOpen = () => void
 
 export class OpenFiles {
   private readonly sessions = new Map<number, SessionOpens>()
@@ -21,7 +24,7 @@ export class OpenFiles {
   /** A new session has nothing open; one that resumes says what. Replaces what was known of it. */
   declare(session: number, openInodes: readonly number[] = []): void {
     this.endSession(session)
-    const opens: SessionOpens = { counts: new Map(), openedBySequence: new Set() }
+    const opens: SessionOpens = { counts: new Map(), openedBySequence: new Map() }
     this.sessions.set(session, opens)
     for (const inode of openInodes) this.count(opens, inode)
   }
@@ -30,32 +33,34 @@ export class OpenFiles {
     return this.sessions.has(session)
   }
 
-  /** False: the session has too many open, or is not known. */
-  open(session: number, inode: number): boolean {
+  /** Null: the session has too many open, or is not known. */
+  open(session: number, inode: number): UndoOpen | null {
     const opens = this.sessions.get(session)
-    if (opens === undefined || opens.counts.size >= OPEN_INODES_PER_SESSION_MAX) return false
+    if (opens === undefined || opens.counts.size >= OPEN_INODES_PER_SESSION_MAX) return null
     this.count(opens, inode)
-    return true
-  }
-
-  /** As `open`, once per mutation. */
-  openOnce(session: number, inode: number, mutation: Mutation): boolean {
-    const opened = this.sessions.get(session)?.openedBySequence
-    if (opened === undefined) return false
-    for (const sequence of opened) if (sequence < mutation.acknowledgedBelow) opened.delete(sequence)
-    if (opened.has(mutation.sequence)) return true
-    opened.add(mutation.sequence)
-    return this.open(session, inode)
-  }
-
-  /** Takes `openOnce` back: the create failed after all, and its repetition opens again. */
-  undoOpenOnce(session: number, inode: number, mutation: Mutation): void {
-    if (this.sessions.get(session)?.openedBySequence.delete(mutation.sequence) === true) {
-      this.close(session, [inode])
+    return () => {
+      if (this.sessions.get(session) === opens) this.close(session, [inode])
     }
   }
 
-  /** What is not open is ignored: a repeated close closes once more nothing. */
+  /** As `open`, once per mutation. It is taken back when all requests that asked for it failed. */
+  openOnce(session: number, inode: number, mutation: Mutation): UndoOpen | null {
+    const opens = this.sessions.get(session)
+    if (opens === undefined) return null
+    const { sequence, acknowledgedBelow } = mutation
+    const opened = opens.openedBySequence
+    for (const old of opened.keys()) if (old < acknowledgedBelow) opened.delete(old)
+    const requestCount = opened.get(sequence) ?? 0
+    if (requestCount === 0 && this.open(session, inode) === null) return null
+    opened.set(sequence, requestCount + 1)
+    return () => {
+      const left = (opened.get(sequence) ?? 0) - 1
+      if (left > 0) opened.set(sequence, left)
+      else if (opened.delete(sequence) && this.sessions.get(session) === opens) this.close(session, [inode])
+    }
+  }
+
+  /** What is not open is ignored. A client says it over one connection only: once more closes one too many. */
   close(session: number, inodes: readonly number[]): void {
     const opens = this.sessions.get(session)
     if (opens === undefined) return
