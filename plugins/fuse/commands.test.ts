@@ -46,6 +46,19 @@ test('mount returns when the mount is usable and says so in one line; umount wai
   assert.match((await program(cairn, ['umount', directory])).output, /no cluster is mounted.*\nNOT_FOUND/s)
 })
 
+test('umount -f takes the mount away from programs that use it', async () => {
+  const mounted = await program(cairn, ['mount', '-c', 'memory', directory])
+  assert.equal(mounted.status, 0, mounted.output)
+  const processId = Number(/process (\d+)/.exec(mounted.output)?.[1])
+  const held = fs.openSync(join(directory, 'used'), 'w')
+  const forced = await program(cairn, ['umount', '-f', directory])
+  assert.equal(forced.status, 0, forced.output)
+  assert.equal(fs.existsSync(`/proc/${processId}`), false)
+  assert.throws(() => fs.writeSync(held, 'text'), { code: /ENOTCONN|ECONNABORTED/ })
+  assert.doesNotMatch(fs.readFileSync('/proc/self/mountinfo', 'utf8'), new RegExp(directory))
+  assert.throws(() => fs.closeSync(held))
+})
+
 test('a mount that cannot be made says what the serving process found, and what to do', async () => {
   const unreachable = await program(cairn, ['mount', '-c', 'other', directory])
   assert.equal(unreachable.status, 1)

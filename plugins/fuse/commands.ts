@@ -166,10 +166,16 @@ export const unmountCommand: CliCommand = {
   description: 'Unmount; returns when the client has given everything back',
   example: 'cairn umount /mnt/demo',
   arguments: [{ name: 'directory', description: 'Where a cluster is mounted' }],
+  options: [
+    {
+      flags: '-f, --force',
+      description: 'Also while programs use it, or hang in it: they get errors from now on',
+    },
+  ],
   async run(invocation) {
     const given = required(invocation.arguments[0], 'the directory')
     const entry = await findCairnMount(given)
-    await unmount(entry)
+    await unmount(entry, invocation.options['force'] === true)
     invocation.output.document({ directory: entry.directory, source: entry.source }, [
       `${entry.source} is no longer mounted on ${entry.directory}`,
     ])
@@ -190,15 +196,18 @@ async function findCairnMount(given: string): Promise<MountEntry> {
   return found
 }
 
-/** Throws EBUSY when programs still use it. */
-export async function unmount(entry: MountEntry): Promise<void> {
+/** Throws EBUSY when programs still use it, unless it is forced. */
+export async function unmount(entry: MountEntry, isForced = false): Promise<void> {
   const record = await readRecord(entry)
-  const result = await systemUnmount(entry.directory, 'normal')
-  if (result.status !== 0) {
+  let result = await systemUnmount(entry.directory, isForced ? 'force' : 'normal')
+  // Its connection has ended; somebody has it open still. Its process sees the end, too, and may be first.
+  if (isForced && result.status !== 0) result = await systemUnmount(entry.directory, 'lazy')
+  const isGone = isForced && (await findMount(entry.directory))?.device !== entry.device
+  if (result.status !== 0 && !isGone) {
     throw mountError(
       'EBUSY',
       `${entry.directory} cannot be unmounted: ${result.message}`,
-      `see who uses it: fuser -vm ${entry.directory}`,
+      `see who uses it: fuser -vm ${entry.directory}; -f ends their access`,
     )
   }
   if (record === undefined || record.servingProcess === process.pid) return

@@ -4,6 +4,7 @@
  * old ones are read at the end, and one of them is in use again at any time.
  */
 import fs from 'node:fs'
+import { codeOf } from '../../core/base/errors.ts'
 import type { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
 import type { Client } from '../../core/client/api.ts'
 import { nodeClock } from '../../core/platform/node/platform.ts'
@@ -171,6 +172,20 @@ export class Load {
   lostPower(): void {
     for (const file of this.oracle.files.values())
       file.lostPower(0, Number.POSITIVE_INFINITY, this.oracle.tick())
+  }
+
+  /** After `stop`. Whoever still holds the lease of a file gives it back now, not when it has been idle for a while. */
+  async publish(): Promise<void> {
+    for (const { inode } of this.oracle.files.values()) {
+      if (inode === 0) continue
+      try {
+        const file = await this.#keeper?.fileSystem.open(inode)
+        file?.close()
+      } catch (error) {
+        // It has no name any more.
+        if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'ESTALE') throw error
+      }
+    }
   }
 
   /** All names and all bytes, as a client sees them that knows nothing. What is wrong is in `problems`. */

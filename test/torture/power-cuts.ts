@@ -67,21 +67,28 @@ async function run(
   let done = 0
   while (done < rounds && problems.length === 0 && load.problems.length === 0) {
     const roundMs = performance.now()
+    const stages: string[] = []
+    const timed = async (what: string, work: Promise<void>): Promise<void> => {
+      const fromMs = performance.now()
+      await work
+      stages.push(`${what} ${secondsSince(fromMs)}`)
+    }
     await pause(LOAD_MS_MIN + random.below(LOAD_MS_MAX - LOAD_MS_MIN))
     const withClients = random.below(2) === 0
     try {
-      await cutPower(tortured, load, random, withClients)
-      await load.stop()
-      await allWell(world, problems)
-      await load.verify()
+      await timed('cut', cutPower(tortured, load, random, withClients))
+      await timed('answered', load.stop())
+      await timed('published', load.publish())
+      await timed('compared', allWell(world, problems))
+      await timed('read', load.verify())
       if (done % ROUNDS_PER_FILE === 0) await load.addFile()
       load.goOn()
     } catch (error) {
       problems.push(error instanceof Error ? error.message : String(error))
     }
     done += 1
-    const seconds = Math.round((performance.now() - roundMs) / 100) / 10
-    progress(`${done}/${rounds} ${withClients ? 'with' : 'without'} the clients: ${seconds} s`)
+    const clients = withClients ? 'with' : 'without'
+    progress(`${done}/${rounds} ${clients} the clients: ${secondsSince(roundMs)} s (${stages.join(', ')})`)
   }
   return {
     rounds: done,
@@ -92,6 +99,10 @@ async function run(
     },
     problems: [...load.problems, ...problems],
   }
+}
+
+function secondsSince(fromMs: number): number {
+  return Math.round((performance.now() - fromMs) / 100) / 10
 }
 
 /** All servers at once; resolves when they have been started again. */

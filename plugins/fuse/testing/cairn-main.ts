@@ -36,7 +36,8 @@ const { values, positionals } = parseArgs({
   options: {
     cluster: { type: 'string', short: 'c' },
     options: { type: 'string', short: 'o' },
-    foreground: { type: 'boolean', short: 'f' },
+    foreground: { type: 'boolean' },
+    force: { type: 'boolean', short: 'f' },
     log: { type: 'string' },
     'hold-on-nospace': { type: 'boolean' },
     'fail-on-nospace': { type: 'boolean' },
