@@ -31,7 +31,7 @@ const LOAD_MS_MIN = 1_000
 const LOAD_MS_MAX = 4_000
 /** Between the shutdown of the first disk and the end of the processes. */
 const DYING_MS_MAX = 300
-const ROUNDS_PER_FILE = 4
+const ROUNDS_PER_FILE = 8
 /** A power cut ends sessions, and what was under way under them. */
 const mayFail = ['EIO', 'NO_LEASE', 'NO_SESSION', 'EBUSY', 'ENOSPC']
 

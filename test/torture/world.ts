@@ -1,10 +1,9 @@
 /** What the faults of the torture reach for: the cluster, its clients, chance, and somewhere to say things. */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
-import type { FsckResult } from '../../core/cli/fsck.ts'
+import { checkCluster, type FsckResult } from '../../core/cli/fsck.ts'
 import type { HostRole } from '../integration/support/network.ts'
 import { until } from '../integration/support/programs.ts'
-import { CLUSTER } from '../integration/support/quorum-cluster.ts'
 import type { ClusterStatistics } from '../../core/wire/messages/statistics.ts'
 import type { ClientHost } from './clients.ts'
 import type { ChunkServerPlace, Place, ServerPlace, TorturedCluster } from './cluster.ts'
@@ -100,8 +99,12 @@ export async function allWell(world: World, problems: string[]): Promise<void> {
   )
 }
 
-/** Null: it could not be carried through. */
+/** As `cairn fsck` does it. Null: it could not be carried through. */
 async function fsck(world: World): Promise<FsckResult | null> {
-  const { stdout } = await world.cluster.host.tryCairn('-c', CLUSTER, 'fsck', '--json')
-  return stdout.startsWith('{') ? (JSON.parse(stdout) as FsckResult) : null
+  try {
+    return await world.cluster.ask((admin) => checkCluster(admin, { repairs: false, onProgress: () => {} }))
+  } catch {
+    // No master for now.
+    return null
+  }
 }
