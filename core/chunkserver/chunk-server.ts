@@ -30,7 +30,7 @@ import { Repairer } from './repair/repairer.ts'
 import { SourcePool } from './repair/source-pool.ts'
 import { VerifiedKeeper } from './repair/verified-keeper.ts'
 import { Verifier } from './repair/verifier.ts'
-import { closeStore, openStore, recordRegistration } from './store/store-open.ts'
+import { closeStore, distrustReplicas, openStore, recordRegistration } from './store/store-open.ts'
 
 const OPEN_RETRY_MS = 5000
 const SHUTDOWN_DELAY_MS = 100
@@ -227,18 +227,17 @@ export class ChunkServer {
       {
         onPeer: (peer) => serveOrders(peer, { store, control, joiner, repairer, verifier, merger }),
         registration: () => this.#registration(store),
-        onRegistered: (answer, peer) =>
-          recordRegistration(
-            store,
-            answer.server,
-            answer.registration,
-            peer.remoteIdentity?.clusterUuid ?? '',
-          ),
+        onRegistered: async ({ server, registration, rolledBack }, peer) => {
+          if (rolledBack === true) await distrustReplicas(store)
+          await recordRegistration(store, server, registration, peer.remoteIdentity?.clusterUuid ?? '')
+        },
         *inventory() {
           for (const replica of store.replicas.values()) yield reportOf(replica)
         },
         onReported: () => {
           port.serving = true
+          // Not before: what it marks would hide that the disk went back in time (rule B3).
+          merger.start()
           store.grown.reportAgain(store.replicas.values())
         },
         heartbeat: (counter) => {
@@ -249,7 +248,8 @@ export class ChunkServer {
           const counters = { ...store.counters.snapshot(), oldestUnverifiedMs }
           const due = store.verified.due(DUE_COUNT_MAX, store.isVerifiable)
           const givenUp = store.failure !== null
-          return { counter, space, flags, oldestIoAgeMs, givenUp, counters, grown, due }
+          const { marks } = store.log
+          return { counter, marks, space, flags, oldestIoAgeMs, givenUp, counters, grown, due }
         },
       },
     )
@@ -269,7 +269,6 @@ export class ChunkServer {
     this.#server = server
     this.#sources = sources
     this.#link = link
-    merger.start()
     link.start()
   }
 
@@ -338,6 +337,7 @@ export class ChunkServer {
       checksums: superblock.checksums,
       replicaCount: store.replicas.size,
       overlays: true,
+      marks: store.log.marks,
     }
   }
 }

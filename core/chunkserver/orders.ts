@@ -103,6 +103,6 @@ export function serveOrders(
         .map(({ chunk, parent }) => ({ chunk, code: merger.order(chunk, parent) }))
         .filter(({ code }) => code !== ''),
     }),
-    'cs.ping': () => ({ incarnation: store.incarnation }),
+    'cs.ping': () => ({ incarnation: store.incarnation, marks: store.log.marks }),
   })
 }

@@ -130,6 +130,7 @@ function plan(chunk: Partial<ChunkSituation>, servers: PlacementServer[]): Plan 
     replicasMinimum: 2,
     failed: new Map(),
     unclean: new Set(),
+    rolledBack: new Set(),
     fresh: new Set(),
     awaited: new Set(),
     barred: new Set(),

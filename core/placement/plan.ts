@@ -12,6 +12,8 @@ export interface PlanMember {
   readonly role: 'in-sync' | 'joining'
 }
 
+export type Servers = Pick<ReadonlySet<number>, 'has'>
+
 export interface ChunkSituation {
   /** Members of the last active epoch. */
   readonly members: readonly PlanMember[]
@@ -27,7 +29,9 @@ export interface ChunkSituation {
   /** Members that must leave: 'exists' may re-join, 'lost' has nothing to compare with. */
   readonly failed: ReadonlyMap<number, 'exists' | 'lost'>
   /** Members that restarted uncleanly with this chunk on their open list (rule B1). */
-  readonly unclean: ReadonlySet<number>
+  readonly unclean: Servers
+  /** Of these: their disk went back in time, so that none of them is an authority (rule B3). */
+  readonly rolledBack: Servers
   /** Members that a new master has not heard of yet, and that may register any moment. */
   readonly awaited: ReadonlySet<number>
   /** Servers that may not join this chunk yet (rule J6), or hold a condemned replica of it. */
@@ -114,7 +118,10 @@ function stateOf(context: Context, server: number): PlacementServer['state'] {
 /** The writer died: equal members first. Uncrashed reachable ones at once; crashed ones only when no uncrashed may return (rule J3). */
 function planReconcile(context: Context, inSync: readonly number[]): Plan {
   const { chunk } = context
-  const usable = inSync.filter((server) => stateOf(context, server) === 'active' && !chunk.failed.has(server))
+  const usable = inSync.filter(
+    (server) =>
+      stateOf(context, server) === 'active' && !chunk.failed.has(server) && !chunk.rolledBack.has(server),
+  )
   const clean = usable.filter((server) => !chunk.unclean.has(server))
   if (clean.length > 0) return change(context, 'reconcile', clean, [], [], '')
   const mayReturn = inSync.some((server) => stateOf(context, server) === 'inactive')
@@ -140,7 +147,8 @@ function stayingInSync(context: Context, inSync: readonly number[], dropsSilent:
     const mayReturn = inSync.some(
       (server) => stateOf(context, server) === 'inactive' && chunk.failed.get(server) !== 'lost',
     )
-    const restarted = unclean.filter(active)
+    // Rule B3: a replica whose disk went back in time waits for another one, or for an administrator.
+    const restarted = unclean.filter(active).filter((server) => !chunk.rolledBack.has(server))
     // Rule J3: only crashed members are here; an uncrashed one may still come back.
     if (restarted.length === 0 || mayReturn) return { kind: 'wait' }
     return { kind: 'reconcile', servers: restarted }

@@ -207,32 +207,40 @@ export const diskFaults = {
     }
   },
   /**
-   * A snapshot of the machine, or a backup of its disk, is put back, from before its last registration: it is refused
-   * (rule B3), and somebody gives it an empty disk (simulation.ts).
+   * A snapshot of the machine, or a backup of its disk, is put back (rule B3). From before its last registration: it is
+   * refused, and somebody gives it an empty disk (simulation.ts). From after it: what it has joins again.
    */
   'rolled-back-disk': (world) => {
     const server = pickServer(world)
-    if (server === null || hasLostDisk(world) || server.server === 0) return null
+    if (server === null || hasLostDisk(world) || server.role?.isRegistered !== true) return null
     const { cluster, oracle } = world
-    const backMs = between(world, 2000, 6000)
-    const registration = (): number => cluster.registrationOf(server.server)
-    const before = registration()
+    const isBehind = world.random.below(3) === 0
+    const backMs = isBehind ? between(world, 2000, 6000) : between(world, 50, 8000)
+    // Confirmed by the quorum, as long as it is registered.
+    const before = server.role.registration
     let image: DiskImage | null = null
     let isOver = false
     const goBack = (): void => {
-      const isCovered = server.isRunning && hasMetadata(world) && mayLose(world, server)
-      if (isOver || image === null || !isCovered || hasLostDisk(world) || registration() <= before) return
-      oracle.trace.line('nemesis', `${server.name} goes back in time`)
+      const isSure = server.isRunning && server.role?.isRegistered === true
+      const isCovered = isSure && hasMetadata(world) && mayLose(world, server)
+      const isRefused = isSure && (server.role?.registration ?? 0) > before
+      if (isOver || image === null || !isCovered || hasLostDisk(world) || isBehind !== isRefused) return
+      oracle.trace.line(
+        'nemesis',
+        `${server.name} goes back in time${isRefused ? ', behind its registration' : ''}`,
+      )
       tellMemoryLost(cluster, oracle, server.server)
-      server.goBack(image)
+      server.goBack(image, isRefused)
     }
     return {
       description: `${server.name}, ${backMs} ms back`,
       durationMs: backMs + between(world, 100, 3000),
       begin: () => {
         image = server.simulatedDisk.capture()
-        server.crash()
-        server.restart()
+        if (isBehind) {
+          server.crash()
+          server.restart()
+        }
         cluster.clock.setTimer(backMs, goBack)
       },
       end: () => {

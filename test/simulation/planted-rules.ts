@@ -28,11 +28,14 @@ export const plantedRules: readonly PlantedBug[] = [
     profile: { kinds: ['rolled-back-disk'], faultPauseMs: 3000 },
     seedsToFind: 8,
     plant: () =>
-      replaceCommand<{ server: number; registration: number }>(
+      replaceCommand<{ server: number; registration: number; marks?: number }>(
         'server.register',
         (original) => (context, command) => {
           const registration = context.state.servers.get(command.server)?.registration ?? command.registration
-          return original(context, { ...command, registration })
+          const { marks: _marks, ...others } = command
+          const result = original(context, { ...others, registration }) as { ok?: object }
+          // nor does anybody wonder what it does not remember
+          return 'ok' in result ? { ok: { ...result.ok, restarted: false } } : result
         },
       ),
   },

@@ -28,6 +28,8 @@ export const situations: Readonly<Record<string, string>> = {
   'a stale replica is kept for pages that are missing': 'J7',
   'a region is verified after an unclean stop': 'J9',
   'a join goes on from another source': 'J10',
+  'a disk went back to a moment after its registration': 'B3',
+  'a replica does not remember what it should': 'B3',
   'a chunk server without a master refuses the reads of a holder': 'L2',
   'a recall takes too long': 'L9',
   'a lease that its holder does not know is given back': 'L9',

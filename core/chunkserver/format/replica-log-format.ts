@@ -11,8 +11,8 @@
  * lease and the regions with leftovers in that of the open bitmap; *state* has the flag. A state with the flag and
  * without the record in front of it does not know its parent: that is damage, never a flat replica (rule S2).
  *
- * A file is: begin, states, end (chunk = number of states), then appended records. A batch is what one
- * sync covered; the field is the sequence (low 32 bits) of its first record. A record that does not read
+ * A file is: begin (chunk = marks so far), states, end (chunk = number of states), then appended records: *marks*, of
+ * which the server counts how many there ever were (rule B3). A batch is what one sync covered; the field is the sequence (low 32 bits) of its first record. A record that does not read
  * back in the last batch was never acknowledged (torn tail), in front of it it is damage.
  */
 import { crc32c } from '../../wire/checksum.ts'
@@ -123,6 +123,8 @@ export interface LogReading {
   damaged: boolean
   generation: number
   lastSequence: number
+  /** How many records were ever appended: snapshots do not count. */
+  marks: number
   /** Where the next record goes. */
   end: number
   readonly states: Map<number, ReplicaState>
@@ -138,6 +140,7 @@ export function readLog(bytes: Buffer): LogReading {
     damaged: false,
     generation: 0,
     lastSequence: 0,
+    marks: 0,
     end: 0,
     states: new Map(),
   }
@@ -145,6 +148,7 @@ export function readLog(bytes: Buffer): LogReading {
   if (begin === null || begin.type !== LogRecord.begin) return reading
   reading.generation = begin.generation
   reading.lastSequence = begin.sequence
+  reading.marks = begin.chunk
   let last = begin
   let firstBadAt = Number.POSITIVE_INFINITY
   for (let at = LOG_RECORD_BYTES; at + LOG_RECORD_BYTES <= bytes.length; at += LOG_RECORD_BYTES) {
@@ -174,6 +178,7 @@ function follows(record: DecodedRecord, before: DecodedRecord): boolean {
 }
 
 function applyRecord(reading: LogReading, record: DecodedRecord, before: DecodedRecord): void {
+  if (reading.complete) reading.marks += record.sequence - before.sequence
   reading.lastSequence = Math.max(reading.lastSequence, record.sequence)
   if (record.type === LogRecord.end) {
     // the end record counts the states of the snapshot

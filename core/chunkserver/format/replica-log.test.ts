@@ -211,3 +211,43 @@ test('rule S2: an overlay is two records, and never flat when one of them is mis
   const left = reading.states.get(2)
   assert.ok(left === undefined || (left.isOverlay && left.parent === 0))
 })
+
+test('marks count what was appended and is durable, over starts and snapshots, which do not count (rule B3)', async () => {
+  const rig = await makeLog(31)
+  assert.equal(rig.log.marks, 0)
+  for (let chunk = 1; chunk <= 5; chunk++) assert.ok(await rig.clock.settled(append(rig, chunk, stateOf(1))))
+  assert.equal(rig.log.marks, 5)
+  await rig.clock.settled(rig.log.snapshot())
+  assert.equal(rig.log.marks, 5)
+  assert.ok(await rig.clock.settled(append(rig, 6, stateOf(1))))
+  // One that fails has numbers that are not used again, and is not told as durable.
+  rig.disk.faults.failSyncsFull = 1
+  assert.equal(await rig.clock.settled(append(rig, 7, stateOf(1))), false)
+  assert.equal(rig.log.marks, 6)
+  assert.ok(await rig.clock.settled(append(rig, 7, stateOf(1))))
+  assert.equal(rig.log.marks, 8)
+  for (let start = 0; start < 3; start++) {
+    rig.disk.losePower(0)
+    rig.log = new ReplicaLog(rig.disk, rig.clock)
+    await rig.log.load()
+    assert.equal(rig.log.marks, 8, 'before anything is written')
+    await startLog(rig)
+    assert.equal(rig.log.marks, 8, 'a start is no mark')
+  }
+})
+
+test('a tick is a mark of no replica, at most once a second, and none while others are appended (rule B3)', async () => {
+  const rig = await makeLog(32)
+  assert.ok(await rig.clock.settled(append(rig, 1, stateOf(1))))
+  rig.log.maybeTick()
+  await rig.clock.advance(500)
+  assert.equal(rig.log.marks, 1)
+  await rig.clock.advance(500)
+  rig.log.maybeTick()
+  rig.log.maybeTick()
+  await rig.clock.advance(1)
+  assert.equal(rig.log.marks, 2)
+  rig.log = new ReplicaLog(rig.disk, rig.clock)
+  const { states, damaged } = await rig.log.load()
+  assert.deepEqual([[...states.keys()], damaged, rig.log.marks], [[1], false, 2])
+})

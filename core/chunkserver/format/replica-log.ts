@@ -29,6 +29,10 @@ export const LOG_NAMES = ['replicas.a', 'replicas.b'] as const
 const COMPACT_BYTES_MIN = MIB
 const PENDING_BYTES_MIN = 16 * LOG_RECORD_BYTES
 const SNAPSHOT_PIECE_BYTES = 256 * KIB
+/** Belongs to no replica. */
+const NO_CHUNK = 0
+/** While data is synced the marks rise at least so often (rule B3). */
+const TICK_MS = 1000
 /** 64 bytes a record: 4 million replicas. */
 export const LOG_BYTES_MAX = 512 * MIB
 
@@ -57,6 +61,11 @@ export class ReplicaLog {
   #fileIndex = 0
   #generation = 0
   #sequence = 0
+  /** Durable, as all that is said of marks. */
+  #marks = 0
+  /** Sequence numbers that are no marks: those of snapshots. */
+  #snapshotRecords = 0
+  #appendedMs = Number.NEGATIVE_INFINITY
   #position = 0
   #snapshotBytes = 0
   #pending = Buffer.alloc(PENDING_BYTES_MIN)
@@ -77,6 +86,19 @@ export class ReplicaLog {
 
   get lastSequence(): number {
     return this.#sequence
+  }
+
+  /**
+   * How many records were ever appended, durably: a disk that goes back in time has fewer (rule B3). What a start or a
+   * snapshot writes does not count, so that it does not catch up without having been let in.
+   */
+  get marks(): number {
+    return this.#marks
+  }
+
+  /** Something was synced: the marks rise, if they have not for a while. Nobody waits for it. */
+  maybeTick(): void {
+    if (this.#clock.nowMs() - this.#appendedMs >= TICK_MS) this.append(NO_CHUNK, null, null)
   }
 
   /** Of the batch that is being written (flag T). */
@@ -118,6 +140,8 @@ export class ReplicaLog {
     this.#fileIndex = best
     this.#generation = highest
     this.#sequence = chosen.lastSequence
+    this.#marks = chosen.marks
+    this.#snapshotRecords = chosen.lastSequence - chosen.marks
     return { states: chosen.states, damaged: chosen.damaged || unreadable, lastSequence: chosen.lastSequence }
   }
 
@@ -140,10 +164,30 @@ export class ReplicaLog {
     encodeLogRecords(this.#pending, this.#pendingBytes, type, chunk, state)
     this.#pendingBytes += recordCountOf(state) * LOG_RECORD_BYTES
     if (waiter !== null) this.#pendingWaiters.push(waiter)
-    if (!this.#committing && !this.#scheduled) {
-      this.#scheduled = true
-      this.#clock.defer(this.#commitSoon)
+    this.#appendedMs = this.#clock.nowMs()
+    this.#schedule()
+  }
+
+  /** All states, as they are now, in one step: after a crash either all of them are in force or none. */
+  async snapshot(): Promise<void> {
+    await this.drained()
+    if (this.#failure !== null) throw this.#failure
+    this.#committing = true
+    try {
+      await this.#writeSnapshot()
+    } catch (error) {
+      throw this.#failed(error)
+    } finally {
+      this.#committing = false
+      for (const resolve of this.#idleWaiters.splice(0)) resolve()
+      if (this.#pendingBytes > 0) this.#schedule()
     }
+  }
+
+  #schedule(): void {
+    if (this.#committing || this.#scheduled) return
+    this.#scheduled = true
+    this.#clock.defer(this.#commitSoon)
   }
 
   /** Resolves when everything appended so far is durable or has failed. */
@@ -194,6 +238,7 @@ export class ReplicaLog {
       return this.#failed(error)
     }
     this.#position += batch.length
+    this.#marks = this.#sequence - this.#snapshotRecords
     if (this.#position > this.#snapshotBytes * 2 + COMPACT_BYTES_MIN) {
       // the batch is durable whatever becomes of the snapshot
       await this.#writeSnapshot().catch((error: unknown) => this.#failed(error))
@@ -249,7 +294,9 @@ export class ReplicaLog {
     const file = this.#disk.open(LOG_NAMES[target] ?? '', { create: true })
     file.truncate(0)
     const writer = new SnapshotWriter(file, this.#generation + 1, this.#sequence)
-    writer.add(LogRecord.begin, 0, null)
+    // Also the numbers of batches that failed: what comes later is higher than what they may have left on the disk.
+    const marks = this.#sequence - this.#snapshotRecords
+    writer.add(LogRecord.begin, marks, null)
     let count = 0
     for (const [chunk, state] of source.states()) {
       writer.add(LogRecord.state, chunk, state)
@@ -270,6 +317,8 @@ export class ReplicaLog {
     this.#position = writer.position
     this.#snapshotBytes = writer.position
     this.#sequence = writer.sequence
+    this.#marks = marks
+    this.#snapshotRecords = writer.sequence - marks
     old?.close()
     await this.#empty(LOG_NAMES[1 - target] ?? '')
   }

@@ -25,7 +25,12 @@ export const StateFlag = {
   crashed: 8,
   /** An overlay: pages in state *absent* are the parent's (rule S2). */
   overlay: 16,
+  /** The disk went back in time: what is here may be older than the version says, and no checksum shows it (rule B3). */
+  rolledBack: 32,
 } as const
+
+/** What a join or a heal ends. */
+export const DOUBT_FLAGS = StateFlag.unclean | StateFlag.failed | StateFlag.crashed | StateFlag.rolledBack
 
 /** Bits 8..15 of the flags: how many versions ago the replica was in sync, while it is not; 0: unknown, or too many. */
 const AGE_SHIFT = 8

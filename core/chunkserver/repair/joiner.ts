@@ -18,7 +18,7 @@ import { PageState } from '../format/region-records.ts'
 import { effectiveRecords } from '../replica/ancestors.ts'
 import { commitState } from '../store/replica-control.ts'
 import type { Replica } from '../replica/replica.ts'
-import { Role, StateFlag } from '../format/replica-state.ts'
+import { DOUBT_FLAGS, Role, StateFlag } from '../format/replica-state.ts'
 import type { PulledBase } from '../store/write-operations.ts'
 
 /** Joins under way; others wait in order. */
@@ -165,7 +165,7 @@ export class Joiner {
       }
       if (join.aborted) return
       await commitState(this.#store, replica, (state) => {
-        state.flags &= ~(StateFlag.unclean | StateFlag.crashed | StateFlag.failed)
+        state.flags &= ~DOUBT_FLAGS
       })
       if (join.aborted) return
       replica.joinPending = false

@@ -34,7 +34,7 @@ import { effectiveRecords, effectiveWrittenEnd, isUnsure, ownerOf } from '../rep
 import { PageState, UNKNOWN_STAMP } from '../format/region-records.ts'
 import { commitState, exclusively } from '../store/replica-control.ts'
 import type { Replica } from '../replica/replica.ts'
-import { StateFlag } from '../format/replica-state.ts'
+import { DOUBT_FLAGS } from '../format/replica-state.ts'
 
 const zeroPage = Buffer.alloc(PAGE_SIZE_BYTES)
 
@@ -160,7 +160,7 @@ export class Repairer {
     return exclusively(replica, async () => {
       if (replica.state.version !== version) throw wireError('WRONG_VERSION', 'the epoch has changed')
       await commitState(this.#store, replica, (state) => {
-        state.flags &= ~(StateFlag.unclean | StateFlag.crashed | StateFlag.failed)
+        state.flags &= ~DOUBT_FLAGS
       })
       replica.joinPending = false
       replica.rewrite = false

@@ -225,6 +225,8 @@ export class ReplicaSync implements LogWaiter {
 
   readonly #onFileSynced = (error: CairnError | null): void => {
     const replica = this.#replica
+    // Rule B3: also where nothing is marked any more, a disk that goes back over what was synced is recognised.
+    if (error === null) this.#host.log.maybeTick()
     if (error !== null || replica.isWritten) return this.#complete(error)
     const { disk } = this.#host
     const directory = chunkDirectory(replica.chunk)

@@ -354,6 +354,7 @@ export function reportOf(replica: Replica): ReplicaReport {
     unclean: replica.isUnclean || replica.failure !== null,
     crashed: (replica.state.flags & (StateFlag.crashed | StateFlag.failed)) !== 0,
     restarted: replica.restarted,
+    ...((replica.state.flags & StateFlag.rolledBack) === 0 ? {} : { rolledBack: true }),
     damaged: replica.damage !== '' || isChainBroken(replica),
     ...(said.isOverlay ? { parent: said.parent } : {}),
   }

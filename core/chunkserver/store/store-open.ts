@@ -297,6 +297,25 @@ export async function closeStore(store: ChunkStore): Promise<void> {
   store.log.close()
 }
 
+/**
+ * Rule B3: the quorum knows that the disk once had more marks. What was written since, and on which replicas, nobody
+ * can tell: each joins again, and none is an authority. All of them durably in one step, so that a crash in between
+ * does not hide some.
+ */
+export async function distrustReplicas(store: ChunkStore): Promise<void> {
+  mark('a disk went back to a moment after its registration')
+  store.logger.error('the disk is older than it was: all its replicas join again', {
+    replicas: store.replicas.size,
+  })
+  for (const replica of store.replicas.values()) {
+    for (const state of [replica.logged, replica.state]) {
+      state.flags |= StateFlag.unclean | StateFlag.crashed | StateFlag.rolledBack
+    }
+    replica.joinPending = true
+  }
+  await store.log.snapshot()
+}
+
 /** Rule B3: durable before the server serves under the new registration. */
 export async function recordRegistration(
   store: ChunkStore,

@@ -292,6 +292,55 @@ test('B3: a registration number below the confirmed one is refused, a lost answe
   assert.ok('error' in register(9), 'a number nobody gave out')
 })
 
+test('B3: fewer marks than the quorum knows of are a disk that went back, until it has said that it knows', () => {
+  const machine = new ChunkMachine()
+  const [server = 0] = machine.addServers(1)
+  const facts = { hostId: 'h', hostName: 'h', location: '0.0.0', host: 'h', tier: 0, port: 1, totalBytes: 1 }
+  const register = (incarnation: number, marks: number, marksHeard = 0) => {
+    const { registration = 0 } = machine.state.servers.get(server) ?? {}
+    const numbers = { registration, incarnation, crashes: 0, checksums: true, marks, marksHeard }
+    return machine.done({ type: 'server.register', server, storeUuid: 'store 1', ...numbers, ...facts })
+  }
+  const tell = (incarnation: number, marks: number, chunks: number[] = [], through = machine.index) =>
+    machine.done({ type: 'server.marks', marks: [{ server, incarnation, marks }], through, chunks })
+  const active = (marks?: number) =>
+    machine.done({ type: 'server.state', server, state: 'active', ...(marks === undefined ? {} : { marks }) })
+  assert.deepEqual([register(2, 10).rolledBack, machine.state.servers.get(server)?.marks], [false, 10])
+  active()
+  tell(2, 30)
+  tell(2, 20)
+  tell(1, 90)
+  assert.equal(machine.state.servers.get(server)?.marks, 30, 'they only rise, as that process said')
+  assert.equal(register(3, 29).rolledBack, true)
+  assert.equal(register(4, 29).rolledBack, true, 'it stopped before it had reported')
+  active(29)
+  assert.equal(register(5, 29).rolledBack, false)
+  active()
+  assert.equal(register(6, 40, 41).rolledBack, true, 'the master has heard of more')
+})
+
+test('B3: what was given back is remembered until marks cover it', () => {
+  const machine = new ChunkMachine()
+  const [server = 0] = machine.addServers(1)
+  const session = machine.openSession()
+  const clear = (): number => {
+    const inode = machine.createFile(session, `file ${machine.index}`)
+    const lease = machine.lease(session, inode)
+    const chunk = machine.createChunk(lease, inode, 0, [server])
+    machine.done({ type: 'intent.clear', lease, inode, chunks: [chunk] })
+    return chunk
+  }
+  assert.equal(machine.state.unsettled.has(clear()), false, 'not before all metadata servers know it')
+  machine.done({ type: 'level.raise', level: 3 })
+  const chunk = clear()
+  const settle = (through: number) =>
+    machine.done({ type: 'server.marks', marks: [], through, chunks: [chunk, 999] }).settled
+  assert.deepEqual(settle(machine.index - 1), [], 'it was given back later')
+  assert.ok(machine.state.unsettled.has(chunk))
+  assert.deepEqual(settle(machine.index), [chunk])
+  assert.equal(machine.state.unsettled.size, 0)
+})
+
 test('L11: one tick advances log time by a bounded amount, never backward', () => {
   const machine = new ChunkMachine()
   machine.done({ type: 'tick', elapsedMs: 86_400_000 })

@@ -12,6 +12,7 @@ import { CHUNK_MEMBER_COUNT_MAX } from './chunk-table.ts'
 import type { ChunkContext, ChunkHandlers } from './handlers.ts'
 import { nextVersion } from './administration.ts'
 import { LEASE_INTENT_COUNT_MAX } from './leases.ts'
+import { unsettle } from './servers.ts'
 import { isHeldBy, isShared, placementOf, raiseGeneration, release } from './sharing.ts'
 import { frozen } from './sizes.ts'
 
@@ -73,13 +74,14 @@ export const intentHandlers: ChunkHandlers<IntentCommandType> = {
     return { ok: { granted } }
   },
 
-  'intent.clear'({ state }, { lease, inode, chunks }) {
+  'intent.clear'({ state, index }, { lease, inode, chunks }) {
     const cleared: number[] = []
     for (const chunk of chunks) {
       const row = state.chunks.get(chunk)
       // Rule L7: only the lease that holds it; a dead lease has none (its chunks are dirty instead).
       if (row === undefined || row.inode !== inode || row.intentLease !== lease) continue
       state.chunks.put({ ...row, intentLease: 0 })
+      unsettle(state, chunk, index)
       cleared.push(chunk)
     }
     return { ok: { cleared } }

@@ -13,13 +13,15 @@ import { holdersOf } from './sharing.ts'
 import { committedVersion } from './condemning.ts'
 
 export const promotionHandlers: ChunkHandlers<'replica.promote'> = {
-  'replica.promote'({ state }, { chunk, from, server }) {
+  'replica.promote'({ state }, { chunk, from, server, rolledBack = false }) {
     const row = state.chunks.get(chunk)
     if (row === undefined) return refused('NOT_FOUND', `there is no chunk ${chunk}`)
     const committed = committedVersion(row)
     // Rule E6: what the administrator was told is old.
     if (committed !== from) return refused('REFUSED', `chunk ${chunk} has changed: look again`)
-    if (!row.former.some((entry) => entry.server === server))
+    // Rule B3: the master knows of a member whose disk went back in time.
+    const stale = rolledBack ? row.members : row.former
+    if (!stale.some((entry) => entry.server === server))
       return refused('REFUSED', `CS#${server} has no stale replica of chunk ${chunk}`)
     const others = [...row.members, ...(row.pending?.members ?? [])].map((member) => member.server)
     const former = new Map(row.former.map((entry) => [entry.server, entry.version]))

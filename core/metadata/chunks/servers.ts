@@ -1,5 +1,6 @@
 /** The registry of chunk servers: identity, registration numbers (rule B3), committed states. */
 import { generationOf, isInRecovery } from './administration.ts'
+import { MARKS_LEVEL } from '../state/feature-levels.ts'
 import { refused } from '../state/result.ts'
 import type { ServerRow } from '../state/rows.ts'
 import type { ChunkHandlers, ChunkState } from './handlers.ts'
@@ -7,10 +8,12 @@ import type { ChunkHandlers, ChunkState } from './handlers.ts'
 /** The guide numbers chunk servers from 1025. */
 export const SERVER_ID_FIRST = 1025
 export const SERVER_COUNT_MAX = 10_000
+/** Many more than are written within the second or two that it takes to settle them. */
+export const UNSETTLED_COUNT_MAX = 100_000
 
-export const serverHandlers: ChunkHandlers<'server.register' | 'server.state'> = {
+export const serverHandlers: ChunkHandlers<'server.register' | 'server.state' | 'server.marks'> = {
   'server.register'({ state }, command) {
-    const { type: _type, ...facts } = command
+    const { type: _type, marksHeard = 0, ...facts } = command
     const existing =
       command.server === 0 ? findStore(state, command.storeUuid) : state.servers.get(command.server)
     if (existing === undefined) {
@@ -28,7 +31,7 @@ export const serverHandlers: ChunkHandlers<'server.register' | 'server.state'> =
         registrationConfirmed: 0,
         state: 'inactive',
       })
-      return { ok: { server, registration } }
+      return { ok: { server, registration, restarted: false, rolledBack: false } }
     }
     if (existing.storeUuid !== command.storeUuid) {
       return refused(
@@ -49,20 +52,62 @@ export const serverHandlers: ChunkHandlers<'server.register' | 'server.state'> =
           'from an old one, or these metadata servers were replaced by others',
       )
     }
+    const { server, incarnation, registrationConfirmed, marks: marksKnown = 0 } = existing
+    const isConfirmed = registrationConfirmed === existing.registration
     const registration = Math.max(existing.registration, command.registration) + 1
-    state.servers.set(existing.server, { ...existing, ...facts, server: existing.server, registration })
-    return { ok: { server: existing.server, registration } }
+    const least = Math.max(marksKnown, marksHeard)
+    // Rule B3: it had more marks: the disk went back to a moment after the registration. One that does not count them
+    // (of an older version) starts from nothing when it does.
+    const rolledBack = command.marks !== undefined && command.marks < least
+    const { marks: _marks, ...known } = existing
+    const marks = command.marks === undefined ? {} : { marks: Math.max(command.marks, least) }
+    state.servers.set(server, { ...known, ...facts, ...marks, server, registration })
+    const restarted = !isConfirmed || incarnation !== command.incarnation
+    return { ok: { server, registration, restarted, rolledBack } }
   },
 
-  'server.state'({ state }, { server, state: next }) {
+  'server.state'({ state }, { server, state: next, marks }) {
     const row = state.servers.get(server)
     if (row === undefined || row.state === 'dropped') return { ok: { changed: false } }
     const changed = row.state !== next
     // It reports only after it has stored its number durably.
     const registrationConfirmed = next === 'active' ? row.registration : row.registrationConfirmed
-    state.servers.set(server, { ...row, state: next, registrationConfirmed })
+    state.servers.set(server, {
+      ...row,
+      state: next,
+      registrationConfirmed,
+      ...(marks === undefined ? {} : { marks }),
+    })
     return { ok: { changed } }
   },
+
+  'server.marks'({ state }, { marks, through, chunks }) {
+    for (const told of marks) {
+      const row = state.servers.get(told.server)
+      // Another process says itself, when it registers, what it has.
+      if (row === undefined || row.incarnation !== told.incarnation || told.marks <= (row.marks ?? 0))
+        continue
+      state.servers.set(told.server, { ...row, marks: told.marks })
+    }
+    const settled: number[] = []
+    for (const chunk of chunks) {
+      const unsettled = state.unsettled.get(chunk)
+      // Rule E6: it was written and given back once more meanwhile.
+      if (unsettled === undefined || unsettled.index > through) continue
+      state.unsettled.delete(chunk)
+      settled.push(chunk)
+    }
+    return { ok: { settled } }
+  },
+}
+
+/**
+ * An intent was given back. Until the marks of the members are known that cover what was written under it, it is
+ * remembered that it may have been written (rule B3): a member that restarts and does not say so went back in time.
+ */
+export function unsettle(state: ChunkState, chunk: number, index: number): void {
+  if (state.level.inForce < MARKS_LEVEL || state.unsettled.size >= UNSETTLED_COUNT_MAX) return
+  state.unsettled.set(chunk, { index })
 }
 
 /** A store that lost the answer to its first registration asks again without a number. */

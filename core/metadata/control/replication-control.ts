@@ -13,6 +13,7 @@ import { ClusterHealth } from './cluster-health.ts'
 import { DamagedReplicas } from './replication/damaged-replicas.ts'
 import { Merges } from './replication/merges.ts'
 import { MissingPages } from './replication/missing-pages.ts'
+import { DiskMarks } from './servers/disk-marks.ts'
 import { EpochDriver } from './replication/epoch-driver.ts'
 import { EventRecorder } from './servers/event-recorder.ts'
 import { Garbage } from './replication/garbage.ts'
@@ -90,6 +91,7 @@ export class ReplicationControl {
     const promises = (this.promises = new SpacePromises(view))
     const waiters = (this.waiters = new ChunkWaiters(master))
     const orders = (this.orders = new ServerOrders(master, connectionOf))
+    const marks = new DiskMarks({ master, orders, connections: this.connections })
     const troubles = (this.troubles = new Troubles(master.clock))
     const joinFailed = (chunk: number, server: number) =>
       this.recovery.memberFailed(chunk, server, 'exists', 'later')
@@ -143,6 +145,7 @@ export class ReplicationControl {
       health: this.health,
       events,
       promises,
+      marks,
       onReady: (connection) => this.#serverReady(connection),
       onLost: (server) => joins.serverLost(server),
       onStateChanged: (server) => this.#serverChanged(server),

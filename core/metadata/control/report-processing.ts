@@ -3,6 +3,7 @@
  * nothing: they lead to proposals and condemnations that `apply` checks again (rules E6, E8, G1, B1).
  */
 import type { ReplicaReport } from '../../wire/messages/chunk.ts'
+import { mark } from '../../base/coverage.ts'
 import { IdSet } from '../state/columns/id-set.ts'
 import { isKeptUnknown } from '../chunks/administration.ts'
 import { committedVersion } from '../chunks/condemning.ts'
@@ -15,7 +16,7 @@ import type { Merges } from './replication/merges.ts'
 import type { Master } from './servers/master.ts'
 import type { Recovery } from './replication/recovery.ts'
 import type { ServerConnection } from './servers/server-connection.ts'
-import type { Troubles } from './servers/troubles.ts'
+import type { Doubt, Troubles } from './servers/troubles.ts'
 
 const COMMAND_ITEMS_MAX = 1024
 /** Of the chunk table, looked at in one step. */
@@ -174,11 +175,33 @@ export class ReportProcessing {
       events.record('CS', 'warn', 'REPLICA_DAMAGED', message, `${server} damaged`)
       return recovery.memberFailed(chunk, server, 'exists', 'urgent')
     }
-    if (isInDoubt(row, server, replica)) {
-      troubles.addUnclean(chunk, server, replica.crashed !== false)
+    const doubt = this.#doubtOf(connection, row, replica)
+    if (doubt !== null) {
+      troubles.addUnclean(chunk, server, doubt)
       return recovery.memberUnclean(chunk)
     }
     this.#compare(connection, row, replica)
+  }
+
+  /**
+   * Nobody knows what it has of the writes of its version. A joiner is unclean until it has joined, and that is all
+   * right until it restarts: then its version rises, so that its writer sends again what is unanswered anywhere
+   * (rules J4, E11).
+   */
+  #doubtOf(connection: ServerConnection, row: ChunkRow, replica: ReplicaReport): Doubt | null {
+    const { version, role, unclean, restarted, crashed, rolledBack } = replica
+    const member = row.members.find(({ server }) => server === connection.server)
+    const isJoining = member?.role === 'joining' && version === row.version
+    if (isJoining ? (restarted ?? unclean) : unclean)
+      return rolledBack === true ? 'rolled-back' : crashed === false ? 'process' : 'crashed'
+    if (isJoining || member === undefined || !connection.isRestarted) return null
+    // Rule B3: it stopped in the middle of something, and should remember that it may have been written, or that it
+    // had joined. Unless it never was, its disk went back to a moment before.
+    const mayBeWritten =
+      row.intentLease !== 0 || row.dirtyDead || this.#parts.master.state.unsettled.has(row.chunk)
+    if (!mayBeWritten && (role === 'in-sync' || version !== row.version)) return null
+    mark('a replica does not remember what it should')
+    return 'unmarked'
   }
 
   #compare(connection: ServerConnection, row: ChunkRow, replica: ReplicaReport): void {
@@ -217,14 +240,4 @@ export class ReportProcessing {
       })
     }
   }
-}
-
-/**
- * Nobody knows what it has of the writes of its version. A joiner is unclean until it has joined, and that is all
- * right until it restarts: then its version rises, so that its writer sends again what is unanswered anywhere
- * (rules J4, E11).
- */
-function isInDoubt(row: ChunkRow, server: number, { version, unclean, restarted }: ReplicaReport): boolean {
-  const isJoining = row.members.some((member) => member.server === server && member.role === 'joining')
-  return isJoining && version === row.version ? (restarted ?? unclean) : unclean
 }

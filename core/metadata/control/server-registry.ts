@@ -6,12 +6,15 @@ import type { ChunkServerUpMethods } from '../../wire/messages/chunk.ts'
 import type { ParamsOf, ResultOf } from '../../wire/messages/method.ts'
 import type { Peer } from '../../wire/types.ts'
 import { wireError } from '../errors.ts'
+import type { CommandOf, OutcomeOf } from '../state/apply.ts'
+import { MARKS_LEVEL } from '../state/feature-levels.ts'
 import { valueOf } from '../state/result.ts'
 import type { ServerRow } from '../state/rows.ts'
 import type { ClusterHealth } from './cluster-health.ts'
 import type { EventRecorder } from './servers/event-recorder.ts'
 import type { Master } from './servers/master.ts'
 import type { ReportProcessing } from './report-processing.ts'
+import type { DiskMarks } from './servers/disk-marks.ts'
 import { ServerConnection } from './servers/server-connection.ts'
 import type { SpacePromises } from './servers/space-promises.ts'
 import type { Troubles } from './servers/troubles.ts'
@@ -34,6 +37,7 @@ export interface RegistryParts {
   readonly onLost: (server: number) => void
   readonly onStateChanged: (server: number) => void
   readonly promises: SpacePromises
+  readonly marks: DiskMarks
 }
 
 export class ServerRegistry {
@@ -67,21 +71,36 @@ export class ServerRegistry {
     this.#registering.add(params.storeUuid)
     try {
       await this.#replaceEarlier(params, peer)
-      const { replicaCount: _count, overlays: _overlays, uncleanStop, space, ...facts } = params
-      const command = { type: 'server.register' as const, ...facts, totalBytes: space.totalBytes }
-      const result = valueOf(await master.log.propose(command)) as { server: number; registration: number }
+      const result = valueOf(await master.log.propose(this.#registration(params)))
       if (peer.state !== 'ready' || master.isStopped)
         throw wireError('DISCONNECTED', 'the connection is gone')
-      this.#connected(result.server, params, peer)
-      const details = { server: result.server, incarnation: params.incarnation, uncleanStop }
-      master.logger.info('chunk server registered', details)
-      return { ...result, heartbeatMs: HEARTBEAT_MS }
+      const { server, registration, rolledBack } = result
+      this.#connected(result, params, peer)
+      const { incarnation, uncleanStop } = params
+      master.logger.info('chunk server registered', { server, incarnation, uncleanStop, rolledBack })
+      if (rolledBack) this.#tellRolledBack(server)
+      return { server, registration, heartbeatMs: HEARTBEAT_MS, ...(rolledBack ? { rolledBack } : {}) }
     } catch (error) {
       master.logger.warn('registration refused', { server: params.server, error: String(error) })
       throw error
     } finally {
       this.#registering.delete(params.storeUuid)
     }
+  }
+
+  #registration(params: ParamsOf<Up, 'cs.register'>): CommandOf<'server.register'> {
+    const { master, marks: disks } = this.#parts
+    const { replicaCount: _count, overlays: _overlays, uncleanStop: _stop, space, marks, ...facts } = params
+    const command = { type: 'server.register' as const, ...facts, totalBytes: space.totalBytes }
+    if (marks === undefined || master.state.level.inForce < MARKS_LEVEL) return command
+    return { ...command, marks, marksHeard: disks.heardOf(params.server) }
+  }
+
+  #tellRolledBack(server: number): void {
+    const message =
+      `CS#${server} went back in time: its disk lacks what was written on it (a snapshot or a backup was restored). ` +
+      'All its replicas join again'
+    this.#parts.events.record('CS', 'err', 'DISK_ROLLED_BACK', message, String(server))
   }
 
   async report(params: ParamsOf<Up, 'cs.report'>, peer: Peer): Promise<Record<string, never>> {
@@ -94,7 +113,9 @@ export class ServerRegistry {
     const { server } = connection
     const wasActive = master.state.servers.get(server)?.state === 'active'
     // Confirms the registration number, too (rule B3): it was stored before the report.
-    valueOf(await master.log.propose({ type: 'server.state', server, state: 'active' }))
+    const { marksLeft } = connection
+    const marks = marksLeft === null ? {} : { marks: marksLeft }
+    valueOf(await master.log.propose({ type: 'server.state', server, state: 'active', ...marks }))
     if (this.#parts.connections.get(server) !== connection) throw wireError('DISCONNECTED', 'superseded')
     connection.isReported = true
     this.#silentSinceMs.delete(server)
@@ -115,6 +136,7 @@ export class ServerRegistry {
     }
     const nowMs = this.#parts.master.clock.nowMs()
     connection.heartbeatCounter = params.counter
+    if (params.marks !== undefined) this.#parts.marks.heard(connection, params.marks)
     connection.lastHeartbeatMs = nowMs
     connection.totalBytes = params.space.totalBytes
     connection.freeBytes = params.space.freeBytes
@@ -163,14 +185,21 @@ export class ServerRegistry {
     this.#disconnected(earlier)
   }
 
-  #connected(server: number, params: ParamsOf<Up, 'cs.register'>, peer: Peer): void {
-    const { connections, master, troubles } = this.#parts
+  #connected(
+    { server, restarted, rolledBack }: OutcomeOf<'server.register'>,
+    params: ParamsOf<Up, 'cs.register'>,
+    peer: Peer,
+  ): void {
+    const { connections, master, troubles, marks } = this.#parts
+    marks.forget(server)
     const connection = new ServerConnection(server, peer, {
       incarnation: params.incarnation,
       totalBytes: params.space.totalBytes,
       freeBytes: params.space.freeBytes,
       nowMs: master.clock.nowMs(),
       knowsOverlays: params.overlays === true,
+      isRestarted: restarted && params.uncleanStop !== 'none',
+      marksLeft: rolledBack ? (params.marks ?? 0) : null,
     })
     connections.set(server, connection)
     this.#byPeer.set(peer, connection)

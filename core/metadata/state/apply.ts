@@ -41,7 +41,8 @@ interface ControlOutcomes {
   'chunk.branch': { branched: number[] }
   /** With the name that a clone got. */
   'snapshot.step': { finished: boolean; parent?: number; name?: string }
-  'server.register': { server: number }
+  'server.register': { server: number; registration: number; restarted: boolean; rolledBack: boolean }
+  'server.marks': { settled: number[] }
   'mds.add': { member: number }
   'event.record': { id: number }
 }

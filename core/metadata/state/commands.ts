@@ -152,8 +152,23 @@ export type ControlCommand =
       port: number
       totalBytes: number
       checksums: boolean
+      /** That it has; absent: it does not count them. */
+      marks?: number
+      /** That the master has heard of, which may be more than what is committed. */
+      marksHeard?: number
     }
-  | { type: 'server.state'; server: number; state: ServerState }
+  /** `marks`: it went back in time, its replicas know (rule B3): it counts from here on. */
+  | { type: 'server.state'; server: number; state: ServerState; marks?: number }
+  /**
+   * Chunk servers have at least so many marks (rule B3). Those of the members of `chunks` cover what was given back up
+   * to the index `through`. Result: { settled }.
+   */
+  | {
+      type: 'server.marks'
+      marks: { server: number; incarnation: number; marks: number }[]
+      through: number
+      chunks: number[]
+    }
   /** Gives a new metadata server its id; it takes part when the members say so. Result: { member }. */
   | { type: 'mds.add'; host: string; port: number; name: string }
   /**
@@ -174,7 +189,14 @@ export type ControlCommand =
   /** An administrator has seen it: replicas may be deleted again. */
   | { type: 'recovery.acknowledge' }
   /** An administrator gives up what a stale replica lacks (rule G2). `from`: as in a proposal. Result: { proposed }. */
-  | { type: 'replica.promote'; chunk: number; from: number; server: number }
+  | {
+      type: 'replica.promote'
+      chunk: number
+      from: number
+      server: number
+      /** A member whose disk went back in time (rule B3); else one that has left. */
+      rolledBack?: boolean
+    }
   | {
       type: 'event.record'
       system: 'MDS' | 'CS' | 'JRN' | 'CLI'

@@ -23,6 +23,8 @@ import type { ChangeTracked } from './table.ts'
 export const BASE_LEVEL = 1
 /** What this version understands. */
 export const HIGHEST_LEVEL = 3
+/** From here on the marks of chunk servers are kept (rule B3). */
+export const MARKS_LEVEL = 3
 
 /** The one table of the store that is not part of the replicated state: about the rows, not of them. */
 export const META_TABLE = 'meta'
@@ -87,6 +89,7 @@ export const commandLevels: Readonly<Record<Command['type'], number>> = {
   'snapshot.step': 3,
   'chunk.branch': 3,
   'replica.parent': 3,
+  'server.marks': 3,
 }
 
 type FieldLevels = { readonly [T in Command['type']]?: Readonly<Record<string, number>> }
@@ -96,6 +99,8 @@ export const fieldLevels = {
   'cluster.create': { level: 2 },
   'mds.member': { listens: 2 },
   'file.collect': { partly: 2 },
+  'server.register': { marks: 3, marksHeard: 3 },
+  'server.state': { marks: 3 },
 } as const satisfies FieldLevels
 
 function fieldsOf(type: Command['type']): Readonly<Record<string, number>> | undefined {

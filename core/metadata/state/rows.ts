@@ -145,6 +145,14 @@ export interface ServerRow {
   totalBytes: number
   checksums: boolean
   state: ServerState
+  /** Of its replica log, at least: presenting less means a disk that went back in time (rule B3). */
+  marks?: number
+}
+
+/** A chunk whose intent was given back, and whose servers' marks are not known to cover that yet (rule B3). */
+export interface UnsettledRow {
+  /** Log index of the clear. */
+  index: number
 }
 
 /**

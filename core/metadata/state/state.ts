@@ -25,6 +25,7 @@ import type {
   ServerRow,
   SessionRow,
   SnapshotRow,
+  UnsettledRow,
 } from './rows.ts'
 import { type ChangeTracked, fieldsCodec, numberKey, stringKey, Table } from './table.ts'
 
@@ -68,23 +69,33 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
   })
   readonly servers = new Table<number, ServerRow>('servers', {
     ...numberKey,
-    ...fieldsCodec<ServerRow>([
-      'server',
-      'storeUuid',
-      'registration',
-      'registrationConfirmed',
-      'incarnation',
-      'crashes',
-      'hostId',
-      'hostName',
-      'location',
-      'tier',
-      'host',
-      'port',
-      'totalBytes',
-      'checksums',
-      'state',
-    ]),
+    ...fieldsCodec<ServerRow>(
+      [
+        'server',
+        'storeUuid',
+        'registration',
+        'registrationConfirmed',
+        'incarnation',
+        'crashes',
+        'hostId',
+        'hostName',
+        'location',
+        'tier',
+        'host',
+        'port',
+        'totalBytes',
+        'checksums',
+        'state',
+        // From feature level 3 on, last: left out where nothing is known.
+        'marks',
+      ],
+      1,
+    ),
+  })
+  /** By chunk. */
+  readonly unsettled = new Table<number, UnsettledRow>('unsettled', {
+    ...numberKey,
+    ...fieldsCodec<UnsettledRow>(['index']),
   })
   /** Metadata servers. Removed ones stay, so that no id is used twice. */
   readonly members = new Table<number, MemberRow>('members', {
@@ -178,6 +189,7 @@ export class MetadataState<Chunks extends ChunkTracked = ChunkTracked> {
       this.config,
       this.snapshots,
       this.copies,
+      this.unsettled,
       this.counters,
       this.replies,
       this.keyValue,

@@ -149,16 +149,22 @@ export const stringKey = {
   parseKey: (text: string): string => text,
 }
 
-/** For small tables of plain objects: the fields in this order as one JSON array. */
+/** For small tables of plain objects: the fields in this order as one JSON array. `optionalCount` of the last may lack. */
 export function fieldsCodec<Row extends object>(
   fields: readonly (keyof Row & string)[],
+  optionalCount = 0,
 ): Pick<RowCodec<number, Row>, 'encode' | 'decode'> {
   return {
-    encode: (row) => JSON.stringify(fields.map((field) => row[field])),
+    encode(row) {
+      const values = fields.map((field) => row[field])
+      while (values.length > fields.length - optionalCount && values.at(-1) === undefined) values.pop()
+      return JSON.stringify(values)
+    },
     decode(value) {
-      const values = jsonArray(value, fields.length)
+      const values = jsonArray(value, fields.length - optionalCount)
       const row: Record<string, unknown> = {}
-      for (const [position, field] of fields.entries()) row[field] = values[position]
+      for (const [position, field] of fields.entries())
+        if (position < values.length) row[field] = values[position]
       return row as Row
     },
   }

@@ -86,12 +86,12 @@ export class ChunkServerNode extends SimulatedNode {
     return this.simulatedDisk.faults.dead
   }
 
-  /** Its disk went back in time and it has not been let in since. */
+  /** Its disk went back behind its last registration: it must not be let in. */
   isRefused = false
 
   /** The machine loses power, and its disk is as it was at an earlier moment. */
-  goBack(image: DiskImage): void {
-    this.isRefused = true
+  goBack(image: DiskImage, isRefused: boolean): void {
+    this.isRefused = isRefused
     this.losePower()
     this.lossCount++
     this.simulatedDisk.restore(image)
@@ -206,11 +206,6 @@ export class SimulatedCluster {
   /** Does the quorum take this chunk server for active? */
   isActive(server: number): boolean {
     return this.#witness?.server.state.servers.get(server)?.state === 'active'
-  }
-
-  /** The number that the quorum has seen confirmed last (rule B3). */
-  registrationOf(server: number): number {
-    return this.#witness?.server.state.servers.get(server)?.registrationConfirmed ?? 0
   }
 
   /** Who knows best what is committed: the master, or who has applied most while there is none. */

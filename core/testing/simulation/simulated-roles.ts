@@ -76,6 +76,8 @@ export interface ChunkServerRole {
   readonly server: number
   /** Registered and serving. */
   readonly isRegistered: boolean
+  /** The number on its disk (rule B3). */
+  readonly registration: number
   /** Pages it knows to be bad. */
   readonly badPageCount: number
   /** The chunks it keeps replicas of, and what each reads through; 0: nothing. */
@@ -129,6 +131,9 @@ export const simulatedRoles: SimulatedRoles = {
     return {
       get server() {
         return server.store?.superblock.server ?? 0
+      },
+      get registration() {
+        return server.store?.superblock.registration ?? 0
       },
       get isRegistered() {
         return server.isRegistered

@@ -23,6 +23,8 @@ export const ReplicaReport = Type.Object({
   unclean: Type.Boolean(),
   /** Unclean, and acknowledged writes may be missing: its host crashed, or its disk failed (rule J3). */
   crashed: Type.Optional(Type.Boolean()),
+  /** Unclean, since its disk went back in time: never an authority (rule B3). */
+  rolledBack: Type.Optional(Type.Boolean()),
   /** Joining, and may have answered writes at this version in an earlier process (rule J4). */
   restarted: Type.Optional(Type.Boolean()),
   /** The state could not be read: counts as void. */
@@ -38,7 +40,7 @@ export const SpaceReport = Type.Object({ totalBytes: UInt, freeBytes: UInt })
 export const chunkServerUpMethods = {
   /**
    * First message. `server` 0 asks for an id. `registration` is the number stored at the last
-   * registration (rule B3). `crashes` counts host crashes seen by this store (rules B2, F6).
+   * registration, `marks` how many the replica log ever had (rule B3). `crashes` counts host crashes seen by this store (rules B2, F6).
    */
   'cs.register': method(
     Type.Object({
@@ -59,12 +61,15 @@ export const chunkServerUpMethods = {
       replicaCount: UInt,
       /** It knows replicas with parents; one that does not would make empty ones instead. */
       overlays: Type.Optional(Type.Boolean()),
+      marks: Type.Optional(UInt),
     }),
     Type.Object({
       server: UInt,
       registration: UInt,
       /** Heartbeat period. */
       heartbeatMs: UInt,
+      /** It once had more marks: before it reports, no replica is good any more, durably (rule B3). */
+      rolledBack: Type.Optional(Type.Boolean()),
     }),
   ),
   /** The whole inventory in pages after registration; `last` ends it. Serving starts when it is answered. */
@@ -75,6 +80,8 @@ export const chunkServerUpMethods = {
   'cs.heartbeat': method(
     Type.Object({
       counter: UInt,
+      /** Of the replica log (rule B3). */
+      marks: Type.Optional(UInt),
       space: SpaceReport,
       /** Letters of the guide: H h R T for failures, J C D c for the normal state. */
       flags: Type.String({ maxLength: 16 }),
@@ -269,7 +276,8 @@ export const chunkServerOrderMethods = {
   'replica.promote': method(Type.Object({ chunk: UInt, version: UInt }), Nothing),
   /** The intent is cleared: open-list entries may go after a covering sync (rule B1). */
   'replica.close': method(Type.Object({ chunks: Type.Array(UInt, { maxItems: 1024 }) }), Nothing),
-  'cs.ping': method(Nothing, Type.Object({ incarnation: UInt })),
+  /** `marks`: what was marked before it was asked is durable, and counted (rule B3). */
+  'cs.ping': method(Nothing, Type.Object({ incarnation: UInt, marks: Type.Optional(UInt) })),
 } as const
 export type ChunkServerOrderMethods = typeof chunkServerOrderMethods
 

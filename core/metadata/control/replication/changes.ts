@@ -134,7 +134,9 @@ export class Changes {
     const { orders, recovery, onIntentEnded, master } = this.#parts
     for (const chunk of chunks) {
       const row = master.state.chunks.get(chunk)
-      for (const member of row?.members ?? []) orders.close(member.server, chunk)
+      // The open-list entries of what is not settled stay a little longer (servers/disk-marks.ts).
+      if (!master.state.unsettled.has(chunk))
+        for (const member of row?.members ?? []) orders.close(member.server, chunk)
       onIntentEnded(chunk)
       recovery.look(chunk, 'later')
     }

@@ -117,8 +117,8 @@ export class Reconciler {
 
   /**
    * Uncrashed first (rules J1, J3): those that went on, then those whose process died, whose page cache has
-   * everything that was acknowledged, then the rest. Among equals the chunk decides: a repeated choice is the same,
-   * and the chunks of a take-over have different ones.
+   * everything that was acknowledged, then the rest, those that should remember more last. Among equals the chunk
+   * decides: a repeated choice is the same, and the chunks of a take-over have different ones.
    */
   #chooseAuthority(chunk: number, members: readonly number[]): number {
     const rank = this.#rankOf(chunk)
@@ -127,12 +127,8 @@ export class Reconciler {
     return equals[chunk % equals.length] ?? 0
   }
 
-  /** 0: it went on; 1: its process died; 2: its host died, or its disk failed. */
   #rankOf(chunk: number): (server: number) => number {
-    const { troubles } = this.#parts
-    const unclean = troubles.uncleanOf(chunk)
-    const crashed = troubles.crashedOf(chunk)
-    return (server) => Number(unclean.has(server)) + Number(crashed.has(server))
+    return (server) => this.#parts.troubles.rankOf(chunk, server)
   }
 
   /**

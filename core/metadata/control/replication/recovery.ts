@@ -244,6 +244,7 @@ export class Recovery {
       replicasMinimum: placement.replicasMinimum,
       failed: troubles.failedOf(row.chunk),
       unclean: troubles.uncleanOf(row.chunk),
+      rolledBack: { has: (server) => troubles.uncleanOf(row.chunk).get(server) === 'rolled-back' },
       awaited: new Set(row.members.map(({ server }) => server).filter((server) => view.isAwaited(server))),
       barred,
       mayCopy: this.#parts.mayCopy() && view.joinTotal < master.parameter('mds.replication.max'),

@@ -20,6 +20,10 @@ export class ServerConnection {
   readonly incarnation: number
   /** May be told to create overlays. */
   readonly knowsOverlays: boolean
+  /** A new process, after an unclean stop: what it does not have on its open list it says it has not written (rule B3). */
+  readonly isRestarted: boolean
+  /** Its disk went back in time and has fewer marks than it had: how many (rule B3). */
+  readonly marksLeft: number | null
   /** The whole inventory has arrived: it may get orders. */
   isReported = false
   lastHeartbeatMs: number
@@ -47,6 +51,8 @@ export class ServerConnection {
       freeBytes: number
       nowMs: number
       knowsOverlays: boolean
+      isRestarted: boolean
+      marksLeft: number | null
     },
   ) {
     this.server = server
@@ -54,6 +60,8 @@ export class ServerConnection {
     this.orders = peer.caller(chunkServerOrderMethods)
     this.incarnation = facts.incarnation
     this.knowsOverlays = facts.knowsOverlays
+    this.isRestarted = facts.isRestarted
+    this.marksLeft = facts.marksLeft
     this.totalBytes = facts.totalBytes
     this.freeBytes = facts.freeBytes
     this.lastHeartbeatMs = facts.nowMs

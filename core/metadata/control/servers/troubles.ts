@@ -7,11 +7,18 @@ import type { Clock } from '../../../platform/clock.ts'
 
 export type FailureKind = 'exists' | 'lost'
 
+/**
+ * Why nobody knows what a member holds. `unmarked`: it restarted, and its open list does not have what may have been
+ * written. `rolled-back`: its disk went back in time.
+ */
+export type Doubt = 'process' | 'crashed' | 'unmarked' | 'rolled-back'
+
+/** The higher, the later it is chosen as the authority (rules J1, J3, B3); 0: it went on. */
+const ranks: Readonly<Record<Doubt, number>> = { process: 1, crashed: 2, unmarked: 3, 'rolled-back': 4 }
+
 interface ChunkTroubles {
   readonly failed: Map<number, FailureKind>
-  readonly unclean: Set<number>
-  /** Of these: acknowledged writes may be missing. */
-  readonly crashed: Set<number>
+  readonly unclean: Map<number, Doubt>
 }
 
 interface Bar {
@@ -27,7 +34,7 @@ const CHUNK_COUNT_MAX = 1_000_000
 const BARRED_COUNT_MAX = 100_000
 
 const nothingFailed: ReadonlyMap<number, FailureKind> = new Map()
-const nobody: ReadonlySet<number> = new Set()
+const nobody: ReadonlyMap<number, Doubt> = new Map()
 
 export class Troubles {
   readonly #clock: Clock
@@ -42,13 +49,18 @@ export class Troubles {
     return this.#chunks.get(chunk)?.failed ?? nothingFailed
   }
 
-  uncleanOf(chunk: number): ReadonlySet<number> {
+  uncleanOf(chunk: number): ReadonlyMap<number, Doubt> {
     return this.#chunks.get(chunk)?.unclean ?? nobody
   }
 
-  /** Unclean members whose host crashed or whose disk failed: the last choice for an authority (rule J3). */
-  crashedOf(chunk: number): ReadonlySet<number> {
-    return this.#chunks.get(chunk)?.crashed ?? nobody
+  rankOf(chunk: number, server: number): number {
+    const doubt = this.uncleanOf(chunk).get(server)
+    return doubt === undefined ? 0 : ranks[doubt]
+  }
+
+  *rolledBackChunks(): Generator<number, undefined> {
+    for (const [chunk, { unclean }] of this.#chunks)
+      if ([...unclean.values()].includes('rolled-back')) yield chunk
   }
 
   /** False: the bound is reached; the caller tries again when the chunk is looked at next. */
@@ -58,10 +70,9 @@ export class Troubles {
     return troubles !== null
   }
 
-  addUnclean(chunk: number, server: number, isCrashed: boolean): boolean {
+  addUnclean(chunk: number, server: number, doubt: Doubt): boolean {
     const troubles = this.#of(chunk)
-    troubles?.unclean.add(server)
-    if (isCrashed) troubles?.crashed.add(server)
+    troubles?.unclean.set(server, doubt)
     return troubles !== null
   }
 
@@ -80,7 +91,8 @@ export class Troubles {
   settle(chunk: number, stillUnclean: readonly number[] = []): void {
     const before = this.#chunks.get(chunk)
     this.#chunks.delete(chunk)
-    for (const server of stillUnclean) this.addUnclean(chunk, server, before?.crashed.has(server) === true)
+    for (const server of stillUnclean)
+      this.addUnclean(chunk, server, before?.unclean.get(server) ?? 'process')
   }
 
   /** It registered again: its new report says what is wrong with it. */
@@ -88,7 +100,6 @@ export class Troubles {
     for (const [chunk, troubles] of this.#chunks) {
       troubles.failed.delete(server)
       troubles.unclean.delete(server)
-      troubles.crashed.delete(server)
       this.#dropEmpty(chunk, troubles)
     }
   }
@@ -137,7 +148,7 @@ export class Troubles {
     let troubles = this.#chunks.get(chunk)
     if (troubles !== undefined) return troubles
     if (this.#chunks.size >= CHUNK_COUNT_MAX) return null
-    troubles = { failed: new Map(), unclean: new Set(), crashed: new Set() }
+    troubles = { failed: new Map(), unclean: new Map() }
     this.#chunks.set(chunk, troubles)
     return troubles
   }

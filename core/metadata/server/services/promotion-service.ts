@@ -45,13 +45,19 @@ export class PromotionService {
     const { chunks } = this.#parts.master.state
     const rows: ChunkRow[] = []
     let total = 0
-    for (const id of chunk === 0 ? chunks.formerChunks() : [chunk]) {
+    for (const id of chunk === 0 ? this.#candidates() : [chunk]) {
       const row = chunks.get(id)
       if (row === undefined || !this.#isStranded(row)) continue
       total += 1
       if (rows.length < SHOWN_COUNT_MAX) rows.push(row)
     }
     return { chunks: await Promise.all(rows.map((row) => this.#describe(row))), total }
+  }
+
+  /** Chunks with a replica that left, and those with one whose disk went back in time. */
+  #candidates(): ReadonlySet<number> {
+    const { master, troubles } = this.#parts
+    return new Set([...master.state.chunks.formerChunks(), ...troubles.rolledBackChunks()])
   }
 
   async promote({
@@ -63,11 +69,14 @@ export class PromotionService {
     const row = master.state.chunks.get(chunk)
     if (row === undefined) throw wireError('NOT_FOUND', `there is no chunk ${chunk}`)
     this.#refuseUsable(row)
+    const rolledBack = this.#isRolledBack(chunk, server)
+    if (!this.#staleServers(row).includes(server))
+      throw wireError('REFUSED', `CS#${server} has no stale replica of chunk ${chunk}`)
     const { obstacle, inSyncVersion } = await this.#stale(row, server)
     if (obstacle !== '') throw wireError('REFUSED', `CS#${server}: ${obstacle}`)
     const now = master.state.chunks.get(chunk)
     if (now !== undefined) this.#refuseUsable(now)
-    valueOf(await master.log.propose({ type: 'replica.promote', chunk, from: version, server }))
+    valueOf(await master.log.propose({ type: 'replica.promote', chunk, from: version, server, rolledBack }))
     const what = `the stale replica of chunk ${chunk} of inode ${row.inode} on CS#${server}`
     const lost = `what was written after version ${inSyncVersion} (of ${version}) is lost`
     events.record('MDS', 'err', 'REPLICA_PROMOTED', `An administrator promoted ${what}: ${lost}`)
@@ -75,7 +84,7 @@ export class PromotionService {
   }
 
   #isStranded(row: ChunkRow): boolean {
-    return row.former.length > 0 && this.#usable(row).length === 0
+    return this.#staleServers(row).length > 0 && this.#usable(row).length === 0
   }
 
   #refuseUsable(row: ChunkRow): void {
@@ -94,14 +103,25 @@ export class PromotionService {
       )
       .map(({ server }) => server)
       .filter((server) => failed.get(server) !== 'lost' && !damaged.has(chunk, server))
+      .filter((server) => !this.#isRolledBack(chunk, server))
+  }
+
+  /** Rule B3: a member that is never chosen by itself. */
+  #isRolledBack(chunk: number, server: number): boolean {
+    return this.#parts.troubles.uncleanOf(chunk).get(server) === 'rolled-back'
+  }
+
+  #staleServers({ chunk, members, former }: ChunkRow): number[] {
+    const rolledBack = members.filter(({ server }) => this.#isRolledBack(chunk, server))
+    return [...former, ...rolledBack].map(({ server }) => server)
   }
 
   async #describe(row: ChunkRow): Promise<StrandedChunk> {
-    const { chunk, inode, index, members, former } = row
+    const { chunk, inode, index, members } = row
     const inSync = members
       .filter(({ role }) => role === 'in-sync')
       .map(({ server }) => ({ server, state: this.#stateOf(server) }))
-    const stale = await Promise.all(former.map(({ server }) => this.#stale(row, server)))
+    const stale = await Promise.all(this.#staleServers(row).map((server) => this.#stale(row, server)))
     return { chunk, inode, index, version: committedVersion(row), inSync, stale }
   }
 
