@@ -17,7 +17,7 @@ import { CairnError } from '../../base/errors.ts'
 import type { DataAnswer } from '../../wire/data.ts'
 import { DataOp } from '../../wire/data.ts'
 import type { ChunkLocation, Member } from '../../wire/messages/common.ts'
-import { ChunkFlusher } from './chunk-flusher.ts'
+import { ChunkFlusher, type FlushCallback } from './chunk-flusher.ts'
 import { ChunkRecovery } from './chunk-recovery.ts'
 import type { BudgetWaiter, Swept } from '../session/engine.ts'
 import { FRAME_RETRY_COUNT_MAX, MEMBERS_MAX } from '../session/limits.ts'
@@ -46,6 +46,8 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   /** At least one piece was sent, or it is kept on purpose (allocate). */
   wasUsed = false
   readonly #pieces = new PieceQueue()
+  /** Wait for the last answers, then for a flush. */
+  readonly #surrenders: FlushCallback[] = []
 
   constructor(host: WriterHost, index: number) {
     this.host = host
@@ -60,7 +62,8 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   }
 
   get isBusy(): boolean {
-    return this.#pieces.waitingCount > 0 || this.#pieces.inFlightCount > 0 || this.flusher.isRunning
+    const { waitingCount, inFlightCount } = this.#pieces
+    return waitingCount > 0 || inFlightCount > 0 || this.flusher.isRunning || this.limit.isReserving
   }
 
   get unansweredCount(): number {
@@ -225,6 +228,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     if (this.#pieces.inFlightCount === 0 && !this.flusher.isRunning) this.host.engine.swept.delete(this)
     this.#settle(piece, error)
     if (this.#pieces.inFlightCount === 0) this.recovery.quiet()
+    this.#maybeFlushLast()
     this.host.writerProgress(this)
     this.pump()
   }
@@ -347,10 +351,25 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     this.pump()
   }
 
-  /** Rule L7: the intent is not used any more from now on; pieces that come meanwhile wait. */
-  surrender(callback: (error: CairnError | null) => void): void {
+  /**
+   * Rule L7: the intent is not used any more from now on; pieces that come meanwhile wait. Those that were sent end
+   * first (rule E5): without the intent nobody would know that the members may differ, and a flush covers only what
+   * was answered before.
+   */
+  surrender(callback: FlushCallback): void {
     this.phase = 'surrendering'
-    this.flusher.request(callback)
+    this.#surrenders.push(callback)
+    this.#maybeFlushLast()
+  }
+
+  #maybeFlushLast(): void {
+    if (this.#surrenders.length === 0 || this.#pieces.inFlightCount > 0) return
+    for (const callback of this.#surrenders.splice(0)) this.flusher.request(callback)
+  }
+
+  /** Nothing of it is on its way, and nothing more will be sent under it. */
+  get isSurrenderable(): boolean {
+    return this.phase === 'surrendering' && this.#pieces.inFlightCount === 0
   }
 
   /** The master has cleared the intent (or it has ended otherwise, with nothing in flight). */
@@ -361,7 +380,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     this.marks.clear()
     this.flusher.end(null)
     this.host.writerSurrendered(this)
-    if (this.#pieces.waitingCount > 0) this.wantIntent()
+    if (this.#pieces.waitingCount > 0 || this.limit.isReserving) this.wantIntent()
   }
 
   /** The clear did not come about: the intent goes on. */
@@ -392,6 +411,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     this.phase = 'none'
     this.marks.clear()
     for (const piece of pieces) if (!piece.ended) this.#settle(piece, error)
+    for (const callback of this.#surrenders.splice(0)) callback(error)
     this.flusher.end(error)
     this.limit.refused(error)
     this.limit.reset()

@@ -78,8 +78,13 @@ export class WriteLimit {
   reserve(end: number, callback: (error: CairnError | null) => void): void {
     this.#reservations.push({ end, callback })
     this.#writer.wantIntent()
-    if (this.#writer.hasIntent) this.tell()
+    // one that is given back stands for nothing
+    if (this.#writer.hasIntent && this.#writer.phase !== 'surrendering') this.tell()
     this.maybeAsk()
+  }
+
+  get isReserving(): boolean {
+    return this.#reservations.length > 0
   }
 
   granted(end: number): void {

@@ -189,11 +189,14 @@ export class Intents {
     )
     const errors = await Promise.all(flushes)
     await this.quiet(writers)
+    let ready: readonly ChunkWriter[] = []
     try {
       // Without an intent the chunk is clean, and nobody looks for its highest byte after our death (rule F8).
       await this.#host.publish()
-      for (let at = 0; at < writers.length; at += INTENTS_PER_CLEAR_MAX) {
-        const chunks = writers.slice(at, at + INTENTS_PER_CLEAR_MAX).map((writer) => writer.chunk)
+      // Another surrender may have ended meanwhile, and the writer have gone on.
+      ready = writers.filter((writer) => writer.isSurrenderable)
+      for (let at = 0; at < ready.length; at += INTENTS_PER_CLEAR_MAX) {
+        const chunks = ready.slice(at, at + INTENTS_PER_CLEAR_MAX).map((writer) => writer.chunk)
         await engine.session.call('intent.clear', { inode, lease: leaseNumber, chunks })
       }
     } catch (error) {
@@ -204,7 +207,7 @@ export class Intents {
       throw error
     }
     if (this.#host.leaseNumber !== leaseNumber) return
-    for (const writer of writers) writer.surrendered()
+    for (const writer of ready) writer.surrendered()
     const failed = errors.find((error) => error !== null)
     if (failed) throw failed
   }

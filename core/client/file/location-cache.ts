@@ -11,15 +11,18 @@ import { INDEXES_PER_CALL_MAX, LOCATIONS_PER_FILE_MAX } from '../session/limits.
 /** Null: the chunk does not exist, it reads as zeros. */
 export type LocateCallback = (error: CairnError | null, location: ChunkLocation | null) => void
 
+interface Question {
+  readonly callbacks: LocateCallback[]
+}
+
 export class LocationCache {
   readonly #engine: Engine
   readonly #inode: number
   /** Of the answers that are kept; -1: nothing known. */
   #generation = -1
-  /** Rises when everything is dropped: answers to earlier questions are not kept. */
-  #era = 0
   readonly #known = new Map<number, ChunkLocation | null>()
-  #asked = new Map<number, LocateCallback[]>()
+  /** What is not in here any more when its answer comes is not kept: something newer is known, or nothing. */
+  #asked = new Map<number, Question>()
   #toAsk: number[] = []
   #scheduled = false
 
@@ -33,9 +36,14 @@ export class LocationCache {
     return this.#known.get(index)
   }
 
+  /** By who wrote it: newer than any answer that is on its way. */
   set(location: ChunkLocation): void {
+    const { index } = location
     if (this.#known.size >= LOCATIONS_PER_FILE_MAX) this.#known.clear()
-    this.#known.set(location.index, location)
+    this.#known.set(index, location)
+    const question = this.#asked.get(index)
+    this.#asked.delete(index)
+    answerAll(question, null, location)
   }
 
   forget(index: number): void {
@@ -52,22 +60,19 @@ export class LocationCache {
   clear(): void {
     this.#known.clear()
     this.#generation = -1
-    this.#era++
     // An answer to an earlier question may be older than the reason for dropping everything.
-    const unsent = new Map<number, LocateCallback[]>()
-    for (const index of this.#toAsk) unsent.set(index, this.#asked.get(index) ?? [])
-    for (const index of this.#toAsk) this.#asked.delete(index)
-    this.#asked = unsent
+    const unsent = new Set(this.#toAsk)
+    this.#asked = new Map([...this.#asked].filter(([index]) => unsent.has(index)))
   }
 
   /** Asks the master. The answer goes to everybody who waits for it. */
   locate(index: number, callback: LocateCallback): void {
-    const waiting = this.#asked.get(index)
-    if (waiting !== undefined) {
-      waiting.push(callback)
+    const question = this.#asked.get(index)
+    if (question !== undefined) {
+      question.callbacks.push(callback)
       return
     }
-    this.#asked.set(index, [callback])
+    this.#asked.set(index, { callbacks: [callback] })
     this.#toAsk.push(index)
     if (this.#scheduled) return
     this.#scheduled = true
@@ -81,21 +86,30 @@ export class LocationCache {
   }
 
   #ask(indexes: number[]): void {
-    const era = this.#era
-    const asked = this.#asked
+    const questions = indexes.map((index) => this.#asked.get(index))
     this.#engine.session.call('chunk.locate', { inode: this.#inode, indexes }, { rejectTryAgain: true }).then(
       (answer) => {
         this.#engine.pool.updateAddresses(answer.servers)
-        for (const index of indexes) {
+        for (const [i, index] of indexes.entries()) {
           const location = answer.locations.find((candidate) => candidate.index === index) ?? null
-          if (era === this.#era) this.#keep(index, location, answer.generation)
-          answerAll(asked, index, null, location)
+          if (this.#end(index, questions[i])) this.#keep(index, location, answer.generation)
+          answerAll(questions[i], null, location)
         }
       },
       (error: unknown) => {
-        for (const index of indexes) answerAll(asked, index, asCairnError(error), null)
+        for (const [i, index] of indexes.entries()) {
+          this.#end(index, questions[i])
+          answerAll(questions[i], asCairnError(error), null)
+        }
       },
     )
+  }
+
+  /** False: it had ended before. */
+  #end(index: number, question: Question | undefined): boolean {
+    if (question === undefined || this.#asked.get(index) !== question) return false
+    this.#asked.delete(index)
+    return true
   }
 
   #keep(index: number, location: ChunkLocation | null, generation: number): void {
@@ -107,12 +121,9 @@ export class LocationCache {
 }
 
 function answerAll(
-  asked: Map<number, LocateCallback[]>,
-  index: number,
+  question: Question | undefined,
   error: CairnError | null,
   location: ChunkLocation | null,
 ): void {
-  const callbacks = asked.get(index)
-  asked.delete(index)
-  if (callbacks !== undefined) for (const callback of callbacks) callback(error, location)
+  for (const callback of question?.callbacks.splice(0) ?? []) callback(error, location)
 }

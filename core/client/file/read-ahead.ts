@@ -50,7 +50,7 @@ export class ReadAhead {
 
   /**
    * True when the read is answered from blocks (now or later), or `retry` is called because the lease came
-   * or went meanwhile. Only for reads inside one block.
+   * or went meanwhile, or the file grew. Only for reads inside one block.
    */
   serve(offset: number, length: number, callback: ReadCallback, retry: () => void): boolean {
     const index = Math.floor(offset / READ_AHEAD_BLOCK_BYTES)
@@ -70,8 +70,13 @@ export class ReadAhead {
       if (leaseNumber !== this.#file.leaseNumber) return retry()
       if (block.error !== null) return callback(block.error, EMPTY)
       const data = block.data ?? EMPTY
+      // The read was cut to the file's size: the block was loaded when that was smaller.
+      if (data.length < begin + length) {
+        this.#forget(index, block)
+        return retry()
+      }
       this.#file.engine.counters.readAheadHits++
-      callback(null, data.subarray(begin, Math.min(data.length, begin + length)))
+      callback(null, data.subarray(begin, begin + length))
     }
     if (block.data !== null || block.error !== null) answer()
     else block.waiters.push(answer)

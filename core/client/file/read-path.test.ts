@@ -112,6 +112,26 @@ test('a write drops what was read ahead', async () => {
   assert.deepEqual(read.subarray(7), data.subarray(MIB + 7, MIB + 64 * KIB))
 })
 
+test('what was read ahead at the end of a file does not end it when it has grown', async () => {
+  const size = 40_000
+  const { cluster, file, data, clock } = await withData(2 * size)
+  let isZeroed = false
+  cluster.master.intercept = (method) => {
+    if (method === 'lease.zeroed' && !isZeroed) throw Object.assign(new Error('later'), { code: 'TRY_AGAIN' })
+    return undefined
+  }
+  await clock.wait(file.truncate(size))
+  // waits until the tail is zeroed, with the gate closed
+  const appended = writeOf(file, size, Buffer.alloc(4096, 2))
+  await clock.advance(10)
+  for (let offset = 0; offset < size; offset += 4096) await clock.wait(readOf(file, offset, 4096))
+  isZeroed = true
+  await clock.wait(appended)
+  assert.deepEqual(await clock.wait(readOf(file, size, 4096)), Buffer.alloc(4096, 2))
+  const across = Buffer.concat([data.subarray(size - 10, size), Buffer.alloc(10, 2)])
+  assert.deepEqual(await clock.wait(readOf(file, size - 10, 20)), across)
+})
+
 test('a cancelled read is answered at once', async () => {
   const { cluster, file, clock } = await withData(8192)
   for (const server of cluster.servers) server.isHanging = true

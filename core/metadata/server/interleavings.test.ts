@@ -308,3 +308,28 @@ test('who returns while its replacement is being copied joins beside it; the fir
   await scene.until(() => !spare.replicas.has(chunk))
   assert.equal(scene.inSync(chunk).length, 3)
 })
+
+test('a chunk that comes into the list while another one is waited for is no hole (rule E4)', async () => {
+  const scene = await MetadataScene.open({ chunkServerCount: 6, placement: three })
+  const session = await scene.session('client')
+  const { inode, lease, chunks, locations } = await granted(session, [1])
+  const [chunk = 0] = chunks
+  await session.call('intent.clear', { inode, lease, chunks })
+  const late = scene.server(locations[0]?.members[0]?.server ?? 0)
+  // a fourth replica: the epoch stays pending while this member does not answer
+  scene.network.partition(late.name, 'mds')
+  await session.mutate('attr.set', {
+    inode,
+    recursive: false,
+    attributes: { replicasNormal: 4, replicasMinimum: 2 },
+  })
+  await scene.until(() => scene.chunk(chunk).pending !== null)
+  const reader = await scene.session('reader')
+  const locating = reader.start('chunk.locate', { inode, indexes: [0, 1] })
+  const grant = { inode, lease, indexes: [0], sizeLimit: CHUNK_SIZE_BYTES }
+  await session.insist(() => session.call('intent.grant', grant))
+  assert.notEqual(scene.chunk(chunk).pending, null, 'it is waited for still')
+  scene.network.heal(late.name, 'mds')
+  const answer = await scene.clock.settled(locating)
+  assert.deepEqual(answer.locations.map(({ index }) => index).toSorted(), [0, 1])
+})

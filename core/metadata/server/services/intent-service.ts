@@ -26,6 +26,7 @@ type Params<N extends keyof LeaseMethods> = ParamsOf<LeaseMethods, N>
 
 const INDEX_MAX = FILE_SIZE_BYTES_MAX / CHUNK_SIZE_BYTES
 const PREPARE_ROUND_COUNT_MAX = 4
+const LOCATE_ROUND_COUNT_MAX = 3
 
 export type Granted = Located & { limits: number[] }
 type LimitOf = (index: number) => number
@@ -151,12 +152,17 @@ export class IntentService {
   /** For reading. Clients get active epochs only: what is pending or dirty is waited for (rules E1, J1). */
   async locate(params: Params<'chunk.locate'>): Promise<Located> {
     const { locations, master } = this.#parts
-    // Half of it is what it was, half what it will be.
-    if (master.state.copies.get(params.inode)?.kind === 'rollback')
-      throw wireError('TRY_AGAIN', 'the file is being rolled back')
-    const chunks = locations.chunksAt(locations.file(params.inode), params.indexes)
-    await this.awaitSettled(chunks)
-    return locations.located(params.inode, chunks)
+    const { inode, indexes } = params
+    for (let round = 0; round < LOCATE_ROUND_COUNT_MAX; round++) {
+      // Half of it is what it was, half what it will be.
+      if (master.state.copies.get(inode)?.kind === 'rollback')
+        throw wireError('TRY_AGAIN', 'the file is being rolled back')
+      const chunks = locations.chunksAt(locations.file(inode), indexes)
+      if (locations.areSettled(chunks)) return locations.located(inode, chunks)
+      // Meanwhile others may come into the list: what is left out of the answer counts as a hole (rule E4).
+      await this.awaitSettled(chunks)
+    }
+    throw wireError('TRY_AGAIN', 'chunks are being reconfigured')
   }
 
   async awaitSettled(chunks: readonly number[]): Promise<void> {

@@ -2,6 +2,7 @@
 import type { ChunkLocation, ServerAddress } from '../../../wire/messages/common.ts'
 import type { ChunkState } from '../../chunks/handlers.ts'
 import { isHeldBy } from '../../chunks/sharing.ts'
+import { isSettled } from '../../control/replication/chunk-waiters.ts'
 import type { ServersView } from '../../control/servers/servers-view.ts'
 import { wireError } from '../../errors.ts'
 import type { ChunkRow, InodeRow } from '../../state/rows.ts'
@@ -36,6 +37,14 @@ export class Locations {
       if (chunk !== undefined) chunks.push(chunk)
     }
     return chunks
+  }
+
+  /** Rule E1: clients get active epochs only. */
+  areSettled(chunks: readonly number[]): boolean {
+    return chunks.every((chunk) => {
+      const row = this.#state.chunks.get(chunk)
+      return row === undefined || isSettled(row)
+    })
   }
 
   /** Chunks that are gone by now are left out. */
