@@ -46,7 +46,6 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   /** At least one piece was sent, or it is kept on purpose (allocate). */
   wasUsed = false
   readonly #pieces = new PieceQueue()
-  /** Wait for the last answers, then for a flush. */
   readonly #surrenders: FlushCallback[] = []
 
   constructor(host: WriterHost, index: number) {
@@ -114,12 +113,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
 
   #start(piece: Piece): void {
     this.wasUsed = true
-    piece.version = this.version
-    piece.pendingMask = 2 ** this.members.length - 1
-    piece.sentMask = 0
-    piece.brokenMask = 0
-    piece.lostMask = 0
-    piece.frameRetries = 0
+    piece.begins(this.version, this.members.length)
     for (let i = 0; i < this.members.length; i++) this.#sendTo(piece, i)
   }
 
@@ -226,20 +220,11 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   #end(piece: Piece, error: CairnError | null): void {
     this.#pieces.ended(piece)
     if (this.#pieces.inFlightCount === 0 && !this.flusher.isRunning) this.host.engine.swept.delete(this)
-    this.#settle(piece, error)
+    piece.settle(error, this.host.engine.budget)
     if (this.#pieces.inFlightCount === 0) this.recovery.quiet()
     this.#maybeFlushLast()
     this.host.writerProgress(this)
     this.pump()
-  }
-
-  #settle(piece: Piece, error: CairnError | null): void {
-    piece.ended = true
-    const sizeBytes = piece.payloadBytes
-    if (piece.budgeted) this.host.engine.budget.give(sizeBytes)
-    piece.budgeted = false
-    piece.owner.pieceEnded(piece, error)
-    piece.data = null
   }
 
   // --- epochs ---
@@ -315,11 +300,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
 
   /** Rule A3: what waits for an epoch must not use up what healthy chunks need. */
   giveBudgetBack(): void {
-    for (const piece of this.#pieces.inFlight()) {
-      if (!piece.budgeted) continue
-      piece.budgeted = false
-      this.host.engine.budget.give(piece.payloadBytes)
-    }
+    for (const piece of this.#pieces.inFlight()) piece.giveBack(this.host.engine.budget)
   }
 
   sweep(nowMs: number): void {
@@ -337,7 +318,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   /** The intent was refused (ENOSPC, …): nothing of these was sent. */
   refused(error: CairnError): void {
     this.phase = 'none'
-    for (const piece of this.#pieces.takeWaiting()) this.#settle(piece, error)
+    for (const piece of this.#pieces.takeWaiting()) piece.settle(error, this.host.engine.budget)
     this.limit.refused(error)
     this.flusher.pump()
     this.host.writerProgress(this)
@@ -346,15 +327,15 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   /** The intent does not reach further: what goes beyond was never sent. */
   refusedMore(error: CairnError): void {
     this.limit.refused(error)
-    for (const piece of this.#pieces.takeWaitingBehind(this.limit.grantedEnd)) this.#settle(piece, error)
+    for (const piece of this.#pieces.takeWaitingBehind(this.limit.grantedEnd))
+      piece.settle(error, this.host.engine.budget)
     this.host.writerProgress(this)
     this.pump()
   }
 
   /**
-   * Rule L7: the intent is not used any more from now on; pieces that come meanwhile wait. Those that were sent end
-   * first (rule E5): without the intent nobody would know that the members may differ, and a flush covers only what
-   * was answered before.
+   * Rule L7: the intent is not used any more; pieces that come meanwhile wait. Those that were sent end first (E5): a
+   * flush covers what was answered before, and without the intent nobody knows that members may differ.
    */
   surrender(callback: FlushCallback): void {
     this.phase = 'surrendering'
@@ -363,7 +344,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   }
 
   #maybeFlushLast(): void {
-    if (this.#surrenders.length === 0 || this.#pieces.inFlightCount > 0) return
+    if (this.#pieces.inFlightCount > 0) return
     for (const callback of this.#surrenders.splice(0)) this.flusher.request(callback)
   }
 
@@ -394,7 +375,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   /** A cancelled operation: pieces that were never sent go away. */
   withdraw(piece: Piece, error: CairnError): void {
     if (!this.#pieces.withdraw(piece)) return
-    this.#settle(piece, error)
+    piece.settle(error, this.host.engine.budget)
     this.host.writerProgress(this)
     this.pump()
   }
@@ -410,7 +391,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
     this.host.engine.swept.delete(this)
     this.phase = 'none'
     this.marks.clear()
-    for (const piece of pieces) if (!piece.ended) this.#settle(piece, error)
+    for (const piece of pieces) if (!piece.ended) piece.settle(error, this.host.engine.budget)
     for (const callback of this.#surrenders.splice(0)) callback(error)
     this.flusher.end(error)
     this.limit.refused(error)

@@ -7,6 +7,7 @@ import type { DataAnswer } from '../../wire/data.ts'
 import type { ChunkWriter } from './chunk-writer.ts'
 import type { CairnError } from '../../base/errors.ts'
 import { pageChecksums } from '../../wire/checksum.ts'
+import type { ByteBudget } from '../session/engine.ts'
 import { JOINER_DEADLINE_MS, WRITE_DEADLINE_MS } from '../session/limits.ts'
 import type { MemberRequestOwner } from './member-request.ts'
 import type { Member } from '../../wire/messages/common.ts'
@@ -72,6 +73,28 @@ export class Piece implements MemberRequestOwner {
     if (this.data === null) return null
     this.#table ??= pageChecksums(this.data, this.begin)
     return this.#table
+  }
+
+  /** Another attempt, with nothing sent or answered yet. */
+  begins(version: number, memberCount: number): void {
+    this.version = version
+    this.pendingMask = 2 ** memberCount - 1
+    this.sentMask = 0
+    this.brokenMask = 0
+    this.lostMask = 0
+    this.frameRetries = 0
+  }
+
+  giveBack(budget: ByteBudget): void {
+    if (this.budgeted) budget.give(this.payloadBytes)
+    this.budgeted = false
+  }
+
+  settle(error: CairnError | null, budget: ByteBudget): void {
+    this.ended = true
+    this.giveBack(budget)
+    this.owner.pieceEnded(this, error)
+    this.data = null
   }
 
   /** Rule E9: do the two share a 4 KiB page? */

@@ -331,5 +331,5 @@ test('a chunk that comes into the list while another one is waited for is no hol
   assert.notEqual(scene.chunk(chunk).pending, null, 'it is waited for still')
   scene.network.heal(late.name, 'mds')
   const answer = await scene.clock.settled(locating)
-  assert.deepEqual(answer.locations.map(({ index }) => index).toSorted(), [0, 1])
+  assert.deepEqual(new Set(answer.locations.map(({ index }) => index)), new Set([0, 1]))
 })
