@@ -279,6 +279,14 @@ test('surplus replicas leave one chunk only when nobody writes it, and never bel
   const members = [1, 2, 3, 4].map((id) => ({ server: id, role: 'in-sync' as const }))
   assert.equal(changed(plan({ members }, all)).members.length, 3)
   assert.equal(plan({ members, hasIntent: true }, all).kind, 'keep')
+  const silent = all.map((one) =>
+    one.server === 3 || one.server === 4 ? server(one.server, { state: 'inactive' }) : one,
+  )
+  assert.equal(
+    plan({ members }, silent).kind,
+    'keep',
+    'two are active, and nobody knows whether the others return',
+  )
 })
 
 test('a returning replica joins beside an unfinished copy; who is in sync first stays (rule J10)', () => {

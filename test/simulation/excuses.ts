@@ -36,6 +36,9 @@ const delaysHolders: readonly FaultKind[] = [
   'full-disk',
   'wiped-cs',
   'rolled-back-disk',
+  'one-survivor',
+  'lost-file',
+  'lost-records',
   'set-replicas',
 ]
 /** Too few chunk servers for a new chunk, perhaps for longer than offline_tout. */
@@ -56,6 +59,9 @@ const disablesServers: readonly FaultKind[] = [
   'dead-disk',
   'wiped-cs',
   'rolled-back-disk',
+  'one-survivor',
+  'lost-file',
+  'lost-records',
   'set-replicas',
   'swizzle',
   'late-news',

@@ -18,6 +18,7 @@ import {
   running,
   unblockBoth,
 } from './fault-tools.ts'
+import { lossFaults } from './loss-faults.ts'
 import { metadataFaults } from './metadata-faults.ts'
 
 /** Of `late-news`: shorter than a client waits for an answer before it asks another server. */
@@ -191,6 +192,7 @@ export const faultKinds = {
   },
   ...diskFaults,
   ...clusterFaults,
+  ...lossFaults,
   ...metadataFaults,
 } as const satisfies Record<string, FaultSource>
 
@@ -202,4 +204,7 @@ export const focusedKinds: readonly FaultKind[] = [
   'late-news',
   'first-server-dies',
   'dead-disk',
+  'one-survivor',
+  'lost-file',
+  'lost-records',
 ]

@@ -3,13 +3,22 @@ import { spawn } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { createInterface } from 'node:readline'
 import { commandLine } from '../support/command-line.ts'
-import type { PlantedBug } from './planted.ts'
 import { plantedBugs } from './planted-bugs.ts'
 import { allFaultKinds } from './fault-choice.ts'
-import { minimise } from './minimise.ts'
+import { minimise, shortestText } from './minimise.ts'
+import { isFoundBySimulation } from './planted-line.ts'
+import { plantedLines } from './planted-lines.ts'
+import { againWithLine } from './planted-processes.ts'
+import { printPlanted } from './planted-table.ts'
 import { ROUNDS_PER_RUN } from './power-cuts.ts'
-import { type RunResult, runSimulation } from './simulation.ts'
+import { runWatched, watchRejections } from './run-watched.ts'
+import type { RunOptions, RunResult } from './simulation.ts'
 import { Summary } from './summary.ts'
+
+const simulatedLines = plantedLines.flatMap((line) =>
+  isFoundBySimulation(line.found) ? [{ ...line, ...line.found }] : [],
+)
+const simulated = [...plantedBugs, ...simulatedLines]
 
 const USAGE = `npm run sim -- OPTIONS
 
@@ -19,7 +28,8 @@ const USAGE = `npm run sim -- OPTIONS
   --power-cuts 10000          everything loses power that often, in the middle of overwrites
   --seed 17 --minimise        of a run that fails: the faults it takes, as few as possible
   --seed 17 --only 3,8        only these of its faults
-  --planted KEY --seeds 20    must fail: a bug is planted (${plantedBugs.map(({ key }) => key).join(', ')})
+  --planted KEY --seeds 20    must fail: a bug is planted (${simulated.map(({ key }) => key).join(', ')})
+  --planted all               every planted bug, the scenario that finds it, and the first seed
   --profile KEY               the trouble of a planted bug without the bug
   --seconds S                 simulated seconds of trouble (30)
   --faults KIND,KIND | none   of: ${allFaultKinds.join(', ')}
@@ -64,8 +74,10 @@ const kinds =
       : choices(values.faults, 'faults', allFaultKinds)
 if (values['power-cuts'] !== undefined && values.seed === undefined)
   values.seeds = String(Math.ceil(whole(values['power-cuts'], 'power-cuts') / ROUNDS_PER_RUN))
-const bug = bugOf(values.planted ?? values.profile)
-const planted = values.planted === undefined ? undefined : bug?.plant()
+const isAllPlanted = values.planted === 'all'
+const bug = isAllPlanted ? undefined : bugOf(values.planted ?? values.profile)
+if (values.planted !== undefined && bug !== undefined && 'line' in bug) againWithLine(bug)
+const planted = values.planted === undefined || bug === undefined || 'line' in bug ? undefined : bug.plant()
 const common = {
   ...bug?.profile,
   ...(values['power-cuts'] === undefined ? {} : { powerCuts: true, kinds: [] }),
@@ -94,28 +106,20 @@ function numberOption(
   return text === undefined ? {} : { [name]: whole(text, option) }
 }
 
-function bugOf(key: string | undefined): PlantedBug | undefined {
+function bugOf(key: string | undefined): (typeof simulated)[number] | undefined {
   if (key === undefined) return undefined
-  return plantedBugs.find((candidate) => candidate.key === key) ?? fail(`no planted bug ${key}`)
+  return simulated.find((candidate) => candidate.key === key) ?? fail(`no planted bug ${key}`)
 }
 
-/** The run whose promise nobody waited for is the one under way. */
-let strayRejection: unknown = null
-process.on('unhandledRejection', (error) => {
-  strayRejection ??= error
-})
+watchRejections()
 
-async function runSeed(seed: number, print: ((line: string) => void) | null): Promise<RunResult> {
-  strayRejection = null
-  const result = await runSimulation({ seed, print, ...common })
-  if (strayRejection === null || result.failure !== null) return result
-  const stack = strayRejection instanceof Error ? strayRejection.stack : JSON.stringify(strayRejection)
-  return { ...result, failure: `a promise was rejected and nobody looked: ${stack}` }
+function runSeed(seed: number, more: Pick<RunOptions, 'print' | 'onlyFaults'>): Promise<RunResult> {
+  return runWatched({ seed, ...common, ...more })
 }
 
 async function runOne(seed: number): Promise<void> {
   const startedMs = performance.now()
-  const result = await runSeed(seed, values.trace ? (line) => console.log(line) : null)
+  const result = await runSeed(seed, { print: values.trace ? (line) => console.log(line) : null })
   const summary = new Summary(replayCommand)
   summary.add(result)
   summary.print((performance.now() - startedMs) / 1000)
@@ -144,20 +148,9 @@ function replayCommand(seed: number, more = ' --trace'): string {
 }
 
 async function runMinimise(seed: number): Promise<void> {
-  const shortest = await minimise((onlyFaults) => runSimulation({ seed, ...common, ...onlyFaults }))
+  const shortest = await minimise((only) => runSeed(seed, only))
   if (shortest === null) return console.log(`seed ${seed} does not fail`)
-  const { result, runCount } = shortest
-  console.log(
-    `seed ${seed}, ${runCount} runs: ${result.faultList.length} faults are enough for\n  ${result.failure}`,
-  )
-  for (const { number, kind, atMs, durationMs, description } of result.faultList)
-    console.log(
-      `  ${number}: at ${(atMs / 1000).toFixed(2)} s, for ${durationMs} ms, ${kind}: ${description}`,
-    )
-  const numbers = result.faultList.map(({ number }) => number).join(',')
-  console.log(
-    `replay: ${replayCommand(seed, numbers === '' ? ' --only 0 --trace' : ` --only ${numbers} --trace`)}`,
-  )
+  for (const line of shortestText(shortest, (options) => replayCommand(seed, options))) console.log(line)
 }
 
 /** Seeds `from + worker`, `+ jobs`, … */
@@ -169,7 +162,7 @@ async function runWorker(
   endMs: number,
 ): Promise<void> {
   for (let seed = from + worker; seed < from + count && performance.now() < endMs; seed += jobs) {
-    process.stdout.write(`${JSON.stringify(await runSeed(seed, null))}\n`)
+    process.stdout.write(`${JSON.stringify(await runSeed(seed, {}))}\n`)
   }
 }
 
@@ -179,7 +172,7 @@ async function runMany(jobs: number): Promise<void> {
   const workers = Array.from({ length: jobs }, (_, worker) => {
     const child = spawn(
       process.execPath,
-      [...WORKER_FLAGS, ...process.argv.slice(1), '--worker', String(worker)],
+      [...process.execArgv, ...WORKER_FLAGS, ...process.argv.slice(1), '--worker', String(worker)],
       {
         stdio: ['ignore', 'pipe', 'inherit'],
       },
@@ -197,7 +190,9 @@ async function runMany(jobs: number): Promise<void> {
   if (summary.hasFailures) process.exitCode = 1
 }
 
-if (values.seeds === undefined && values.hours === undefined) {
+if (isAllPlanted) {
+  if (!(await printPlanted(Math.max(1, whole(values.jobs, 'jobs'))))) process.exitCode = 1
+} else if (values.seeds === undefined && values.hours === undefined) {
   const seed = whole(values.seed ?? values.from, 'seed')
   await (values.minimise ? runMinimise(seed) : runOne(seed))
 } else {

@@ -59,6 +59,7 @@ export interface RunOptions {
 
 export interface RunResult {
   readonly seed: number
+  readonly shape: string
   readonly failure: string | null
   readonly hash: string
   readonly simulatedMs: number
@@ -87,6 +88,7 @@ export async function runSimulation(options: RunOptions): Promise<RunResult> {
   }
   const result: RunResult = {
     seed: options.seed,
+    shape: run.shape,
     failure,
     hash: run.trace.hash,
     simulatedMs: run.cluster.clock.nowMs(),
@@ -184,6 +186,10 @@ class Run {
       },
       isStopping: false,
     }
+  }
+
+  get shape(): string {
+    return shapeText(this.#shape)
   }
 
   async run(): Promise<void> {

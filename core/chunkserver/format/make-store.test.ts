@@ -47,7 +47,17 @@ test('facts of this machine can be gathered, also for a directory that does not 
   assert.equal(gatherDiskFacts('/').isSystemDisk, gatherDiskFacts('/').device !== '')
 })
 
-test('a second store in the directory, another cluster and a missing decorator are refused', async () => {
+test('a store that was written through a decorator is not opened without it (rule B4)', async () => {
+  const { disk, clock, pool, store } = await makeRig(1)
+  const opening = { disk, clock, pool, logger: store.logger, clusterName: 'test' }
+  await store.superblocks.change({ decorators: ['ssd-journal'] })
+  disk.crashProcess()
+  await assert.rejects(openStore(opening), { code: 'STORE_DECORATED' })
+  await assert.rejects(openStore({ ...opening, decorators: ['ssd-cache'] }), { code: 'STORE_DECORATED' })
+  await openStore({ ...opening, decorators: ['ssd-cache', 'ssd-journal'] })
+})
+
+test('a second store in the directory, another cluster and a damaged superblock are refused', async () => {
   const { disk, clock, pool, store } = await makeRig(1)
   const options = { disk, clock, random: new SeededRandom(1), clusterName: 'x', tier: 0, checksums: true }
   await assert.rejects(createStore(options), { code: 'STORE_EXISTS' })

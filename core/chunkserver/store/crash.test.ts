@@ -259,6 +259,8 @@ test('rule E12: a missing or short file of a written replica is damage', async (
     const again = await openRig(rig.disk)
     assert.equal(await read(again, 0, 10), 'DISK_FAILED', how)
     assert.notEqual(again.store.replicas.get(1)?.damage, '', how)
+    const order = { chunk: 1, version: 2, role: Role.inSync, lease: 11 }
+    assert.equal((await again.clock.settled(again.control.persist(order))).code, 'DISK_FAILED', 'rule F7')
   }
 })
 

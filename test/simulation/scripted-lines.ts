@@ -1,0 +1,177 @@
+/**
+ * Rules that are one line of the code, taken out, which the simulation does not find, each with the reason: a scenario
+ * of the unit tests fails instead.
+ */
+import type { PlantedLine } from './planted-line.ts'
+
+export const scriptedLines: readonly PlantedLine[] = [
+  {
+    key: 'overtaken-barrier',
+    name: 'a new version is answered while operations of the old one run',
+    rule: 'E2',
+    file: 'chunkserver/replica/operation-queue.ts',
+    line: 'if (a.hold === Hold.barrier || b.hold === Hold.barrier) return true',
+    becomes: 'if (a.hold === Hold.barrier || b.hold === Hold.barrier) return false',
+    found: {
+      test: 'chunkserver/store/chunk-store.test.ts',
+      pattern: 'rule E2',
+      why: 'write and record are on one simulated disk, which answers in the order of the questions',
+    },
+  },
+  {
+    key: 'deleted-newer',
+    name: 'an old order to delete ends a newer replica',
+    rule: 'E6',
+    file: 'chunkserver/store/replica-control.ts',
+    line: "if (replica.state.version > versionMax) return 'WRONG_VERSION'",
+    becomes: '',
+    found: {
+      test: 'chunkserver/store/chunk-store.test.ts',
+      pattern: 'rule E6',
+      why: 'the quorum lets nobody join where a deletion is under way, so that there is nothing newer',
+    },
+  },
+  {
+    key: 'forgotten-joiner',
+    name: 'a flush leaves out members that join',
+    rule: 'F2',
+    file: 'client/chunk/chunk-flusher.ts',
+    line: 'if (marks.get((members[i] as Member).server) !== undefined)',
+    becomes: "if (members[i]?.role === 'in-sync' && marks.get((members[i] as Member).server) !== undefined)",
+    found: {
+      test: 'client/chunk/flush.test.ts',
+      pattern: 'F2',
+      why: 'a join syncs the whole replica before it ends (F1), also what writers sent; one that is complete and not promoted yet is joining for milliseconds',
+    },
+  },
+  {
+    key: 'short-flush',
+    name: 'a flush does not wait for what a dead holder left dirty',
+    rule: 'F4',
+    file: 'client/file/file-flush.ts',
+    line: 'if (this.#durable && file.deadIndexes.length > 0)',
+    becomes: 'if (this.#durable && file.deadIndexes.length < 0)',
+    found: {
+      test: 'client/chunk/flush.test.ts',
+      pattern: 'F4',
+      why: 'to the oracle what a dead client wrote and did not flush may be lost in a power loss',
+    },
+  },
+  {
+    key: 'any-incarnation',
+    name: 'a new process answers a flush of writes that it never had',
+    rule: 'F6',
+    file: 'chunkserver/store/flush-operation.ts',
+    line: 'if (this.request.incarnation !== this.store.incarnation) {',
+    becomes: 'if (this.request.incarnation < 0) {',
+    found: {
+      test: 'chunkserver/store/chunk-store.test.ts',
+      pattern: 'incarnation are checked',
+      why: 'a replica that was written and whose process ended is unverified and refuses the flush (B1), and the client compares incarnations and crashes itself (F5)',
+    },
+  },
+  {
+    key: 'forgotten-error',
+    name: 'the flush after a failed one says OK',
+    rule: 'F7',
+    file: 'chunkserver/store/chunk-store.ts',
+    line: 'else this.onWriteError(replica, error)\n    this.#failReplica(replica, error)',
+    becomes: 'else this.onWriteError(replica, error)',
+    found: {
+      test: 'chunkserver/store/chunk-store.test.ts',
+      pattern: 'rule F7',
+      why: 'after a failed sync the page cache keeps the data, the client has it removed on the error, and another error hides what the first one lost',
+    },
+  },
+  {
+    key: 'records-in-place',
+    name: 'page records are overwritten in place',
+    rule: 'P2',
+    file: 'chunkserver/format/region-records.ts',
+    line: 'this.sequence++\n',
+    becomes: 'this.sequence += 2\n',
+    found: {
+      test: 'chunkserver/store/crash.test.ts',
+      pattern: 'rule P2',
+      why: 'pages whose record was torn are adopted as the disk has them (P1), and a power cut of the simulation does not damage data that was synced',
+    },
+  },
+  {
+    key: 'joining-source',
+    name: 'pages are pulled from a member that joins',
+    rule: 'J2',
+    file: 'chunkserver/store/read-operations.ts',
+    line: "if (operation.role === Role.joining) return 'NOT_IN_SYNC'",
+    becomes: '',
+    found: {
+      test: 'chunkserver/repair/join.test.ts',
+      pattern: 'rule J2',
+      why: 'the quorum names members in sync as sources, and no others: the check is for messages that are late',
+    },
+  },
+  {
+    key: 'early-surplus',
+    name: 'a replica leaves although fewer than the norm are active',
+    rule: 'J8',
+    file: 'placement/plan.ts',
+    line: 'if (over <= 0 || inSyncActive.length < chunk.replicasNormal) return surplusJoining',
+    becomes: 'if (over <= 0) return surplusJoining',
+    found: {
+      test: 'placement/placement.test.ts',
+      pattern: 'rule J8',
+      why: 'silent members leave first, so that as many active ones stay as without the rule, until a second one is lost at once',
+    },
+  },
+  {
+    key: 'missing-decorator',
+    name: 'a store opens without the plugin through which it was written',
+    rule: 'B4',
+    file: 'chunkserver/store/store-open.ts',
+    line: 'if (missing.length > 0) {',
+    becomes: 'if (missing.length < 0) {',
+    found: {
+      test: 'chunkserver/format/make-store.test.ts',
+      pattern: 'rule B4',
+      why: 'there is no such plugin yet',
+    },
+  },
+  {
+    key: 'unbounded-tick',
+    name: 'log time follows a clock that jumps',
+    rule: 'L11',
+    file: 'metadata/chunks/administration.ts',
+    line: 'Math.min(TICK_MS_MAX, Math.max(0, Math.floor(elapsedMs)))',
+    becomes: 'Math.floor(elapsedMs)',
+    found: {
+      test: 'metadata/chunks/handlers.test.ts',
+      pattern: 'L11',
+      why: 'nothing that loses data is decided by log time: the graces are those of the master, from its start',
+    },
+  },
+  {
+    key: 'nobody-in-sync',
+    name: 'an epoch may have no member in sync',
+    rule: 'G2',
+    file: 'metadata/chunks/epochs.ts',
+    line: "if (!members.some((member) => member.role === 'in-sync')) return null",
+    becomes: '',
+    found: {
+      test: 'metadata/chunks/handlers.test.ts',
+      pattern: 'G2: an epoch without',
+      why: 'placement plans none either: the quorum is the second to look',
+    },
+  },
+  {
+    key: 'collected-stale',
+    name: 'a stale replica is collected while the chunk has fewer than its norm',
+    rule: 'G2',
+    file: 'metadata/chunks/replicas.ts',
+    line: 'return inSyncCount >= neededCount && !row.dirtyDead',
+    becomes: 'return true',
+    found: {
+      test: 'metadata/chunks/handlers.test.ts',
+      pattern: 'G1, G2',
+      why: 'only an administrator makes use of a stale replica, after a loss that no promise covers',
+    },
+  },
+]
