@@ -15,7 +15,8 @@ registerHooks({
   load(url, context, nextLoad) {
     const loaded = nextLoad(url, context)
     if (url !== target) return loaded
-    const source = Buffer.from(loaded.source ?? '').toString()
+    const { source: bytes = '' } = loaded
+    const source = typeof bytes === 'string' ? bytes : new TextDecoder().decode(bytes)
     if (source.split(line).length !== 2)
       throw new Error(`${file} does not have this exactly once any more, planted by ${key}: ${line}`)
     // also where it has a dollar

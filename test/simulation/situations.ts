@@ -77,6 +77,7 @@ export const scripted: Readonly<Record<string, readonly string[]>> = {
     'a replica with an error is not in sync until it has joined',
   ],
   'chunkserver/repair/interleavings.test.ts': ['an unclean replica is not in sync by an order alone'],
+  'client/session/session.test.ts': ['a lease that its holder does not know is given back'],
   'metadata/chunks/handlers.test.ts': [
     'a proposal that starts from an older epoch is ignored',
     'only a reconciliation may follow a dead writer',
@@ -106,6 +107,11 @@ export const visitingProfiles: readonly Omit<RunOptions, 'seed'>[] = [
     kinds: ['disk-error', 'cs-crash', 'full-disk', 'client-crash'],
     faultPauseMs: 500,
     faultsAtOnce: 4,
+  },
+  {
+    kinds: ['partition-client-mds', 'isolate-client', 'paused-process'],
+    faultPauseMs: 700,
+    faultsAtOnce: 3,
   },
   {
     kinds: ['late-news', 'stalled-link', 'isolate-cs', 'swizzle'],
