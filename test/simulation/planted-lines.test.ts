@@ -48,7 +48,7 @@ test('each line that is taken out is found', { concurrency: availableParallelism
 })
 
 test('of a run that fails a few faults are left, which fail in the same way, on one screen', async () => {
-  const bug = plantedBugs.find(({ key }) => key === 'accepted-rollback')
+  const bug = plantedBugs.find(({ key }) => key === 'unverified-page')
   assert.ok(bug !== undefined)
   const planted = bug.plant()
   const options = { seed: 1, ...bug.profile, ...planted.options }
@@ -61,7 +61,8 @@ test('of a run that fails a few faults are left, which fail in the same way, on 
       faultList.length <= 5 && faultList.length < whole.faultList.length,
       `${faultList.length} faults`,
     )
-    assert.equal(failure?.split(' ').slice(1, 4).join(' '), whole.failure.split(' ').slice(1, 4).join(' '))
+    assert.match(whole.failure, / read /)
+    assert.match(failure ?? '', / read /)
     const lines = shortestText(shortest, (more) => `npm run sim -- --planted ${bug.key} --seed 1${more}`)
     assert.ok(lines.length <= 24 && lines.every((line) => line.length <= 160), lines.join('\n'))
     assert.match(lines.at(-1) ?? '', /^replay: npm run sim -- .* --only \d+/)

@@ -77,6 +77,8 @@ export const scripted: Readonly<Record<string, readonly string[]>> = {
     'a replica with an error is not in sync until it has joined',
   ],
   'chunkserver/repair/interleavings.test.ts': ['an unclean replica is not in sync by an order alone'],
+  'chunkserver/store/overlay.test.ts': ['a write to what an overlay reads through is refused'],
+  'chunkserver/repair/overlay-merger.test.ts': ['a merge waits for a page that its parent lacks'],
   'client/session/session.test.ts': ['a lease that its holder does not know is given back'],
   'metadata/chunks/handlers.test.ts': [
     'a proposal that starts from an older epoch is ignored',
@@ -97,6 +99,18 @@ export const scripted: Readonly<Record<string, readonly string[]>> = {
 
 /** In this trouble the others come up within a few seeds. */
 export const visitingProfiles: readonly Omit<RunOptions, 'seed'>[] = [
+  {
+    kinds: ['cs-crash', 'partition-cs-mds', 'client-crash', 'disk-error'],
+    faultPauseMs: 700,
+    faultsAtOnce: 3,
+    shape: { snapshotPercent: 10 },
+  },
+  {
+    kinds: ['wiped-cs', 'set-replicas', 'cs-crash', 'all-power-loss'],
+    faultPauseMs: 700,
+    faultsAtOnce: 3,
+    shape: { snapshotPercent: 10 },
+  },
   {
     kinds: ['all-power-loss', 'cs-power-loss', 'partition-cs-cs', 'client-crash'],
     faultPauseMs: 500,

@@ -187,6 +187,8 @@ test('rule S4: a page of the parent that does not verify is not sealed; it is re
   assert.deepEqual(scene.told, [])
   assert.equal(await read(rig, at(7), 10, child), 'BAD_CHECKSUM')
   assert.deepEqual(await read(rig, at(8), PAGE_SIZE_BYTES, child), page(8))
+  await rig.clock.advance(60_000)
+  assert.deepEqual(scene.told, [], 'it waits, however often it tries')
   const repairer = new Repairer(rig.store, () => Promise.resolve(sourceOf(source, rig)))
   let isRepaired = false
   void repairer.repair({ chunk: 2, version: 2, pages: [7], sources: [sourceAddress(1)] }).then(() => {
