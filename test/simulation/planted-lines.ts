@@ -26,7 +26,7 @@ const simulatedLines: readonly PlantedLine[] = [
         faultsAtOnce: 3,
       },
       showsAsHang: true,
-      seedsToFind: 6,
+      seedsToFind: 12,
     },
   },
   {
@@ -36,7 +36,7 @@ const simulatedLines: readonly PlantedLine[] = [
     file: 'chunkserver/replica/replica.ts',
     line: 'return (this.state.flags & StateFlag.written) !== 0',
     becomes: 'return false',
-    found: { profile: { kinds: ['lost-file'], faultPauseMs: 1500 }, seedsToFind: 6 },
+    found: { profile: { kinds: ['lost-file'], faultPauseMs: 1500 }, seedsToFind: 12 },
   },
   {
     key: 'unsynced-join',
@@ -63,7 +63,7 @@ const simulatedLines: readonly PlantedLine[] = [
     file: 'client/chunk/chunk-flusher.ts',
     line: 'const error = this.#intact ? null :',
     becomes: 'const error = this.#intact || true ? null :',
-    found: { profile: { kinds: powerLosses, faultPauseMs: 1000, faultsAtOnce: 2 }, seedsToFind: 6 },
+    found: { profile: { kinds: powerLosses, faultPauseMs: 1000, faultsAtOnce: 2 }, seedsToFind: 12 },
   },
   {
     key: 'nothing-adopted',
@@ -72,7 +72,7 @@ const simulatedLines: readonly PlantedLine[] = [
     file: 'chunkserver/repair/repairer.ts',
     line: 'else if (hasStopped && (await',
     becomes: 'else if (!hasStopped && (await',
-    found: { profile: { kinds: ['all-power-loss'], faultPauseMs: 1000, faultsAtOnce: 1 }, seedsToFind: 6 },
+    found: { profile: { kinds: ['all-power-loss'], faultPauseMs: 1000, faultsAtOnce: 1 }, seedsToFind: 12 },
   },
   {
     key: 'unstamped-comparison',
@@ -87,7 +87,7 @@ const simulatedLines: readonly PlantedLine[] = [
         faultPauseMs: 1000,
         faultsAtOnce: 3,
       },
-      seedsToFind: 6,
+      seedsToFind: 12,
     },
   },
   {
@@ -113,7 +113,7 @@ const simulatedLines: readonly PlantedLine[] = [
     file: 'chunkserver/format/region-records.ts',
     line: 'const damaged = present || torn',
     becomes: 'const damaged = false',
-    found: { profile: { kinds: ['lost-records'], faultPauseMs: 1500, faultsAtOnce: 1 }, seedsToFind: 6 },
+    found: { profile: { kinds: ['lost-records'], faultPauseMs: 1500, faultsAtOnce: 1 }, seedsToFind: 12 },
   },
   {
     key: 'unequal-members',
@@ -122,18 +122,18 @@ const simulatedLines: readonly PlantedLine[] = [
     file: 'chunkserver/repair/joiner.ts',
     line: 'Array.from({ length: WORKERS_PER_JOIN }',
     becomes: 'Array.from({ length: replica.state.role === Role.reconciling ? 0 : WORKERS_PER_JOIN }',
-    found: { profile: { kinds: deadWriters, faultPauseMs: 700, faultsAtOnce: 3 }, seedsToFind: 6 },
+    found: { profile: { kinds: deadWriters, faultPauseMs: 700, faultsAtOnce: 3 }, seedsToFind: 12 },
   },
   {
     key: 'crashed-authority',
     name: 'of the members of a dirty chunk one that lost its memory is the authority',
     rule: 'J3',
     file: 'metadata/control/replication/reconciler.ts',
-    line: 'members.toSorted((a, b) => rank(a) - rank(b) || a - b)',
-    becomes: 'members.toSorted((a, b) => rank(b) - rank(a) || a - b)',
+    line: 'const best = Math.min(...members.map(rank))',
+    becomes: 'const best = Math.max(...members.map(rank))',
     found: {
       profile: { kinds: ['client-crash', 'cs-power-loss', 'cs-crash'], faultPauseMs: 700, faultsAtOnce: 4 },
-      seedsToFind: 6,
+      seedsToFind: 12,
     },
   },
   {
@@ -150,7 +150,7 @@ const simulatedLines: readonly PlantedLine[] = [
         faultsAtOnce: 4,
         offlineSeconds: 12,
       },
-      seedsToFind: 6,
+      seedsToFind: 12,
     },
   },
   {
@@ -160,7 +160,7 @@ const simulatedLines: readonly PlantedLine[] = [
     file: 'chunkserver/store/store-open.ts',
     line: "if (kind !== 'none' && state.isOpen && !untouched) state.flags |= StateFlag.unclean",
     becomes: '',
-    found: { profile: { kinds: powerLosses, faultPauseMs: 1000, faultsAtOnce: 2 }, seedsToFind: 6 },
+    found: { profile: { kinds: powerLosses, faultPauseMs: 1000, faultsAtOnce: 2 }, seedsToFind: 12 },
   },
   {
     key: 'trusted-boot',
@@ -169,7 +169,7 @@ const simulatedLines: readonly PlantedLine[] = [
     file: 'chunkserver/format/superblock.ts',
     line: "return same ? 'process' : 'host'",
     becomes: "return same || true ? 'process' : 'host'",
-    found: { profile: { kinds: powerLosses, faultPauseMs: 1000, faultsAtOnce: 2 }, seedsToFind: 6 },
+    found: { profile: { kinds: powerLosses, faultPauseMs: 1000, faultsAtOnce: 2 }, seedsToFind: 12 },
   },
   {
     key: 'hasty-comparison',
@@ -180,7 +180,7 @@ const simulatedLines: readonly PlantedLine[] = [
     becomes: 'return true\n',
     found: {
       profile: { kinds: ['slow-network', 'cs-crash'], faultPauseMs: 1000, faultsAtOnce: 3 },
-      seedsToFind: 6,
+      seedsToFind: 12,
     },
   },
 ]

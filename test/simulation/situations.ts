@@ -34,6 +34,7 @@ export const situations: Readonly<Record<string, string>> = {
   'a disk went back to a moment after its registration': 'B3',
   'a replica does not remember what it should': 'B3',
   'a chunk server without a master refuses the reads of a holder': 'L2',
+  'a dirty chunk that somebody waits for is reconciled first': 'L8',
   'a recall takes too long': 'L9',
   'a lease that its holder does not know is given back': 'L9',
   'two clients asked for a free lease at once': 'L9',
@@ -85,7 +86,10 @@ export const scripted: Readonly<Record<string, readonly string[]>> = {
     'only a reconciliation may follow a dead writer',
     'a size may not grow past a tail that is to be zeroed',
   ],
-  'metadata/server/interleavings.test.ts': ['a stale replica is kept for pages that are missing'],
+  'metadata/server/interleavings.test.ts': [
+    'a stale replica is kept for pages that are missing',
+    'a dirty chunk that somebody waits for is reconciled first',
+  ],
   'metadata/server/metadata-server.test.ts': ['a recall takes too long'],
   'metadata/server/scrub.test.ts': [
     'a holder is asked to pause a chunk that is never idle',
