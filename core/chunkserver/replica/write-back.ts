@@ -92,10 +92,15 @@ export class WriteBack {
     }
   }
 
-  /** `resume` is called when the disk has caught up; at once when too many wait. */
-  stall(resume: () => void): void {
-    if (this.#stalled.length < STALLED_COUNT_MAX) this.#stalled.push(resume)
-    else resume()
+  /** `resume` is called when the disk has caught up, in order of arrival. False: too many wait. */
+  stall(resume: () => void): boolean {
+    if (this.#stalled.length >= STALLED_COUNT_MAX) return false
+    this.#stalled.push(resume)
+    return true
+  }
+
+  get hasStalled(): boolean {
+    return this.#stalled.length > 0
   }
 
   get isOverloaded(): boolean {
@@ -104,7 +109,7 @@ export class WriteBack {
 
   syncDone(): void {
     if (this.#isDue) this.start()
-    if (this.#stalled.length > 0 && !this.isOverloaded) this.releaseStalled()
+    if (!this.isOverloaded) this.releaseStalled()
   }
 
   releaseStalled(): void {
@@ -133,6 +138,8 @@ export class WriteBack {
         if (nowMs - replica.dirtySinceMs < AGE_MS || this.#syncs.runningCount >= AGED_SYNCS_MAX) break
         this.#syncs.request(replica, null)
       }
+      // what they waited for was not synced but dropped
+      if (!this.isOverloaded) this.releaseStalled()
       this.#tick()
     })
   }

@@ -165,11 +165,11 @@ export class ChunkStore implements SyncHost, RegionCacheEvents {
     operation.begin(request, replica, ownedPayload, reply, owner)
     if (operation instanceof WriteOperation) operation.keepChecksums(borrowedTable)
     const mutates = changesDisk(request.op) && request.op !== DataOp.flush
-    if (mutates && this.writeBack.isOverloaded) {
-      this.writeBack.stall(() => this.#admit(operation, replica))
-      return
-    }
-    this.#admit(operation, replica)
+    // Rule E9: nothing overtakes what waits for the disk.
+    if (!mutates || !(this.writeBack.isOverloaded || this.writeBack.hasStalled))
+      return this.#admit(operation, replica)
+    const isWaiting = this.writeBack.stall(() => this.#admit(operation, replica))
+    if (!isWaiting) operation.refuseUnqueued('OVERLOADED')
   }
 
   #admit(operation: Operation, replica: Replica): void {
