@@ -24,7 +24,8 @@ const mebibyte = 1024 * 1024
 export const parameters = {
   'mds.wd.inactive_tout': {
     kind: 'duration',
-    defaultValue: 5 * second,
+    // Writers stand still for that long when a chunk server falls silent.
+    defaultValue: 3 * second,
     minimum: 500,
     maximum: hour,
     meaning: 'a chunk server without heartbeat for this long is inactive',
