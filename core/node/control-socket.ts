@@ -6,12 +6,18 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { CairnError, codeOf } from '../base/errors.ts'
+import type { EtcDirectory } from '../cli/etc.ts'
 import { ControlClient, type ControlCommands, ControlSession } from '../kernel/control.ts'
 import { nodeClock } from '../platform/node/platform.ts'
 
 const CONNECTIONS_MAX = 16
 /** sockaddr_un holds 108 bytes with the final zero. */
 const SOCKET_PATH_BYTES_MAX = 107
+
+/** Where the processes of a configuration root have theirs. */
+export function controlDirectoryOf(etc: EtcDirectory): string {
+  return path.join(etc.root, 'run')
+}
 
 export interface ControlServer {
   close(): void

@@ -5,7 +5,7 @@
 import type { DiscoveryPlugins, OpenDiscovery } from '../cli/context.ts'
 import type { EtcDirectory } from '../cli/etc.ts'
 import { silentLogger } from '../platform/logger.ts'
-import { bootPlugins, type HostHandle } from './plugins.ts'
+import type { HostHandle } from './plugins.ts'
 
 export const DISCOVERY_TAPS = ['discovery.resolve', 'discovery.list'] as const
 const BROKEN_STATES = new Set(['FAILED', 'RETRYING', 'INCOMPATIBLE', 'DEGRADED'])
@@ -28,9 +28,15 @@ export class DiscoveryHost {
   }
 
   #boot(etc: EtcDirectory): Promise<HostHandle> {
-    this.#own ??= bootPlugins({ role: 'cli', taps: DISCOVERY_TAPS, etc, logger: silentLogger })
+    this.#own ??= boot(etc)
     return this.#own
   }
+}
+
+/** The plugin host is a quarter of what a command loads. */
+async function boot(etc: EtcDirectory): Promise<HostHandle> {
+  const { bootPlugins } = await import('./plugins.ts')
+  return bootPlugins({ role: 'cli', taps: DISCOVERY_TAPS, etc, logger: silentLogger })
 }
 
 function discoveryOf({ hooks, host }: HostHandle): DiscoveryPlugins {

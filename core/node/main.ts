@@ -19,7 +19,7 @@ import { registerShutdownCommand } from './commands/shutdown.ts'
 import { registerUpCommands } from './commands/up.ts'
 import { clientEnvironment } from './client-environment.ts'
 import { DISCOVERY_TAPS, DiscoveryHost } from './discovery-plugins.ts'
-import { bootPlugins } from './plugins.ts'
+import type { HostHandle } from './plugins.ts'
 import { VERSION } from './version.ts'
 
 /** Options that take a value and may stand before the command. */
@@ -62,8 +62,9 @@ async function withPluginCommands(
 ): Promise<number> {
   const etcOption = optionIn(argv, '--etc')
   if (etcOption !== undefined) process.env['CAIRN_ETC'] = etcOption
-  let plugins: Awaited<ReturnType<typeof bootPlugins>>
+  let plugins: HostHandle
   try {
+    const { bootPlugins } = await import('./plugins.ts')
     plugins = await bootPlugins({
       role: 'cli',
       command: command ?? '',

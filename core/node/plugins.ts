@@ -10,7 +10,7 @@ import type { Logger } from '../platform/logger.ts'
 import { NodePluginSource } from '../platform/node/plugin-source.ts'
 import { nodeClock } from '../platform/node/platform.ts'
 import type { EtcDirectory } from '../cli/etc.ts'
-import { type ControlServer, serveControl } from './control-socket.ts'
+import { controlDirectoryOf, type ControlServer, serveControl } from './control-socket.ts'
 import { VERSION } from './version.ts'
 
 /** Processes of one configuration root whose repositories have the same last name. */
@@ -90,10 +90,6 @@ export async function bootPlugins(options: BootOptions) {
       await host.stop()
     },
   }
-}
-
-export function controlDirectoryOf(etc: EtcDirectory): string {
-  return path.join(etc.root, 'run')
 }
 
 /** NAME.sock, NAME.2.sock, …: the first one that is free. */

@@ -6,8 +6,7 @@ import { CairnError } from '../../base/errors.ts'
 import type { CommandContext } from '../../cli/context.ts'
 import { formatTable } from '../../cli/output.ts'
 import type { PluginStatus } from '../../kernel/record.ts'
-import { connectControl } from '../control-socket.ts'
-import { controlDirectoryOf } from '../plugins.ts'
+import { connectControl, controlDirectoryOf } from '../control-socket.ts'
 
 interface ProcessPlugins {
   readonly process: string

@@ -150,7 +150,7 @@ export const fioPatterns: readonly (readonly [string, readonly string[]])[] = [
 /** Small files in several directories; every one is read back, listed and its size checked. */
 export async function manyFiles(directory: string): Promise<void> {
   const directories = 8
-  const filesEach = 60
+  const filesEach = 25
   const nameOf = (where: number, file: number): string => path.join(directory, `d${where}`, `file-${file}`)
   const contentOf = (where: number, file: number): string => `${where}/${file} `.repeat(1 + (file % 40))
   await Promise.all(
