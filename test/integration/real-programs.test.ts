@@ -36,7 +36,9 @@ describe('real programs on the mount', { timeout: 450_000 }, () => {
     return directory
   }
 
-  it('cp -a of a tree with links and times is the same tree', async () => {
+  it('cp -a of /usr/share/doc is the same tree', () => copyTree('/usr/share/doc', place('documentation')))
+
+  it('cp -a of a tree with links of both kinds, odd owners, modes, names and times is the same tree', async () => {
     const source = path.join(cluster.directory, 'source')
     fs.mkdirSync(source)
     await makeTree(source)
