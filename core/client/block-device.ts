@@ -5,6 +5,7 @@
 import { CairnError } from '../base/errors.ts'
 import type { BlockDevice, IoCallback, Operation, ReadCallback } from './api.ts'
 import { asCairnError, invalid } from './session/errors.ts'
+import { withinHold } from './session/hold.ts'
 import type { FileHandle } from './file/file-handle.ts'
 
 export const SECTOR_BYTES = 512
@@ -62,7 +63,7 @@ export class FileBlockDevice implements BlockDevice {
     const { state } = this.#handle
     state.pinned = false
     try {
-      await state.lease.giveBack()
+      await withinHold(state.engine, state.lease.giveBack(state.engine.holdTimeoutMs))
     } finally {
       this.#handle.close()
     }

@@ -16,6 +16,7 @@ import { FileBlockDevice } from './block-device.ts'
 import { Counters } from './session/counters.ts'
 import { ByteBudget, type Engine, type Swept } from './session/engine.ts'
 import { invalid } from './session/errors.ts'
+import { withinHold } from './session/hold.ts'
 import { ClientFileSystem } from './file-system.ts'
 import { LeaseReturns } from './session/lease-returns.ts'
 import { Files } from './file/files.ts'
@@ -171,7 +172,7 @@ export class CairnClient implements Client {
       state.pinned = true
       state.dead = false
       // A lease taken by a write before is not pinned.
-      await state.lease.giveBack()
+      await withinHold(state.engine, state.lease.giveBack(state.engine.holdTimeoutMs))
       await state.lease.ensure()
       return new FileBlockDevice(handle)
     } catch (error) {

@@ -367,7 +367,8 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   /** The clear did not come about: the intent goes on. */
   surrenderFailed(): void {
     if (this.phase !== 'surrendering') return
-    this.phase = 'active'
+    this.#surrenders.length = 0
+    this.phase = this.recovery.isRunning ? 'recovering' : 'active'
     this.flusher.pump()
     this.pump()
   }
@@ -387,11 +388,10 @@ export class ChunkWriter implements Swept, BudgetWaiter {
   /** Rule E3: the lease is gone; nothing is sent again. */
   end(error: CairnError): void {
     this.recovery.stop()
-    const pieces = this.#pieces.takeAll()
     this.host.engine.swept.delete(this)
     this.phase = 'none'
     this.marks.clear()
-    for (const piece of pieces) if (!piece.ended) piece.settle(error, this.host.engine.budget)
+    for (const piece of this.#pieces.takeAll()) if (!piece.ended) piece.settle(error, this.host.engine.budget)
     for (const callback of this.#surrenders.splice(0)) callback(error)
     this.flusher.end(error)
     this.limit.refused(error)

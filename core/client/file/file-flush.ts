@@ -65,7 +65,7 @@ export class FlushOperation implements Operation, GateItem, Swept {
   readonly #file: FileState
   readonly #durable: boolean
   readonly #view: ErrorView
-  readonly #startedMs: number
+  readonly startedMs: number
   #callback: IoCallback | null
   #pending = 0
   #begun = false
@@ -79,13 +79,13 @@ export class FlushOperation implements Operation, GateItem, Swept {
     this.#view = view
     this.#callback = callback
     this.sequence = file.engine.nextSequence()
-    this.#startedMs = file.engine.clock.nowMs()
+    this.startedMs = file.engine.clock.nowMs()
     if (file.engine.holdTimeoutMs > 0) file.engine.swept.add(this)
   }
 
   sweep(nowMs: number): void {
     const { holdTimeoutMs } = this.#file.engine
-    if (nowMs - this.#startedMs >= holdTimeoutMs) this.#giveUp(heldTooLong(holdTimeoutMs))
+    if (nowMs - this.startedMs >= holdTimeoutMs) this.giveUp(heldTooLong(holdTimeoutMs))
   }
 
   begin(): void {
@@ -100,10 +100,10 @@ export class FlushOperation implements Operation, GateItem, Swept {
   }
 
   cancel(): void {
-    this.#giveUp(cancelled())
+    this.giveUp(cancelled())
   }
 
-  #giveUp(error: CairnError): void {
+  giveUp(error: CairnError): void {
     if (this.#callback === null) return
     if (!this.#begun) this.#file.gate.leave(this)
     this.fail(error)
@@ -157,7 +157,7 @@ export class FlushOperation implements Operation, GateItem, Swept {
     engine.swept.delete(this)
     const taken = this.#file.takeError(this.#view.seenErrorNumber)
     this.#view.seenErrorNumber = taken.seenNumber
-    if (this.#durable) engine.counters.flushDone(engine.clock.nowMs() - this.#startedMs)
+    if (this.#durable) engine.counters.flushDone(engine.clock.nowMs() - this.startedMs)
     callback(taken.error ?? this.#error)
   }
 }

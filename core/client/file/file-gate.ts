@@ -11,12 +11,15 @@ import type { WriteOperation } from './write-operation.ts'
 /** Something that passes the gate in order. */
 export interface GateItem {
   readonly sequence: number
+  readonly startedMs: number
   readonly needsLease: boolean
   /** End of the range it writes; 0 when it writes nothing (rule T1). */
   readonly end: number
   begin(): void
   /** It did not get through. */
   fail(error: CairnError): void
+  /** Answers with `error`; the wait before the gate ends. */
+  giveUp(error: CairnError): void
 }
 
 export class FileGate {
@@ -54,6 +57,14 @@ export class FileGate {
     this.#items.splice(at, 1)
     this.#file.writerProgress()
     this.kick()
+  }
+
+  /** hold_timeout, for what waits here. */
+  giveUpBefore(startedMs: number, error: CairnError): void {
+    for (const item of [...this.#items]) {
+      if (item.startedMs > startedMs) break
+      item.giveUp(error)
+    }
   }
 
   /** Is an earlier write over these bytes still in front of the gate? (rule E10) */

@@ -127,8 +127,8 @@ export class FileLease {
       })
   }
 
-  /** Gives the lease back. `giveUpAfterMs`: stay the holder when writes are held longer than that. */
-  giveBack(giveUpAfterMs = 0): Promise<void> {
+  /** Gives the lease back. `giveUpAfterMs`: stay the holder when writes or flushes are held longer; 0: never. */
+  giveBack(giveUpAfterMs: number): Promise<void> {
     if (this.#number === 0) return Promise.resolve()
     if (this.#returning === null) {
       this.#returning = this.#giveBack(giveUpAfterMs).finally(() => {
@@ -140,11 +140,12 @@ export class FileLease {
 
   async #giveBack(giveUpAfterMs: number): Promise<void> {
     const file = this.#file
+    const leftMs = timeLeft(file, giveUpAfterMs)
     await file.gate.exclusive(async () => {
       const number = this.#number
       if (number === 0) return
       try {
-        await this.#surrender(number)
+        await this.#surrender(number, leftMs())
       } catch (error) {
         // The lease ended meanwhile: said once to everybody (rule E3). Else it stays ours.
         if (this.#number !== number) return
@@ -156,7 +157,11 @@ export class FileLease {
   /** What has begun ends, everything is flushed and every intent given back; then it goes on (rule S1). */
   async pause(giveUpAfterMs: number): Promise<void> {
     if (this.#pausing !== null || this.#returning !== null || this.#number === 0) return
-    this.#pausing = this.#file.gate.exclusive(() => this.#flushAndClear(this.#number), giveUpAfterMs)
+    const leftMs = timeLeft(this.#file, giveUpAfterMs)
+    this.#pausing = this.#file.gate.exclusive(
+      () => this.#flushAndClear(this.#number, leftMs()),
+      giveUpAfterMs,
+    )
     try {
       await this.#pausing
     } finally {
@@ -165,11 +170,12 @@ export class FileLease {
   }
 
   /** The lease stays. */
-  async #flushAndClear(number: number): Promise<void> {
+  async #flushAndClear(number: number, giveUpAfterMs: number): Promise<void> {
     const file = this.#file
     if (number === 0) return
     try {
-      await file.intents.surrender([...file.writers.values()].filter((writer) => writer.hasIntent))
+      const writers = [...file.writers.values()].filter((writer) => writer.hasIntent)
+      await file.intents.surrender(writers, giveUpAfterMs)
       await publishFile(file)
     } catch (error) {
       // Lost bytes are latched by the file; the intents are gone all the same.
@@ -178,7 +184,7 @@ export class FileLease {
     }
   }
 
-  async #surrender(number: number): Promise<void> {
+  async #surrender(number: number, giveUpAfterMs: number): Promise<void> {
     const file = this.#file
     const { session } = file.engine
     const intents = [...file.writers.values()].filter((writer) => writer.hasIntent)
@@ -188,7 +194,7 @@ export class FileLease {
       for (const writer of intents) writer.marks.clear()
     }
     try {
-      await file.intents.surrender(intents)
+      await file.intents.surrender(intents, giveUpAfterMs)
     } catch (error) {
       // Lost bytes are latched by the file; the lease can go all the same.
       if (this.#number !== number || asCairnError(error).code !== 'EIO') throw error
@@ -213,4 +219,11 @@ export class FileLease {
     file.publishedElsewhere()
     file.dropChunks(() => true)
   }
+}
+
+/** What is left of a time when its part is taken; 0: without limit. */
+function timeLeft(file: FileState, limitMs: number): () => number {
+  const { clock } = file.engine
+  const endMs = clock.nowMs() + limitMs
+  return () => (limitMs > 0 ? Math.max(1, endMs - clock.nowMs()) : 0)
 }

@@ -8,6 +8,7 @@ import { CairnError as WireError } from '../../base/errors.ts'
 import type { Attributes, ChunkLocation } from '../../wire/messages/common.ts'
 import type { ChunkWriter } from '../chunk/chunk-writer.ts'
 import { asCairnError, invalid, leaseLost } from '../session/errors.ts'
+import { withinHold } from '../session/hold.ts'
 import { publishFile } from './file-flush.ts'
 import type { FileState } from './file-state.ts'
 import {
@@ -99,6 +100,10 @@ export async function zeroTail(file: FileState): Promise<void> {
 export function truncateFile(file: FileState, size: number): Promise<Attributes> {
   if (!Number.isSafeInteger(size) || size < 0) return Promise.reject(invalid(`size ${size}`))
   if (size > FILE_SIZE_BYTES_MAX) return Promise.reject(new WireError('EFBIG', `size ${size}`))
+  return withinHold(file.engine, resizeAlone(file, size))
+}
+
+function resizeAlone(file: FileState, size: number): Promise<Attributes> {
   return file.gate.exclusive(() => resize(file, size))
 }
 
@@ -130,6 +135,10 @@ export async function zeroFile(
   keepSize: boolean,
 ): Promise<void> {
   checkRange(offset, length)
+  await withinHold(file.engine, zero(file, offset, length, keepSize))
+}
+
+async function zero(file: FileState, offset: number, length: number, keepSize: boolean): Promise<void> {
   const end = offset + length
   let lease: number
   do {
@@ -139,7 +148,7 @@ export async function zeroFile(
     for (const edge of edges) await zeroEdge(file, edge.begin, edge.end)
     // Somebody else may have written since: then what was found is not true any more.
   } while (lease !== file.leaseNumber)
-  if (!keepSize && end > file.size) await truncateFile(file, end)
+  if (!keepSize && end > file.size) await resizeAlone(file, end)
 }
 
 interface Range {
@@ -213,12 +222,16 @@ export async function allocateFile(
   keepSize: boolean,
 ): Promise<void> {
   checkRange(offset, length)
+  await withinHold(file.engine, allocate(file, offset, length, keepSize))
+}
+
+async function allocate(file: FileState, offset: number, length: number, keepSize: boolean): Promise<void> {
   const last = Math.floor((offset + length - 1) / CHUNK_SIZE_BYTES)
   for (let at = Math.floor(offset / CHUNK_SIZE_BYTES); at <= last; at += INDEXES_PER_CALL_MAX) {
     const behind = Math.min(last + 1, at + INDEXES_PER_CALL_MAX)
     await file.gate.exclusive(() => reserve(file, at, behind, offset + length))
   }
-  if (!keepSize && offset + length > file.size) await truncateFile(file, offset + length)
+  if (!keepSize && offset + length > file.size) await resizeAlone(file, offset + length)
 }
 
 /** Rule A2. The room is kept while the intents are: writing that begins soon finds it. */

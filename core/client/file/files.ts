@@ -7,6 +7,7 @@ import type { Timer } from '../../platform/clock.ts'
 import type { Attributes, ChunkLocation, ServerAddress } from '../../wire/messages/common.ts'
 import type { Engine } from '../session/engine.ts'
 import { heldTooLong } from '../session/errors.ts'
+import { withinHold } from '../session/hold.ts'
 import { FileHandle } from './file-handle.ts'
 import { FileState } from './file-state.ts'
 import {
@@ -14,6 +15,8 @@ import {
   LEASE_IDLE_MS,
   LEASE_RETURNS_IN_PARALLEL_MAX,
   LEASES_MAX,
+  RETURN_FLUSH_MS_MAX,
+  SURRENDER_FLUSH_MS_MAX,
 } from '../session/limits.ts'
 
 const UNTOLD_ERRORS_MAX = 1024
@@ -202,7 +205,7 @@ export class Files {
     const writers = [...file.writers.values()].filter(
       ({ phase, chunk }) => phase === 'active' && chunks.includes(chunk),
     )
-    file.intents.surrender(writers).catch((error: unknown) => {
+    file.intents.surrender(writers, SURRENDER_FLUSH_MS_MAX).catch((error: unknown) => {
       this.#engine.logger.info('intents not given up', { inode, error: String(error) })
     })
   }
@@ -297,6 +300,7 @@ export class Files {
       if (nowMs - write.startedMs < holdMs) break
       write.giveUp(heldTooLong(holdMs))
     }
+    file.gate.giveUpBefore(nowMs - holdMs, heldTooLong(holdMs))
   }
 
   #startReturns(): void {
@@ -305,12 +309,12 @@ export class Files {
       if (file === undefined) return
       if (file.isBusy || !file.lease.isHeld || file.lease.isReturning) continue
       if (!file.pinned) {
-        this.#run(file, file.lease.giveBack())
+        this.#run(file, file.lease.giveBack(RETURN_FLUSH_MS_MAX))
         continue
       }
       // The lease stays; its intents need not (they make a take-over expensive).
       const idle = [...file.writers.values()].filter((writer) => writer.phase === 'active' && !writer.isBusy)
-      if (idle.length > 0) this.#run(file, file.intents.surrender(idle))
+      if (idle.length > 0) this.#run(file, file.intents.surrender(idle, SURRENDER_FLUSH_MS_MAX))
     }
   }
 
@@ -334,7 +338,7 @@ export class Files {
     for (const file of [...this.#files.values()]) {
       file.pinned = false
       try {
-        await file.lease.giveBack()
+        await withinHold(this.#engine, file.lease.giveBack(this.#engine.holdTimeoutMs))
       } catch (error) {
         errors.push(error)
       }
@@ -348,5 +352,8 @@ export class Files {
 function isIdle(file: FileState, nowMs: number, crowded: boolean): boolean {
   if (file.isBusy || file.lease.isReturning) return false
   const idleMs = crowded ? LEASE_IDLE_CROWDED_MS : LEASE_IDLE_MS
-  return nowMs - file.lastWriteMs >= idleMs
+  if (nowMs - file.lastWriteMs < idleMs) return false
+  // What an earlier try began still runs: writes need not wait for it again (rule A3).
+  for (const { flusher } of file.writers.values()) if (flusher.isRunning) return false
+  return true
 }

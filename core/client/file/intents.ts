@@ -7,7 +7,7 @@ import { CHUNK_SIZE_BYTES } from '../../base/units.ts'
 import type { ChunkLocation } from '../../wire/messages/common.ts'
 import type { ChunkWriter } from '../chunk/chunk-writer.ts'
 import type { WriterHost } from '../chunk/writer-host.ts'
-import { asCairnError, leaseLost } from '../session/errors.ts'
+import { asCairnError, leaseLost, overloaded } from '../session/errors.ts'
 import {
   HOLD_BACKOFF_MS_MAX,
   HOLD_BACKOFF_MS_MIN,
@@ -15,6 +15,7 @@ import {
   INTENTS_PER_CLEAR_MAX,
   INTENTS_PER_LEASE_MAX,
   INTENTS_RETURNED_AT_ONCE,
+  SURRENDER_FLUSH_MS_MAX,
 } from '../session/limits.ts'
 
 const leaseEndCodes = new Set(['NO_LEASE', 'ESTALE', 'ENOENT', 'STALE_LEASE'])
@@ -29,6 +30,8 @@ export class Intents {
   /** Writers in questions without an answer. */
   readonly #inQuestion = new Set<ChunkWriter>()
   readonly #quietWaiters = new Set<{ readonly isQuiet: () => boolean; readonly resolve: () => void }>()
+  /** Writers whose intents are on their way back, and in how many surrenders. */
+  readonly #surrenders = new Map<ChunkWriter, number>()
   #backoffMs = HOLD_BACKOFF_MS_MIN
 
   constructor(host: WriterHost, writers: ReadonlyMap<number, ChunkWriter>) {
@@ -175,22 +178,28 @@ export class Intents {
   #returnColdest(): void {
     const idle = [...this.#writers.values()].filter((writer) => writer.phase === 'active' && !writer.isBusy)
     idle.sort((a, b) => a.lastUsedMs - b.lastUsedMs || a.index - b.index)
-    this.surrender(idle.slice(0, INTENTS_RETURNED_AT_ONCE)).catch((error: unknown) => {
-      this.#host.engine.logger.info('intents not returned', { inode: this.#host.inode, error: String(error) })
-    })
+    this.surrender(idle.slice(0, INTENTS_RETURNED_AT_ONCE), SURRENDER_FLUSH_MS_MAX).catch(
+      (error: unknown) => {
+        this.#host.engine.logger.info('intents not returned', {
+          inode: this.#host.inode,
+          error: String(error),
+        })
+      },
+    )
   }
 
-  /** Flushes and clears the intents of idle writers. Rejects when a flush failed; those intents are cleared too. */
-  async surrender(writers: readonly ChunkWriter[]): Promise<void> {
+  /**
+   * Flushes and clears the intents of idle writers. Rejects when a flush failed; those intents are cleared too.
+   * `giveUpAfterMs`: when the flushes take longer all of them stay; 0: without limit.
+   */
+  async surrender(writers: readonly ChunkWriter[], giveUpAfterMs: number): Promise<void> {
     if (writers.length === 0) return
     const { engine, inode, leaseNumber } = this.#host
-    const flushes = writers.map(
-      (writer) => new Promise<CairnError | null>((resolve) => writer.surrender(resolve)),
-    )
-    const errors = await Promise.all(flushes)
-    await this.quiet(writers)
+    let errors: readonly (CairnError | null)[]
     let ready: readonly ChunkWriter[] = []
     try {
+      errors = await this.#flushed(writers, giveUpAfterMs)
+      await this.quiet(writers)
       // Without an intent the chunk is clean, and nobody looks for its highest byte after our death (rule F8).
       await this.#host.publish()
       // Another surrender may have ended meanwhile, and the writer have gone on.
@@ -202,13 +211,41 @@ export class Intents {
     } catch (error) {
       if (this.#host.leaseNumber === leaseNumber) {
         if (leaseEndCodes.has(asCairnError(error).code)) this.#host.leaseEnded(asCairnError(error).code)
-        else for (const writer of writers) writer.surrenderFailed()
+        else for (const writer of writers) if (this.#surrenders.get(writer) === 1) writer.surrenderFailed()
       }
       throw error
+    } finally {
+      this.#surrenderEnded(writers)
     }
     if (this.#host.leaseNumber !== leaseNumber) return
     for (const writer of ready) writer.surrendered()
     const failed = errors.find((error) => error !== null)
     if (failed) throw failed
+  }
+
+  #flushed(writers: readonly ChunkWriter[], giveUpAfterMs: number): Promise<readonly (CairnError | null)[]> {
+    const { clock } = this.#host.engine
+    return new Promise((resolve, reject) => {
+      const errors: (CairnError | null)[] = []
+      const giveUp = (): void => reject(overloaded('flushes that are held'))
+      const timer = giveUpAfterMs > 0 ? clock.setTimer(giveUpAfterMs, giveUp) : null
+      for (const writer of writers) {
+        this.#surrenders.set(writer, (this.#surrenders.get(writer) ?? 0) + 1)
+        writer.surrender((error) => {
+          errors.push(error)
+          if (errors.length < writers.length) return
+          timer?.cancel()
+          resolve(errors)
+        })
+      }
+    })
+  }
+
+  #surrenderEnded(writers: readonly ChunkWriter[]): void {
+    for (const writer of writers) {
+      const left = (this.#surrenders.get(writer) ?? 1) - 1
+      if (left > 0) this.#surrenders.set(writer, left)
+      else this.#surrenders.delete(writer)
+    }
   }
 }

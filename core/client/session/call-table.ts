@@ -96,12 +96,16 @@ export class CallTable {
     for (const call of this.#calls.values()) this.#settle(call, null, clientClosed())
   }
 
-  /** hold_timeout for calls that wait for a master; 0: without limit. */
+  /**
+   * hold_timeout for calls that wait for a master; 0: without limit. Not for what goes under a lease: its holder
+   * must know what came of it before it goes on (rules E11, T2). There only the program's wait ends.
+   */
   failOlderThan(holdMs: number): void {
     if (holdMs <= 0) return
     const nowMs = this.#clock.nowMs()
     for (const call of this.#calls.values()) {
-      if (nowMs - call.startedMs > holdMs) this.#settle(call, null, heldTooLong(holdMs))
+      if (call.leaseEpoch < 0 && nowMs - call.startedMs > holdMs)
+        this.#settle(call, null, heldTooLong(holdMs))
     }
   }
 
@@ -133,7 +137,7 @@ export class CallTable {
         mutating,
         rejectTryAgain: choices.rejectTryAgain ?? false,
         onlyLinkNumber: choices.endsWithLink === true ? this.#host.linkNumber() : -1,
-        leaseEpoch: 'lease' in params && typeof params['lease'] === 'number' ? this.#host.epoch() : -1,
+        leaseEpoch: isUnderLease(params) ? this.#host.epoch() : -1,
         startedMs: this.#clock.nowMs(),
         sequence: 0,
         sendCount: 0,
@@ -283,6 +287,10 @@ export class CallTable {
       `${call.method}: the session expired before the answer came; it may have been applied`,
     )
   }
+}
+
+function isUnderLease(params: Record<string, unknown>): boolean {
+  return typeof params['lease'] === 'number' || 'leases' in params
 }
 
 function linkEnded(method: string): CairnError {

@@ -64,6 +64,10 @@ export const LEASE_IDLE_MS = 5000
 export const LEASE_IDLE_CROWDED_MS = 1000
 /** Each costs syncs on all members when something was written; together they share the commits. */
 export const LEASE_RETURNS_IN_PARALLEL_MAX = 256
+/** How long the flush before an idle lease goes back may take: writes to all its chunks wait meanwhile (rule A3). */
+export const RETURN_FLUSH_MS_MAX = 2000
+/** The same before intents go back alone: writes to those chunks wait, and a member may have to leave first. */
+export const SURRENDER_FLUSH_MS_MAX = 2 * FLUSH_DEADLINE_MS
 /** In one message: as many as the schema of `lease.return` allows. */
 export const LEASES_PER_RETURN_MAX = 1024
 /** Leases held; above it idle ones are returned at once. */
