@@ -214,6 +214,13 @@ export class FileState implements WriterHost {
     return this.locations.get(index)
   }
 
+  /** A member says that this is not true any more (rule E4), or none answers there. */
+  forgetLocation(index: number): void {
+    this.locations.forget(index)
+    const writer = this.writers.get(index)
+    if (writer !== undefined) this.intents.refresh(writer)
+  }
+
   writerSurrendered(writer: ChunkWriter): void {
     if (this.writers.get(writer.index) !== writer) return
     const { index, chunk, version, writable, members } = writer

@@ -85,10 +85,21 @@ export class Intents {
     return false
   }
 
-  #grant(batch: readonly ChunkWriter[]): void {
+  /**
+   * What a reader was told of a chunk under an intent is not true any more: the news got lost on its way to us. For
+   * writing only the holder gets a version (rule E3), so it is asked for as the intent is.
+   */
+  refresh(writer: ChunkWriter): void {
+    if (writer.phase !== 'active' || this.#inQuestion.has(writer)) return
+    this.#grant([writer], [writer.limit.grantedEnd])
+  }
+
+  #grant(
+    batch: readonly ChunkWriter[],
+    limits: number[] = batch.map((writer) => writer.limit.wantedEnd),
+  ): void {
     const { engine, inode, leaseNumber } = this.#host
     const indexes = batch.map((writer) => writer.index)
-    const limits = batch.map((writer) => writer.limit.wantedEnd)
     const sizeLimit = Math.max(...batch.map(({ index }, i) => index * CHUNK_SIZE_BYTES + (limits[i] ?? 0)))
     const freshCount = batch.filter((writer) => !writer.hasIntent).length
     this.#askedCount += freshCount

@@ -162,7 +162,8 @@ export class ReadPart implements MemberRequestOwner, BudgetWaiter {
   }
 
   #refused(memberIndex: number, version: number, code: string): void {
-    const { engine, locations } = this.#operation.file
+    const { file } = this.#operation
+    const { engine } = file
     const server = this.#location?.members[memberIndex]?.server ?? 0
     engine.counters.readRetries++
     switch (code) {
@@ -170,7 +171,7 @@ export class ReadPart implements MemberRequestOwner, BudgetWaiter {
       case 'NOT_IN_SYNC':
       case 'STALE_LEASE':
         // Rule E4: never the same version elsewhere.
-        locations.forget(this.#index)
+        file.forgetLocation(this.#index)
         return this.#later()
       case 'BAD_CHECKSUM':
       case 'LOST_PAGE':
@@ -213,7 +214,7 @@ export class ReadPart implements MemberRequestOwner, BudgetWaiter {
       this.#end(new CairnError('EIO', `inode ${inode}: a page verifies on no replica`), null, false)
       return
     }
-    this.#operation.file.locations.forget(this.#index)
+    this.#operation.file.forgetLocation(this.#index)
     this.#later()
   }
 

@@ -1,12 +1,12 @@
 /** Reads: other replicas, fresh locations, read-ahead, size. Rules E4, R1. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { KIB, MIB } from '../../base/units.ts'
+import { CHUNK_SIZE_BYTES, KIB, MIB } from '../../base/units.ts'
 import { FakeCluster, flushOf, readOf, writeOf } from '../testing/fake-cluster.ts'
 
 /** A file of random bytes whose lease was given back. */
-async function withData(sizeBytes: number) {
-  const cluster = new FakeCluster(3)
+async function withData(sizeBytes: number, serverCount = 3) {
+  const cluster = new FakeCluster(serverCount)
   const client = await cluster.connect()
   const file = await cluster.create(client)
   const data = cluster.random.bytes(sizeBytes)
@@ -73,6 +73,34 @@ test('wrong version: the location is fetched again, the same version is not trie
   assert.deepEqual(await clock.wait(readOf(file, 0, 8192)), data)
   assert.ok(cluster.master.log.filter((method) => method === 'chunk.locate').length > before)
 })
+
+for (const others of [false, true]) {
+  test(`a holder that was not told of a new version reads on, also where it writes nothing (E4; ${others ? 'other' : 'the same'} members)`, async () => {
+    const { cluster, file, data, clock } = await withData(8192, 4)
+    await clock.wait(writeOf(file, 0, data))
+    await clock.wait(flushOf(file))
+    const chunk = cluster.master.chunkAt(file.inode, 0)
+    assert.notEqual(chunk.intent, 0)
+    if (others) {
+      const replica = cluster.master.server(1).replicas.get(chunk.id)
+      assert.ok(replica)
+      cluster.master.server(4).replicas.set(chunk.id, { ...replica })
+      cluster.master.reconfigure(chunk, [{ server: 4, role: 'in-sync' }])
+      // Nobody is left who could say "wrong version".
+      for (const id of [1, 2, 3]) cluster.kill(id)
+    } else {
+      cluster.master.reconfigure(chunk, chunk.members)
+    }
+    let read: Buffer | undefined
+    void readOf(file, 0, 8192).then((bytes) => (read = bytes))
+    for (let second = 0; second < 20 && read === undefined; second++) {
+      // Keeps the lease; what is told of this chunk says nothing of the other.
+      await clock.wait(writeOf(file, CHUNK_SIZE_BYTES, Buffer.from('other')))
+      await clock.advance(1000)
+    }
+    assert.deepEqual(read, data)
+  })
+}
 
 test('locations of an earlier open are dropped when the generation rose (E4)', async () => {
   const { cluster, client, file, clock } = await withData(8192)

@@ -153,7 +153,7 @@ export class SessionService implements SessionNotifier {
 
   moved(session: number, params: ParamsOf<ClientMethods, 'chunk.moved'>): void {
     const client = this.#sessions.get(session)?.client
-    // The holder asks again by itself when this is lost.
+    // The holder asks again by itself when this is lost: its next write or read there is refused.
     if (client?.notify('chunk.moved', params) === false) {
       this.#master.logger.debug('location not sent', { session, inode: params.inode })
     }
