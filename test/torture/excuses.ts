@@ -32,7 +32,7 @@ export class Excuses {
 
   /** What may keep a client from being served: its session ended, its process was killed. */
   wasCutOff(client: string, sinceMs: number): boolean {
-    return this.#nemesis.wasStruck(cutsOff, sinceMs, client) || this.#machine.wasLate(sinceMs)
+    return this.#nemesis.wasStruck(cutsOff, sinceMs, client) || this.#machine.wasOverloaded(sinceMs)
   }
 
   /** `client`: the host that heard the code. Null: no excuse. */
@@ -44,7 +44,7 @@ export class Excuses {
       case 'NO_SESSION':
         return this.wasCutOff(client, sinceMs) ? 'its client was cut off' : null
       case 'EBUSY':
-        return this.#nemesis.wasStruck(delaysHolders, sinceMs) || this.#machine.wasLate(sinceMs)
+        return this.#nemesis.wasStruck(delaysHolders, sinceMs) || this.#machine.wasOverloaded(sinceMs)
           ? 'a holder was delayed'
           : null
       case 'ENOSPC':
