@@ -148,6 +148,26 @@ test('a held write holds only its program; a signal ends the wait, and the mount
   })
 })
 
+test('pages that cannot be dropped, since their read is held, hold up no open (A3, L9)', async () => {
+  await withMount({}, async ({ client, directory }) => {
+    await shell('printf first >file; printf text >other; cat other', directory)
+    const { inode } = await client.fileSystem.resolve('/file')
+    const other = await client.fileSystem.resolve('/other')
+    client.fileSystem.externalWrite(inode, 'second')
+    const held = hold(client, 'read')
+    const reader = spawn('cat', [join(directory, 'file')], { stdio: 'ignore' })
+    await until('the read is held', () => held.waiting.size === 1)
+    // The helper thread waits in the kernel for the page of that read.
+    client.invalidate({ inodes: [inode] })
+    client.fileSystem.externalWrite(other.inode, 'more text')
+    const opened = await program('timeout', ['20', 'sh', '-c', `exec 3<'${directory}/other' && echo opened`])
+    assert.equal(opened.output, 'opened')
+    client.letGo()
+    assert.equal(await ended(reader), 0)
+    await until('the new pages are read', async () => (await cat(directory)) === 'second')
+  })
+})
+
 test('large held writes stop the reading of requests, and everything goes on afterwards', async () => {
   await withMount({}, async ({ client, directory, warnings }) => {
     const held = hold(client, 'write')

@@ -21,17 +21,11 @@ import {
 import type { Context } from './context.ts'
 import { SMALL_WRITE_BYTES_MAX } from '../protocol/device.ts'
 import { EBADF, EINVAL, ENFILE, ENOTSUP, EPROTO, codeOf } from '../protocol/errno.ts'
+import type { Pending } from '../protocol/pending.ts'
 import { sameSizeAndTime } from './inode-table.ts'
 import { type OpenFile, publish } from './open-files.ts'
 import { modeWithoutPrivileges } from './nodes.ts'
-import {
-  ENTRY_BYTES,
-  OPEN_BYTES,
-  OUT_HEADER_BYTES,
-  encodeInvalidateInode,
-  writeEntry,
-  writeOpenAnswer,
-} from '../protocol/reply.ts'
+import { ENTRY_BYTES, OPEN_BYTES, OUT_HEADER_BYTES, writeEntry, writeOpenAnswer } from '../protocol/reply.ts'
 import { MalformedRequest, type Request, writeUInt64 } from '../protocol/request.ts'
 import type { Attributes } from '../protocol/types.ts'
 
@@ -61,14 +55,14 @@ export function open(context: Context, request: Request): void {
   const work = context.fileSystem.open(node, isTruncating ? { truncate: true } : {})
   work.then(
     (file) => {
-      if (!context.finish(pending)) {
+      if (pending.answered) {
         file.close()
         return
       }
       const attributes = file.attributes()
       const { handle, keepCache } = context.files.open(file, attributes, context.inodes.get(node))
       markTruncated(context, handle, isTruncating)
-      const answer = () => answerOpen(context, unique, attributes, handle, answerFlags(flags, keepCache))
+      const answer = () => answerOpen(context, pending, attributes, handle, answerFlags(flags, keepCache))
       if (killsPrivileges) withoutPrivileges(context, context.files.file(handle), answer)
       else answer()
     },
@@ -90,13 +84,19 @@ function markTruncated(context: Context, handle: number, isTruncating: boolean):
  */
 function answerOpen(
   context: Context,
-  unique: number,
+  pending: Pending,
   attributes: Attributes,
   handle: number,
   flags: number,
 ): void {
   const answer = () => {
-    context.scratchAnswer(unique, writeOpenAnswer(context.scratch, handle, flags, OUT_HEADER_BYTES))
+    if (!context.finish(pending)) {
+      // A signal ended the wait for the kernel or for the mode: nobody will release this handle.
+      const open = context.files.release(handle)
+      if (open !== undefined) closeFile(context, open)
+      return
+    }
+    context.scratchAnswer(pending.unique, writeOpenAnswer(context.scratch, handle, flags, OUT_HEADER_BYTES))
   }
   const known = context.inodes.get(attributes.inode)
   if (known?.attributes !== undefined && sameSizeAndTime(known.attributes, attributes)) {
@@ -105,7 +105,7 @@ function answerOpen(
   }
   if (known !== undefined) known.attributes = attributes
   // Attributes only: an open drops the pages itself.
-  if (!context.notifier.send(encodeInvalidateInode(attributes.inode, -1), answer)) answer()
+  if (!context.notifier.dropAttributes(attributes.inode, answer)) answer()
 }
 
 export function create(context: Context, request: Request): void {
@@ -201,7 +201,8 @@ export function write(context: Context, request: Request): boolean {
   if (isCopied) borrowedData = Buffer.from(borrowedData)
   open.state.written = true
   const kept = isCopied ? undefined : request
-  const start = () => startWrite(context, open, unique, offset, borrowedData, kept)
+  const pending = context.begin(unique)
+  const start = () => startWrite(context, open, pending, offset, borrowedData, kept)
   if ((flags & WRITE_KILL_SUIDGID) === 0) start()
   else withoutPrivileges(context, open, start)
   return !isCopied
@@ -210,12 +211,15 @@ export function write(context: Context, request: Request): boolean {
 function startWrite(
   context: Context,
   open: OpenFile,
-  unique: number,
+  pending: Pending,
   offset: number,
   borrowedData: Buffer,
   kept: Request | undefined,
 ): void {
-  const pending = context.begin(unique)
+  if (pending.answered) {
+    if (kept !== undefined) context.device.release(kept)
+    return
+  }
   const attempt = () => {
     pending.operation = open.file.write(offset, borrowedData, (error) => {
       // Also after an error: an unacknowledged write may have changed size and times (rule E11).
@@ -230,8 +234,8 @@ function startWrite(
   const end = (error: Error | null) => {
     if (kept !== undefined) context.device.release(kept)
     if (!context.finish(pending)) return
-    if (error !== null) context.fail(unique, error)
-    else answerWrite(context, unique, borrowedData.length)
+    if (error !== null) context.fail(pending.unique, error)
+    else answerWrite(context, pending.unique, borrowedData.length)
   }
   attempt()
 }
@@ -281,7 +285,7 @@ function withoutPrivileges(context: Context, open: OpenFile | undefined, next: (
   open.state.clearedPrivileges = seen
   context.fileSystem.setAttributes(inode, { mode: newMode }).then(
     () => {
-      if (!context.notifier.send(encodeInvalidateInode(inode, -1), next)) next()
+      if (!context.notifier.dropAttributes(inode, next)) next()
     },
     (error: unknown) => {
       context.log.warn('set-user-id could not be cleared', { inode, code: codeOf(error) })

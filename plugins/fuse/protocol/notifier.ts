@@ -1,13 +1,17 @@
 /**
- * Tells the kernel to drop what it has cached, in order, through the helper thread (rule L9). Bounded:
- * when more is waiting than the limit, the owner is asked to invalidate everything instead.
+ * Tells the kernel to drop what it has cached, in order, through a helper thread (rule L9); through another one
+ * what needs no wait for pages or names, since opens wait for that. Bounded: when more is waiting than the
+ * limit, the owner is asked to invalidate everything instead.
  */
 import { extname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
+import { encodeInvalidateInode } from './reply.ts'
 import type { MountLogger } from './types.ts'
 
 export const NOTIFICATIONS_WAITING_MAX = 65_536
 const BATCH_MAX = 256
+/** As an offset. */
+const ATTRIBUTES_ONLY = -1
 
 interface Waiting {
   readonly notification: Buffer
@@ -17,9 +21,12 @@ interface Waiting {
 export interface Notifier {
   /** `done` runs when the kernel has taken it (or had nothing to drop). False: too many are waiting. */
   send(notification: Buffer, done?: () => void): boolean
+  /** As `send`, for the attributes of one inode only: no page and no name is waited for. */
+  dropAttributes(inode: number, done?: () => void): boolean
 }
 
-export class WorkerNotifier implements Notifier {
+/** One helper thread and what waits for it. */
+class Lane {
   readonly #log: MountLogger
   readonly #worker: Worker
   #queue: Waiting[] = []
@@ -87,5 +94,28 @@ export class WorkerNotifier implements Notifier {
   async stop(): Promise<void> {
     this.#finishAll()
     await this.#worker.terminate()
+  }
+}
+
+export class WorkerNotifier implements Notifier {
+  /** A page whose read is held, or a directory in use, holds up all that comes behind it: opens must not. */
+  readonly #pagesAndNames: Lane
+  readonly #attributes: Lane
+
+  constructor(descriptor: number, log: MountLogger) {
+    this.#pagesAndNames = new Lane(descriptor, log)
+    this.#attributes = new Lane(descriptor, log)
+  }
+
+  send(notification: Buffer, done?: () => void): boolean {
+    return this.#pagesAndNames.send(notification, done)
+  }
+
+  dropAttributes(inode: number, done?: () => void): boolean {
+    return this.#attributes.send(encodeInvalidateInode(inode, ATTRIBUTES_ONLY), done)
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.#pagesAndNames.stop(), this.#attributes.stop()])
   }
 }
