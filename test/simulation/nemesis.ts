@@ -56,6 +56,7 @@ export class Nemesis {
   /** When the last fault of each kind ended; Infinity while one runs. */
   readonly #lastMs = new Map<FaultKind, number>()
   #isStopped = false
+  #isResting = false
 
   constructor(world: World, kinds: readonly FaultKind[], options: NemesisOptions) {
     this.#world = world
@@ -85,6 +86,11 @@ export class Nemesis {
     return null
   }
 
+  /** Starts no more; those that run end by themselves. */
+  rest(): void {
+    this.#isResting = true
+  }
+
   /** Ends all faults that run and starts no more. */
   stop(): void {
     this.#isStopped = true
@@ -100,7 +106,7 @@ export class Nemesis {
     const random = this.#world.random.fork(`fault ${number}`)
     const delayMs = this.#options.pauseMs * (0.2 + 1.6 * random.float())
     this.#world.cluster.clock.setTimer(delayMs, () => {
-      if (this.#isStopped) return
+      if (this.#isStopped || this.#isResting) return
       const { only, runningMax } = this.#options
       if (only !== null ? only.includes(number) : this.#running.size < runningMax) this.#begin(number, random)
       this.#next()

@@ -21,9 +21,9 @@ export const smallestShape: Shape = {
 
 /** Each with its weight. */
 const metadataServerCounts = [
-  [1, 80],
-  [3, 16],
-  [5, 4],
+  [1, 84],
+  [3, 13],
+  [5, 3],
 ] as const
 const chunkServerCounts = [
   [4, 60],

@@ -24,8 +24,15 @@ import { COUNTED } from './summary.ts'
 
 const FILE_COUNT_MIN = 3
 const CHURN_NAMES = ['n0', 'n1', 'n2', 'n3', 'n4', 'n5']
-/** Of the trouble. */
-const DURATION_MS = 30_000
+/** Of the trouble. With the start and what comes after it a run has the 30 simulated seconds of one that counts. */
+const DURATION_MS = 27_500
+/** From the end of the trouble until the clients stop. */
+const QUIET_MS = 2000
+/** More operations than a run needs to count: those of different seeds differ. */
+const OPERATIONS_BEYOND_MIN = 3
+const OPERATIONS_BEYOND_SPAN = 40
+/** In this share of the trouble: whoever was held up at its end has time to catch up. */
+const OPERATIONS_WITHIN_SHARE = 0.95
 /** Longest extension of it, until the run had enough operations and faults to count. */
 const EXTENSION_MS_MAX = 20_000
 /** Much is under way whenever the power fails. */
@@ -127,6 +134,8 @@ class Run {
     const shape = { ...drawn, ...options.shape }
     this.#shape = shape
     const offlineSeconds = random.below(2) === 0 ? 3 : 12
+    const durationMs = options.durationMs ?? DURATION_MS
+    const operationsWanted = COUNTED.operations + OPERATIONS_BEYOND_MIN + random.below(OPERATIONS_BEYOND_SPAN)
     const rates = new Map<string, number>()
     let trace: Trace | null = null
     let givenUp: GivenUpServers | null = null
@@ -181,8 +190,8 @@ class Run {
       thinkMs:
         options.powerCuts === true ? POWER_CUT_THINK_MS : (100 + random.below(200)) * (shape.clientCount / 2),
       operationsWanted: {
-        count: ((305 + random.below(90)) * (options.durationMs ?? DURATION_MS)) / DURATION_MS,
-        withinMs: options.durationMs ?? DURATION_MS,
+        count: (operationsWanted * durationMs) / DURATION_MS,
+        withinMs: durationMs * OPERATIONS_WITHIN_SHARE,
       },
       isStopping: false,
     }
@@ -199,14 +208,17 @@ class Run {
     const durationMs = this.#options.durationMs ?? DURATION_MS
     this.#startTrouble(durationMs)
     await clock.runUntil(() => this.oracle.violation !== null, durationMs)
-    const isEnough = (): boolean => this.oracle.violation !== null || this.#counts()
-    if (this.#options.durationMs === undefined) await clock.runUntil(isEnough, EXTENSION_MS_MAX)
+    if (this.#options.durationMs === undefined) await this.#extend()
     this.trace.line('run', 'the trouble ends')
     this.nemesis?.stop()
     for (const node of [...this.cluster.metadataServers, ...this.cluster.chunkServers]) node.restart()
     for (const client of this.#clients) client.restart()
     if (this.oracle.violation !== null) return
-    await clock.runUntil(() => this.oracle.violation !== null, 2000)
+    const quietMs = Math.max(QUIET_MS, COUNTED.simulatedMs - clock.nowMs())
+    await clock.runUntil(
+      () => this.oracle.violation !== null,
+      this.#options.durationMs === undefined ? quietMs : QUIET_MS,
+    )
     this.#replaceRefused()
     const isLed = () => this.oracle.violation !== null || this.cluster.master !== null
     if (!(await clock.runUntil(isLed, MASTER_LIMIT_MS)))
@@ -246,14 +258,23 @@ class Run {
     }
   }
 
-  /** Were there enough operations and faults? Without faults: nothing to wait for. */
-  #counts(): boolean {
+  /** Until the run counts: first what is missing of faults, then, while no new ones begin, of operations. */
+  async #extend(): Promise<void> {
+    const { clock } = this.cluster
+    const untilMs = clock.nowMs() + EXTENSION_MS_MAX
+    const { oracle } = this
+    await clock.runUntil(() => oracle.violation !== null || this.#hasFaults, EXTENSION_MS_MAX)
+    this.nemesis?.rest()
+    const isEnough = (): boolean =>
+      oracle.violation !== null || oracle.checkedOperationCount >= COUNTED.operations
+    await clock.runUntil(isEnough, untilMs - clock.nowMs())
+  }
+
+  /** Were there enough faults? Without any: nothing to wait for. */
+  get #hasFaults(): boolean {
     const { nemesis } = this
-    const hasFaults =
-      nemesis === null ||
-      nemesis.isIdle ||
-      (nemesis.faultCount >= COUNTED.faults && nemesis.counts.size >= COUNTED.kinds)
-    return hasFaults && this.oracle.checkedOperationCount >= COUNTED.operations
+    if (nemesis === null || nemesis.isIdle) return true
+    return nemesis.faultCount >= COUNTED.faults && nemesis.counts.size >= COUNTED.kinds
   }
 
   #startTrouble(durationMs: number): void {

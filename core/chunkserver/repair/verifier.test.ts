@@ -54,6 +54,37 @@ test('every page with data is read; what rotted is found and reported before any
   assert.deepEqual(await read(rig, 0, 8), pattern(7, 8), 'one page, and no more')
 })
 
+test('regions where nobody wrote cost one read of all their slots, and are told as before', async () => {
+  const rig = await filled(11)
+  const before = await rig.clock.settled(new Verifier(rig.store).verify(1, 1, 'records'))
+  const replica = rig.store.replicas.get(1)
+  assert.ok(replica)
+  replica.forgetRegions()
+  let readCount = 0
+  const perform = rig.disk.perform.bind(rig.disk)
+  rig.disk.perform = (kind, callback, work) => {
+    if (kind === 'read') readCount++
+    perform(kind, callback, work)
+  }
+  const verification = await rig.clock.settled(new Verifier(rig.store).verify(1, 1, 'records'))
+  assert.deepEqual(verification.digests, before.digests)
+  assert.ok(readCount < 8, `${readCount} reads for 2 regions with data`)
+  assert.equal(replica.region(30), null, 'nothing is kept of a blank region')
+})
+
+test('a region that was written while others are verified is not taken for blank', async () => {
+  const rig = await filled(12)
+  rig.store.replicas.get(1)?.forgetRegions()
+  const before = await rig.clock.settled(new Verifier(rig.store).verify(1, 1, 'records'))
+  const verifying = new Verifier(rig.store).verify(1, 1, 'pages')
+  await write(rig, 30 * MIB, pattern(9, PAGE_SIZE_BYTES))
+  const after = await rig.clock.settled(verifying)
+  const changed = after.digests.flatMap((digest, region) =>
+    digest === before.digests[region] ? [] : [region],
+  )
+  assert.deepEqual([changed, after.pages], [[30], 5])
+})
+
 test('chunks with bad pages are counted once, and not for what another disk lost (rule R1)', async () => {
   const rig = await filled(1)
   const verifier = new Verifier(rig.store)

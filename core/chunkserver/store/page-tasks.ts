@@ -52,9 +52,10 @@ export function withPages<T>(
       firstPage,
       lastPage,
       start: () => {
+        // given back before the caller goes on: it finds the queue as it is
         void work()
-          .then(resolve, reject)
           .finally(() => replica.queue.finish(operation))
+          .then(resolve, reject)
       },
     }
     const admitted = replica.queue.submit(operation)

@@ -2,11 +2,12 @@
  * Virtual time for whole clusters in one process. Nothing happens by itself: `advance`, `runUntil` and
  * `settle` run what is due, one thing at a time in a fixed order, and let all promises settle in between, so
  * that a run depends on nothing but its inputs. Each simulated process gets its own `view`, which may run
- * fast or slow, jump, and be stopped for good (a killed process's timers never fire).
+ * fast or slow, jump, be held back (SIGSTOP, a stalled virtual machine: what came meanwhile is handled late), and
+ * be stopped for good (a killed process's timers never fire).
  */
 import type { Clock, Timer, WallTime } from '../../platform/clock.ts'
 import { afterEverything, afterPromises } from '../../platform/node/turns.ts'
-import { type SimulatedTimer, TimerHeap } from './timer-heap.ts'
+import { SimulatedTimer, TimerHeap, type TimerOwner } from './timer-heap.ts'
 
 export interface ClockSkew {
   /** Local milliseconds in one millisecond of true time; 1 is exact. */
@@ -25,7 +26,7 @@ const WALL_START_SECONDS = 1_700_000_000
 
 export class SimulatedClock implements Clock {
   readonly #timers = new TimerHeap()
-  #deferred: (() => void)[] = []
+  #deferred: SimulatedTimer[] = []
   #nowMs = 0
   #order = 0
   #stepsAtThisTime = 0
@@ -48,17 +49,27 @@ export class SimulatedClock implements Clock {
   }
 
   setTimer(delayMs: number, callback: () => void): Timer {
-    const timer: SimulatedTimer = {
-      atMs: this.#nowMs + (delayMs > 0 ? Math.max(TICK_MS, delayMs) : 0),
-      order: this.#order++,
-      callback,
-    }
+    return this.setTimerOf(null, delayMs, callback)
+  }
+
+  setTimerOf(owner: TimerOwner | null, delayMs: number, callback: () => void): Timer {
+    const atMs = this.#nowMs + (delayMs > 0 ? Math.max(TICK_MS, delayMs) : 0)
+    const timer = new SimulatedTimer(atMs, this.#order++, callback, owner)
     this.#timers.push(timer)
-    return { cancel: () => void (timer.callback = null) }
+    return timer
   }
 
   defer(callback: () => void): void {
-    this.#deferred.push(callback)
+    this.deferOf(null, callback)
+  }
+
+  deferOf(owner: TimerOwner | null, callback: () => void): void {
+    this.#deferred.push(new SimulatedTimer(this.#nowMs, 0, callback, owner))
+  }
+
+  /** What was held back, in its order. */
+  deferAgain(timers: readonly SimulatedTimer[]): void {
+    for (const timer of timers) this.#deferred.push(timer)
   }
 
   view(skew: ClockSkew = {}): ClockView {
@@ -119,7 +130,7 @@ export class SimulatedClock implements Clock {
     if (this.#deferred.length > 0) {
       const deferred = this.#deferred
       this.#deferred = []
-      for (const callback of deferred) callback()
+      for (const timer of deferred) timer.run()
       return this.#countStep()
     }
     const next = this.#timers.peek()
@@ -129,9 +140,7 @@ export class SimulatedClock implements Clock {
       this.#nowMs = next.atMs
       this.#stepsAtThisTime = 0
     }
-    const { callback } = next
-    next.callback = null
-    callback?.()
+    next.run()
     return this.#countStep()
   }
 
@@ -142,13 +151,15 @@ export class SimulatedClock implements Clock {
 }
 
 /** The clocks of one simulated process. */
-export class ClockView implements Clock {
+export class ClockView implements Clock, TimerOwner {
   readonly #base: SimulatedClock
   readonly #rate: number
   #bootOffsetMs: number
   #stoodStillMs = 0
   #wallOffsetSeconds: number
   #isStopped = false
+  /** What became due while it is held back; null: it is not. */
+  #heldBack: SimulatedTimer[] | null = null
 
   constructor(base: SimulatedClock, skew: ClockSkew) {
     this.#base = base
@@ -171,20 +182,33 @@ export class ClockView implements Clock {
   }
 
   setTimer(delayMs: number, callback: () => void): Timer {
-    return this.#base.setTimer(Math.max(0, delayMs) / this.#rate, () => {
-      if (!this.#isStopped) callback()
-    })
+    return this.#base.setTimerOf(this, Math.max(0, delayMs) / this.#rate, callback)
   }
 
   defer(callback: () => void): void {
-    this.#base.defer(() => {
-      if (!this.#isStopped) callback()
-    })
+    this.#base.deferOf(this, callback)
+  }
+
+  mayRun(timer: SimulatedTimer): boolean {
+    if (this.#isStopped) return false
+    this.#heldBack?.push(timer)
+    return this.#heldBack === null
+  }
+
+  pause(): void {
+    this.#heldBack ??= []
+  }
+
+  resume(): void {
+    const heldBack = this.#heldBack
+    this.#heldBack = null
+    if (heldBack !== null) this.#base.deferAgain(heldBack)
   }
 
   /** The process is gone: no timer and nothing deferred runs any more. */
   stop(): void {
     this.#isStopped = true
+    this.#heldBack = null
   }
 
   /** The machine was suspended until now, for that long: only the boot clock noticed. */

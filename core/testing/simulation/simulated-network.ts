@@ -32,9 +32,9 @@ export class SimulatedNetwork {
   readonly tuning: NetworkTuning
   readonly #listeners = new Map<string, Listening>()
   readonly #links = new Set<Link>()
-  /** 'from>to': nothing gets through that way. */
-  readonly #blocked = new Set<string>()
-  readonly #delaysMs = new Map<string, number>()
+  /** By sender and receiver: nothing gets through that way. */
+  readonly #blocked = new Map<string, Set<string>>()
+  readonly #delaysMs = new Map<string, Map<string, number>>()
   #nextPort = PORT_FIRST_FREE
 
   constructor(clock: SimulatedClock, random: SeededRandom, tuning: Partial<NetworkTuning> = {}) {
@@ -54,7 +54,8 @@ export class SimulatedNetwork {
 
   /** Nothing gets from `from` to `to`; the other way is open unless blocked as well. */
   blockOneWay(from: string, to: string): void {
-    this.#blocked.add(`${from}>${to}`)
+    const receivers = this.#blocked.get(from) ?? new Set()
+    this.#blocked.set(from, receivers.add(to))
   }
 
   partition(a: string, b: string): void {
@@ -64,25 +65,28 @@ export class SimulatedNetwork {
 
   heal(a?: string, b?: string): void {
     if (a === undefined || b === undefined) this.#blocked.clear()
-    else for (const way of [`${a}>${b}`, `${b}>${a}`]) this.#blocked.delete(way)
+    else {
+      this.#blocked.get(a)?.delete(b)
+      this.#blocked.get(b)?.delete(a)
+    }
     for (const link of this.#links) link.wake()
   }
 
   isBlocked(from: string, to: string): boolean {
-    return this.#blocked.size > 0 && from !== to && this.#blocked.has(`${from}>${to}`)
+    return this.#blocked.size > 0 && from !== to && this.#blocked.get(from)?.has(to) === true
   }
 
   /** Adds to the latency of everything sent from `from` to `to`. */
   setDelay(from: string, to: string, delayMs: number): void {
-    if (delayMs === 0) this.#delaysMs.delete(`${from}>${to}`)
-    else this.#delaysMs.set(`${from}>${to}`, delayMs)
+    const receivers = this.#delaysMs.get(from) ?? new Map<string, number>()
+    this.#delaysMs.set(from, receivers.set(to, delayMs))
   }
 
   latencyMs(from: string, to: string): number {
     const { latencyMinMs, latencyMaxMs } = this.tuning
     const base = latencyMinMs + this.random.float() * (latencyMaxMs - latencyMinMs)
     if (this.#delaysMs.size === 0) return base
-    return base + (this.#delaysMs.get(`${from}>${to}`) ?? 0)
+    return base + (this.#delaysMs.get(from)?.get(to) ?? 0)
   }
 
   /** Resets every connection between two hosts; both sides are told. */

@@ -157,10 +157,12 @@ export class SimulatedPipe implements Connection {
     if (next === undefined || this.#isScheduled) return
     const { clock } = this.#way.network
     this.#isScheduled = true
-    clock.setTimer(Math.max(0, next.atMs - clock.nowMs()), () => {
-      this.#isScheduled = false
-      this.#transmit()
-    })
+    clock.setTimer(Math.max(0, next.atMs - clock.nowMs()), this.#onDue)
+  }
+
+  readonly #onDue = (): void => {
+    this.#isScheduled = false
+    this.#transmit()
   }
 
   #transmit(): void {

@@ -1,9 +1,38 @@
 /** Timers of the simulated clock: a binary heap by (time, order of setting). Cancelled ones are skipped. */
-export interface SimulatedTimer {
+import type { Timer } from '../../platform/clock.ts'
+
+/** Whose timer it is. */
+export interface TimerOwner {
+  /** False: it never runs, or the owner keeps it and lets it run later. */
+  mayRun(timer: SimulatedTimer): boolean
+}
+
+/** A timer, or something deferred. One object: there are tens of thousands in a run. */
+export class SimulatedTimer implements Timer {
   readonly atMs: number
   readonly order: number
   /** Null once it ran or was cancelled. */
   callback: (() => void) | null
+  readonly #owner: TimerOwner | null
+
+  constructor(atMs: number, order: number, callback: () => void, owner: TimerOwner | null) {
+    this.atMs = atMs
+    this.order = order
+    this.callback = callback
+    this.#owner = owner
+  }
+
+  cancel(): void {
+    this.callback = null
+  }
+
+  /** It is due. */
+  run(): void {
+    const { callback } = this
+    if (callback === null || this.#owner?.mayRun(this) === false) return
+    this.callback = null
+    callback()
+  }
 }
 
 function isBefore(a: SimulatedTimer, b: SimulatedTimer): boolean {
