@@ -24,14 +24,15 @@ const USAGE = `npm run sim -- OPTIONS
 
   --seed 17 --trace           one run, readable
   --seeds 1000 --from 1       many; failing seeds with the command to replay
-  --hours H --from 1          as many as fit into the time
+  --hours H --from 1          as many as fit into the time; with --seeds: no more than these
+  --minutes M                 the same
   --power-cuts 10000          everything loses power that often, in the middle of overwrites
   --seed 17 --minimise        of a run that fails: the faults it takes, as few as possible
   --seed 17 --only 3,8        only these of its faults
   --planted KEY --seeds 20    must fail: a bug is planted (${simulated.map(({ key }) => key).join(', ')})
   --planted all               every planted bug, the scenario that finds it, and the first seed
   --profile KEY               the trouble of a planted bug without the bug
-  --seconds S                 simulated seconds of trouble (30)
+  --seconds S                 simulated seconds of trouble (27.5, with --faults 30; longer until the run counts)
   --faults KIND,KIND | none   of: ${allFaultKinds.join(', ')}
   --mds N, --cs N, --clients N, --snapshots PERCENT-OF-STEPS
                               (default: the seed draws them; with --faults 1, 4, 2 and 0)
@@ -41,6 +42,9 @@ const USAGE = `npm run sim -- OPTIONS
 
 /** A larger young generation: most of what a run makes is garbage a moment later. */
 const WORKER_FLAGS = ['--max-semi-space-size=64']
+const PROGRESS_MS = 15_000
+/** A seed takes half a second; on a very busy machine some more. */
+const SEED_LIMIT_MS = 300_000
 
 const { values, fail, choices, whole } = commandLine('sim', USAGE, {
   seed: { type: 'string' },
@@ -54,6 +58,7 @@ const { values, fail, choices, whole } = commandLine('sim', USAGE, {
   clients: { type: 'string' },
   snapshots: { type: 'string' },
   hours: { type: 'string' },
+  minutes: { type: 'string' },
   'power-cuts': { type: 'string' },
   only: { type: 'string' },
   minimise: { type: 'boolean', default: false },
@@ -166,41 +171,77 @@ async function runWorker(
   }
 }
 
-async function runMany(jobs: number): Promise<void> {
+/** Runs `count` seeds from `from` in `jobs` processes, each of which takes every `jobs`th seed. */
+async function runMany(from: number, count: number, jobs: number): Promise<void> {
   const startedMs = performance.now()
   const summary = new Summary(replayCommand)
-  const workers = Array.from({ length: jobs }, (_, worker) => {
-    const child = spawn(
-      process.execPath,
-      [...process.execArgv, ...WORKER_FLAGS, ...process.argv.slice(1), '--worker', String(worker)],
-      {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      },
-    )
-    createInterface({ input: child.stdout }).on('line', (line) => summary.add(JSON.parse(line) as RunResult))
-    return new Promise<void>((resolve) => {
-      child.on('close', (status) => {
-        if (status !== 0) summary.workerFailed(`worker ${worker} ended with status ${status}`)
-        resolve()
-      })
+  const seconds = (): number => (performance.now() - startedMs) / 1000
+  const workers = Array.from({ length: jobs }, (_, worker) => runProcess(worker, from, jobs, summary))
+  const progress = setInterval(() => {
+    for (const { maybeEnd } of workers) maybeEnd()
+    console.log(summary.progress(count, seconds()))
+  }, PROGRESS_MS)
+  await Promise.all(workers.map(({ ended }) => ended))
+  clearInterval(progress)
+  summary.print(seconds(), count)
+  if (summary.hasFailures) process.exitCode = 1
+}
+
+/** One worker. `maybeEnd` ends it when its seed does not come to an end. */
+function runProcess(
+  worker: number,
+  from: number,
+  jobs: number,
+  summary: Summary,
+): { readonly ended: Promise<void>; readonly maybeEnd: () => void } {
+  const workerArguments = [
+    ...process.execArgv,
+    ...WORKER_FLAGS,
+    ...process.argv.slice(1),
+    '--worker',
+    String(worker),
+  ]
+  const child = spawn(process.execPath, workerArguments, { stdio: ['ignore', 'pipe', 'inherit'] })
+  let seed = from + worker
+  let sinceMs = performance.now()
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    summary.add(JSON.parse(line) as RunResult)
+    seed += jobs
+    sinceMs = performance.now()
+  })
+  const ended = new Promise<void>((resolve) => {
+    child.on('close', (status, signal) => {
+      if (status !== 0)
+        summary.workerFailed(
+          `seed ${seed}: its process ended with ${signal ?? `status ${status}`}; replay: ${replayCommand(seed)}`,
+        )
+      resolve()
     })
   })
-  await Promise.all(workers)
-  summary.print((performance.now() - startedMs) / 1000)
-  if (summary.hasFailures) process.exitCode = 1
+  const maybeEnd = (): void => {
+    if (performance.now() - sinceMs > SEED_LIMIT_MS) child.kill('SIGKILL')
+  }
+  return { ended, maybeEnd }
+}
+
+/** When no seed begins any more. */
+function timeLimitMs(): number {
+  const limits = [values.hours ?? 'none', values.minutes ?? 'none'].map((text, index) =>
+    text === 'none' ? Number.POSITIVE_INFINITY : Number(text) * (index === 0 ? 3_600_000 : 60_000),
+  )
+  const limitMs = Math.min(...limits)
+  return limitMs > 0 ? limitMs : fail('--hours or --minutes is no time')
 }
 
 if (isAllPlanted) {
   if (!(await printPlanted(Math.max(1, whole(values.jobs, 'jobs'))))) process.exitCode = 1
-} else if (values.seeds === undefined && values.hours === undefined) {
+} else if (values.seeds === undefined && values.hours === undefined && values.minutes === undefined) {
   const seed = whole(values.seed ?? values.from, 'seed')
   await (values.minimise ? runMinimise(seed) : runOne(seed))
 } else {
-  const endMs = values.hours === undefined ? Number.POSITIVE_INFINITY : Number(values.hours) * 3_600_000
-  if (!(endMs > 0)) fail(`--hours ${values.hours} is no time`)
   const count = values.seeds === undefined ? Number.MAX_SAFE_INTEGER : whole(values.seeds, 'seeds')
   const from = whole(values.from, 'from')
   const jobs = Math.max(1, whole(values.jobs, 'jobs'))
-  if (values.worker === undefined) await runMany(jobs)
-  else await runWorker(whole(values.worker, 'worker'), from, count, jobs, endMs)
+  if (values.worker === undefined) await runMany(from, count, jobs)
+  else await runWorker(whole(values.worker, 'worker'), from, count, jobs, timeLimitMs())
 }

@@ -60,12 +60,22 @@ export class Summary {
     this.#problems.push(problem)
   }
 
-  print(realSeconds: number): void {
+  /** One line while it goes on. */
+  progress(wantedCount: number, realSeconds: number): string {
+    const wanted = wantedCount === Number.MAX_SAFE_INTEGER ? '' : ` of ${wantedCount}`
+    const counted = `${this.#counted} count, ${this.#failures.length + this.#problems.length} failed`
+    return `${realSeconds.toFixed(0).padStart(4)} s: ${this.#runs}${wanted} seeds (${counted})`
+  }
+
+  /** `wantedCount`: of the seeds, when time may not have been enough for all. */
+  print(realSeconds: number, wantedCount = Number.MAX_SAFE_INTEGER): void {
     const seeds = (this.#runs / realSeconds).toFixed(1)
     console.log(
       `${this.#runs} seeds (${this.#counted} count), ${(this.#simulatedMs / 3_600_000).toFixed(2)} simulated hours ` +
         `in ${realSeconds.toFixed(0)} s (${seeds} seeds/s), ${this.#checked} checked operations`,
     )
+    if (wantedCount < Number.MAX_SAFE_INTEGER && this.#runs < wantedCount)
+      console.log(`${wantedCount - this.#runs} of ${wantedCount} seeds were not run`)
     console.log(`operations: ${listed(this.#operations)}`)
     console.log(`faults: ${listed(this.#faults)}`)
     if (this.#marks.size > 0) console.log(`visited: ${listed(this.#marks)}`)
