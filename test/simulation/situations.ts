@@ -33,6 +33,7 @@ export const situations: Readonly<Record<string, string>> = {
   'a join goes on from another source': 'J10',
   'a disk went back to a moment after its registration': 'B3',
   'a replica does not remember what it should': 'B3',
+  'a reconciliation may have lost acknowledged writes': 'F5',
   'a chunk server without a master refuses the reads of a holder': 'L2',
   'a dirty chunk that somebody waits for is reconciled first': 'L8',
   'a recall takes too long': 'L9',
@@ -67,6 +68,11 @@ export const situations: Readonly<Record<string, string>> = {
  * rare damage. The scenario of a unit test (below `core`) does.
  */
 export const scripted: Readonly<Record<string, readonly string[]>> = {
+  'metadata/server/rolled-back-disk.test.ts': [
+    'a disk went back to a moment after its registration',
+    'a replica does not remember what it should',
+    'a reconciliation may have lost acknowledged writes',
+  ],
   'chunkserver/store/chunk-store.test.ts': [
     'a late order is answered with what is',
     'a write of an older lease is refused',

@@ -257,7 +257,7 @@ export class ChunkWriter implements Swept, BudgetWaiter {
       // Joining to in sync does not change the version (rule E7).
       this.members = members
     }
-    this.marks.located(this.members, this.version)
+    this.marks.located(this.members, this.version, location.lossVersion)
     if (isNew || becameWritable || this.phase === 'granting') this.#epochUsable(isNew)
     // Who holds unflushed bytes gets fewer with every change: sync them now, so that replacing the members
     // one after the other (a rolling restart) never leaves a flush without a witness (rule F5).

@@ -31,6 +31,8 @@ export class MemberMarks {
   #dirtyVersion = 0
   /** Number of the answer that completed the last acknowledged write. */
   #acknowledgedNumber = 0
+  /** Since this epoch the quorum cannot vouch for what was acknowledged before it; 0: it can. */
+  #lossVersion = 0
 
   get isDirty(): boolean {
     return this.#dirtyVersion !== 0 || this.#marks.size > 0
@@ -85,6 +87,10 @@ export class MemberMarks {
     mark.crashes = crashes
   }
 
+  get #mayBeLost(): boolean {
+    return this.#dirtyVersion !== 0 && this.#lossVersion > this.#dirtyVersion
+  }
+
   /**
    * A new epoch. Who left holds nothing for us; who joins holds only what we send from now on, the rest
    * comes by the join and is synced before that ends (rule F1). We may have missed epochs: a member that is in
@@ -106,9 +112,11 @@ export class MemberMarks {
    * Who became in sync in the epoch `version`, or in one that we missed, holds what its source held, durably (rule
    * F1), and is a witness when the source has gone (rule F5). The source was in sync since before: no
    * reconciliation has chosen between its members meanwhile, and none of them had restarted uncleanly, for such
-   * ones leave or start again.
+   * ones leave or start again. `lossVersion`: where the quorum had to go on from a crashed replica, which the members and
+   * their restarts need not show.
    */
-  located(members: readonly Member[], version: number): void {
+  located(members: readonly Member[], version: number, lossVersion = 0): void {
+    this.#lossVersion = lossVersion
     if (this.#dirtyVersion === 0) return
     for (const [server, since] of this.#heirs) {
       if (!members.some((member) => member.server === server && isInSyncSince(member, since)))
@@ -139,6 +147,7 @@ export class MemberMarks {
 
   /** A member that needs no flush holds everything: whatever we sent to it since it joined is durable. */
   get hasDurableHeir(): boolean {
+    if (this.#mayBeLost) return false
     for (const server of this.#heirs.keys()) if (!this.#marks.has(server)) return true
     return false
   }
@@ -147,6 +156,7 @@ export class MemberMarks {
   heldEverything(server: number, role: string, incarnation: number, crashes: number): boolean {
     const mark = this.#marks.get(server)
     if (mark === undefined || role !== 'in-sync' || mark.lost || mark.mayHaveLeft) return false
+    if (this.#mayBeLost) return false
     if (mark.incarnation !== incarnation || mark.crashes !== crashes) return false
     return this.#dirtyVersion === 0 || mark.firstVersion <= this.#dirtyVersion || this.#heirs.has(server)
   }

@@ -9,6 +9,7 @@ export interface FakeChunk {
   members: { server: number; role: 'in-sync' | 'joining'; since?: number }[]
   /** Lease whose intent is on it; 0: none. */
   intent: number
+  lossVersion?: number
 }
 
 export interface FakeInode {

@@ -213,6 +213,7 @@ export class FakeMaster {
       chunk: id,
       version,
       writable: inSync >= this.minimum,
+      ...(chunk.lossVersion === undefined ? {} : { lossVersion: chunk.lossVersion }),
       members: chunk.members.map((member) => ({ ...member })),
     }
   }

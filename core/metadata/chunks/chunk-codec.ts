@@ -3,7 +3,7 @@
  * the bytes without a text or an object for each.
  */
 import { NUL, type PackedRows, Sign } from '../../platform/packed-rows.ts'
-import type { ChunkMember, ChunkRow, PendingEpoch, ReplicaParent } from '../state/rows.ts'
+import type { ChunkMember, ChunkRow, PendingEpoch } from '../state/rows.ts'
 import { jsonArray } from '../state/table.ts'
 import { ChunkFlag, INLINE_MEMBER_COUNT, type PlainChunk } from './chunk-columns.ts'
 
@@ -11,15 +11,16 @@ import { ChunkFlag, INLINE_MEMBER_COUNT, type PlainChunk } from './chunk-columns
  * Row text, canonical: [inode, index, version, flags, intentLease, members, pending, former]; flags bit 0
  * writable, bit 1 dirtyDead; a member is [server, 0 = in sync | 1 = joining, since or attempt]; pending is
  * 0 or [version, reconcile 0|1, members]; former is [[server, version], ...]. Of a chunk that several hold or that
- * has overlays two more: holders, [[server, parent], ...] (from feature level 3 on, when there are such chunks).
+ * has overlays two more: holders, [[server, parent], ...], and behind them lossVersion of one that has it (from feature
+ * level 3 on, when there are such chunks).
  */
 export function encodeRow(row: ChunkRow): string {
   const pending =
     row.pending === null
       ? 0
       : [row.pending.version, row.pending.reconcile ? 1 : 0, encodeMembers(row.pending.members)]
-  const { holders = [], overlays = [] } = row
-  const isShared = holders.length > 0 || overlays.length > 0
+  const { holders = [], overlays = [], lossVersion } = row
+  const isShared = holders.length > 0 || overlays.length > 0 || lossVersion !== undefined
   return JSON.stringify([
     row.inode,
     row.index,
@@ -30,6 +31,7 @@ export function encodeRow(row: ChunkRow): string {
     pending,
     row.former.map((entry) => [entry.server, entry.version]),
     ...(isShared ? [holders, overlays.map(({ server, parent }) => [server, parent])] : []),
+    ...(lossVersion === undefined ? [] : [lossVersion]),
   ])
 }
 
@@ -114,14 +116,15 @@ export function decodeRow(chunk: number, value: unknown): ChunkRow {
   }
 }
 
-function decodeShared(value: unknown): { holders: readonly number[]; overlays: readonly ReplicaParent[] } {
-  const [holders, overlays] = jsonArray(value, 2)
+function decodeShared(value: unknown): Pick<ChunkRow, 'holders' | 'overlays' | 'lossVersion'> {
+  const [holders, overlays, lossVersion] = jsonArray(value, 2)
   return {
     holders: jsonArray(holders, 0).map(integer),
     overlays: jsonArray(overlays, 0).map((entry) => {
       const [server, parent] = jsonArray(entry, 2)
       return { server: integer(server), parent: integer(parent) }
     }),
+    ...(lossVersion === undefined ? {} : { lossVersion: integer(lossVersion) }),
   }
 }
 

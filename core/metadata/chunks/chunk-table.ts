@@ -29,6 +29,8 @@ export class ChunkTable implements ChunkTracked {
   readonly #pending = new Map<number, PendingEpoch>()
   readonly #former = new ShardedMap<{ server: number; version: number }[]>()
   readonly #dirtyDead = new Set<number>()
+  /** Few, and not for long. */
+  readonly #lossVersion = new Map<number, number>()
   readonly #joining = new Set<number>()
   /** By lease, and by chunk. */
   readonly #intents = new Map<number, Set<number>>()
@@ -81,6 +83,7 @@ export class ChunkTable implements ChunkTracked {
     this.#pending.delete(chunk)
     this.#former.delete(chunk)
     this.#dirtyDead.delete(chunk)
+    this.#lossVersion.delete(chunk)
     this.#joining.delete(chunk)
     this.#sharing.delete(chunk)
     this.#changed.add(chunk)
@@ -222,6 +225,7 @@ export class ChunkTable implements ChunkTracked {
     const pending = this.#pending.get(scalars.chunk)
     const holders = this.#sharing.holders(scalars.chunk)
     const overlays = this.#sharing.overlays(scalars.chunk)
+    const lossVersion = this.#lossVersion.get(scalars.chunk)
     return {
       ...scalars,
       intentLease: this.#intentLease.get(scalars.chunk) ?? 0,
@@ -232,6 +236,7 @@ export class ChunkTable implements ChunkTracked {
       former: (this.#former.get(scalars.chunk) ?? []).map((entry) => ({ ...entry })),
       ...(holders.length === 0 ? {} : { holders }),
       ...(overlays.length === 0 ? {} : { overlays }),
+      ...(lossVersion === undefined ? {} : { lossVersion }),
     }
   }
 
@@ -264,6 +269,8 @@ export class ChunkTable implements ChunkTracked {
     }
     if (row.dirtyDead) this.#dirtyDead.add(chunk)
     else this.#dirtyDead.delete(chunk)
+    if (row.lossVersion === undefined) this.#lossVersion.delete(chunk)
+    else this.#lossVersion.set(chunk, row.lossVersion)
     if (row.members.some(({ role }) => role === 'joining')) this.#joining.add(chunk)
     else this.#joining.delete(chunk)
     this.#sharing.set(row)

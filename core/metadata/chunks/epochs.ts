@@ -25,10 +25,11 @@ export const epochHandlers: ChunkHandlers<EpochCommandType> = {
     return { ok: { proposed } }
   },
 
-  'epoch.activate'(context, { epochs }) {
+  'epoch.activate'(context, { epochs, losses }) {
     const activated: number[] = []
+    const lossy = new Set(losses)
     for (const { chunk, version } of epochs) {
-      if (activate(context, chunk, version)) activated.push(chunk)
+      if (activate(context, chunk, version, lossy.has(chunk))) activated.push(chunk)
     }
     return { ok: { activated } }
   },
@@ -126,7 +127,7 @@ function formerAfter(
     .map(([server, highest]) => ({ server, version: highest }))
 }
 
-function activate(context: ChunkContext, chunk: number, version: number): boolean {
+function activate(context: ChunkContext, chunk: number, version: number, isLossy: boolean): boolean {
   const { state } = context
   const row = state.chunks.get(chunk)
   if (row === undefined || row.pending === null || row.pending.version !== version) return false
@@ -141,7 +142,8 @@ function activate(context: ChunkContext, chunk: number, version: number): boolea
   )
   const dirtyDead = row.dirtyDead && !reconcile
   const writable = isWritable(state, row, members)
-  putWithOverlays(state, { ...row, version, members, pending: null, dirtyDead, writable }, overlays)
+  const loss = isLossy ? { lossVersion: version } : {}
+  putWithOverlays(state, { ...row, version, members, pending: null, dirtyDead, writable, ...loss }, overlays)
   raiseGenerations(state, row)
   return true
 }

@@ -319,6 +319,30 @@ test('B3: fewer marks than the quorum knows of are a disk that went back, until 
   assert.equal(register(6, 40, 41).rolledBack, true, 'the master has heard of more')
 })
 
+test('F5: an epoch that may have lost writes says so, until the intent is given back', () => {
+  const machine = new ChunkMachine()
+  const [server = 0] = machine.addServers(1)
+  const session = machine.openSession()
+  const inode = machine.createFile(session, 'file')
+  const lease = machine.lease(session, inode)
+  const chunk = machine.createChunk(lease, inode, 0, [server])
+  const lossVersion = () => machine.state.chunks.get(chunk)?.lossVersion
+  const reconcile = (version: number, losses: number[]): void => {
+    const members = [{ server, role: 'in-sync' as const, since: 0, attempt: 0 }]
+    const proposal = { chunk, from: version - 1, members, reconcile: true, leaving: [] }
+    machine.done({ type: 'epoch.propose', epochs: [proposal] })
+    machine.done({ type: 'epoch.activate', epochs: [{ chunk, version }], losses })
+  }
+  reconcile(2, [chunk])
+  reconcile(3, [])
+  assert.equal(lossVersion(), 2, 'it stays when others follow')
+  const [, text = ''] = [...machine.state.chunks.rows()].find(([key]) => key === String(chunk)) ?? []
+  machine.state.chunks.loadRow(String(chunk), text)
+  assert.equal(lossVersion(), 2)
+  machine.done({ type: 'intent.clear', lease, inode, chunks: [chunk] })
+  assert.equal(lossVersion(), undefined)
+})
+
 test('B3: what was given back is remembered until marks cover it', () => {
   const machine = new ChunkMachine()
   const [server = 0] = machine.addServers(1)

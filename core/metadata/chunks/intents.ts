@@ -80,7 +80,9 @@ export const intentHandlers: ChunkHandlers<IntentCommandType> = {
       const row = state.chunks.get(chunk)
       // Rule L7: only the lease that holds it; a dead lease has none (its chunks are dirty instead).
       if (row === undefined || row.inode !== inode || row.intentLease !== lease) continue
-      state.chunks.put({ ...row, intentLease: 0 })
+      // Rule F5: its flush, which came before, has told it.
+      const { lossVersion: _told, ...settled } = row
+      state.chunks.put({ ...settled, intentLease: 0 })
       unsettle(state, chunk, index)
       cleared.push(chunk)
     }

@@ -148,6 +148,36 @@ test('a replica that went back in time waits for another one, or for an administ
   assert.equal(await valueOf(cluster, inode, 'reader'), 1, 'that is what was given up')
 })
 
+test('a reconciliation among crashed replicas is told as a possible loss, one with an uncrashed replica is not (rule F5)', async () => {
+  const { cluster, inode, a, b, row } = await scene(56)
+  const file = await cluster.run(cluster.client.fileSystem.open(inode))
+  // It is gone when the client has given its intent back.
+  let lossVersion = 0
+  const restartAll = async (): Promise<void> => {
+    const { version } = row()
+    a.restart()
+    b.restart()
+    await cluster.until(() => {
+      lossVersion = Math.max(lossVersion, row().lossVersion ?? 0)
+      return row().version > version && cluster.isHealthy()
+    })
+  }
+  await cluster.run(write(file, 2))
+  a.losePower()
+  b.crash()
+  await restartAll()
+  assert.equal(lossVersion, 0)
+  await cluster.run(flush(file))
+  await cluster.run(write(file, 3))
+  a.losePower()
+  b.losePower()
+  await restartAll()
+  assert.ok(lossVersion > 1)
+  await assert.rejects(cluster.run(flush(file)), { code: 'EIO' })
+  await cluster.run(write(file, 4))
+  await cluster.run(flush(file))
+})
+
 test('a rollback over page writes of an open region is known by its ticks (rule B3)', async () => {
   const { cluster, inode, a, b, put, eventCodes } = await scene(55)
   const [first, second] = [a, b].toSorted((one, other) => one.server - other.server) as [

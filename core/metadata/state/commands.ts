@@ -99,7 +99,8 @@ export type ControlCommand =
   | { type: 'snapshot.step'; target: number; indexes: number[]; finish: boolean }
   /** `from` = highest committed version (active or pending) that the proposal was made against. */
   | { type: 'epoch.propose'; epochs: EpochProposal[] }
-  | { type: 'epoch.activate'; epochs: { chunk: number; version: number }[] }
+  /** `losses`: of these chunks the authority may have lacked acknowledged writes (rule F5). */
+  | { type: 'epoch.activate'; epochs: { chunk: number; version: number }[]; losses?: number[] }
   | { type: 'join.complete'; joins: { chunk: number; version: number; server: number; attempt: number }[] }
   /**
    * After reconciliation of a file whose holder died: the true size (rule F8). Only while `chunk`, where it was

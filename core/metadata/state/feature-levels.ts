@@ -25,6 +25,8 @@ export const BASE_LEVEL = 1
 export const HIGHEST_LEVEL = 3
 /** From here on the marks of chunk servers are kept (rule B3). */
 export const MARKS_LEVEL = 3
+/** And what a reconciliation may have lost (rule F5). */
+export const LOSSES_LEVEL = 3
 
 /** The one table of the store that is not part of the replicated state: about the rows, not of them. */
 export const META_TABLE = 'meta'
@@ -99,6 +101,7 @@ export const fieldLevels = {
   'cluster.create': { level: 2 },
   'mds.member': { listens: 2 },
   'file.collect': { partly: 2 },
+  'epoch.activate': { losses: 3 },
   'server.register': { marks: 3, marksHeard: 3 },
   'server.state': { marks: 3 },
 } as const satisfies FieldLevels

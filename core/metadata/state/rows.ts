@@ -83,6 +83,11 @@ export interface ChunkRow {
   holders?: readonly number[]
   /** Members that are overlays, by rising server. */
   overlays?: readonly ReplicaParent[]
+  /**
+   * The last epoch that began with what a crashed or stale replica had, so that acknowledged writes may be gone; until
+   * the intent of whom that concerns is given back (rule F5).
+   */
+  lossVersion?: number
 }
 
 /** Its chunk list, size and times are those of the inode of the same number, which has no name. */

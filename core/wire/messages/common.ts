@@ -59,6 +59,8 @@ export const ChunkLocation = Type.Object({
   version: UInt,
   /** False below `min`: writes are held (rule A4). */
   writable: Type.Boolean(),
+  /** The epoch that began with what a crashed replica had: writes that were acknowledged before may be gone (rule F5). */
+  lossVersion: Type.Optional(UInt),
   members: Type.Array(Member, { maxItems: 32 }),
 })
 export type ChunkLocation = Static<typeof ChunkLocation>

@@ -6,6 +6,7 @@
  */
 import { mark } from '../../../base/coverage.ts'
 import type { ReplicaRole } from '../../../wire/messages/chunk.ts'
+import { LOSSES_LEVEL } from '../../state/feature-levels.ts'
 import type { ChunkMember } from '../../state/rows.ts'
 import type { Master } from '../servers/master.ts'
 import type { ServerOrders } from '../servers/server-orders.ts'
@@ -47,7 +48,7 @@ export class EpochDriver {
   readonly #outcome: DriveOutcome
   readonly #drives = new Map<number, Drive>()
   readonly #copyHints = new Map<number, ReadonlySet<number>>()
-  #activations: { chunk: number; version: number }[] = []
+  #activations: { chunk: number; version: number; isLossy: boolean }[] = []
 
   constructor(master: Master, orders: ServerOrders, outcome: DriveOutcome) {
     this.#master = master
@@ -103,10 +104,11 @@ export class EpochDriver {
     this.#copyHints.delete(chunk)
   }
 
-  activate(drive: Drive): void {
+  /** `isLossy`: it begins with what a replica has that may lack acknowledged writes (rule F5). */
+  activate(drive: Drive, isLossy = false): void {
     if (!this.isCurrent(drive)) return
     if (this.#activations.length === 0) this.#master.defer(() => this.#flushActivations())
-    this.#activations.push({ chunk: drive.chunk, version: drive.version })
+    this.#activations.push({ chunk: drive.chunk, version: drive.version, isLossy })
   }
 
   /** The server can be asked (again): it has registered and reported. */
@@ -117,9 +119,12 @@ export class EpochDriver {
   }
 
   #flushActivations(): void {
-    const epochs = this.#activations.splice(0, ACTIVATE_BATCH_COUNT_MAX)
+    const activations = this.#activations.splice(0, ACTIVATE_BATCH_COUNT_MAX)
     if (this.#activations.length > 0) this.#master.defer(() => this.#flushActivations())
-    this.#master.submit({ type: 'epoch.activate', epochs })
+    const isTold = this.#master.state.level.inForce >= LOSSES_LEVEL
+    const losses = activations.filter(({ isLossy }) => isLossy && isTold).map(({ chunk }) => chunk)
+    const epochs = activations.map(({ chunk, version }) => ({ chunk, version }))
+    this.#master.submit({ type: 'epoch.activate', epochs, ...(losses.length === 0 ? {} : { losses }) })
   }
 
   /** False too when the chunk went with its file: the drive ends a little later. */

@@ -13,7 +13,7 @@ import type { EventRecorder } from '../servers/event-recorder.ts'
 import type { Joins, Source } from './joins.ts'
 import type { Master } from '../servers/master.ts'
 import type { ServerConnection } from '../servers/server-connection.ts'
-import type { Troubles } from '../servers/troubles.ts'
+import { CRASHED_RANK_MIN, type Troubles } from '../servers/troubles.ts'
 
 const PARALLEL_COUNT_MAX = 32
 /** More of them may run for chunks that somebody waits for. */
@@ -94,6 +94,7 @@ export class Reconciler {
     const { joins } = this.#parts
     const members = drive.members.filter((member) => member.role === 'in-sync').map((member) => member.server)
     const authority = this.#chooseAuthority(drive.chunk, members)
+    const isLossy = this.#mayLack(drive.chunk, authority)
     mark(
       members.length > 1 ? 'members of a dirty chunk are made equal' : 'one member of a dirty chunk is left',
     )
@@ -112,7 +113,17 @@ export class Reconciler {
     if (!this.#isCurrent(drive)) return
     const refusedAt = codes.findIndex((code) => code !== '')
     if (refusedAt >= 0) return this.#fail(drive, members[refusedAt] ?? authority, codes[refusedAt] ?? '')
-    this.#parts.driver.activate(drive)
+    this.#parts.driver.activate(drive, isLossy)
+  }
+
+  /** Rule F5: acknowledged writes, as its host crashed; or it is a stale one that an administrator has promoted. */
+  #mayLack(chunk: number, authority: number): boolean {
+    const { master, troubles } = this.#parts
+    const row = master.state.chunks.get(chunk)
+    const wasInSync = row?.members.some(({ server, role }) => server === authority && role === 'in-sync')
+    const isLossy = wasInSync !== true || troubles.rankOf(chunk, authority) >= CRASHED_RANK_MIN
+    if (isLossy) mark('a reconciliation may have lost acknowledged writes')
+    return isLossy
   }
 
   /**

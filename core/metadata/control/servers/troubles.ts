@@ -14,6 +14,7 @@ export type FailureKind = 'exists' | 'lost'
 export type Doubt = 'process' | 'crashed' | 'unmarked' | 'rolled-back'
 
 /** The higher, the later it is chosen as the authority (rules J1, J3, B3); 0: it went on. */
+export const CRASHED_RANK_MIN = 2
 const ranks: Readonly<Record<Doubt, number>> = { process: 1, crashed: 2, unmarked: 3, 'rolled-back': 4 }
 
 interface ChunkTroubles {

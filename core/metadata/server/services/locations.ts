@@ -60,9 +60,10 @@ export class Locations {
   }
 
   locationOf(row: ChunkRow): ChunkLocation {
-    const { index, chunk, version, writable } = row
+    const { index, chunk, version, writable, lossVersion } = row
     const members = row.members.map(({ server, role, since }) => ({ server, role, since }))
-    return { index, chunk, version, writable, members }
+    const loss = lossVersion === undefined ? {} : { lossVersion }
+    return { index, chunk, version, writable, ...loss, members }
   }
 
   addressesOf(rows: readonly ChunkRow[]): ServerAddress[] {
