@@ -110,6 +110,34 @@ test('T2: after a rollback open handles have the contents and the size of the sn
   await cluster.stop()
 })
 
+test('T2: a rollback comes about although others write without a pause', async () => {
+  const cluster = await startTestCluster({ seed: 8 })
+  const { clock } = cluster
+  const files = new Files(cluster)
+  const file = await files.make('f')
+  await files.write(file, 0, 'old')
+  const snapshot = await cluster.run(cluster.client.snapshots.create(file.inode, 's', '/f'))
+  let writers = 0
+  let isOver = false
+  const writeOn = (open: File): void => {
+    if (isOver) writers -= 1
+    else open.write(0, Buffer.from('new'), () => writeOn(open))
+  }
+  for (const name of ['one', 'two', 'three']) {
+    const other = await cluster.connect(name)
+    writers += 1
+    writeOn(await cluster.run(other.fileSystem.open(file.inode)))
+  }
+  await cluster.advance(100)
+  const askedMs = clock.nowMs()
+  await cluster.run(cluster.client.snapshots.rollback(snapshot))
+  const lasted = clock.nowMs() - askedMs
+  isOver = true
+  await cluster.until(() => writers === 0)
+  assert.ok(lasted < 1_000, `it took ${lasted} ms`)
+  await cluster.stop()
+})
+
 test('errors say what is wrong', async () => {
   const cluster = await startTestCluster({ seed: 7 })
   const { snapshots } = cluster.client

@@ -68,6 +68,7 @@ const disablesServers: readonly FaultKind[] = [
   'first-server-dies',
   ...severalKinds,
 ]
+export const READ_OF_DELETED = 'read of what is deleted'
 /** What a fault did may be told this much later. */
 const MEMORY_MS = 60_000
 
@@ -82,6 +83,9 @@ export function excuseOf(nemesis: Nemesis | null, code: string, during: string):
     // rule A4: a new chunk is not held for ever
     case 'ENOSPC':
       return nemesis.recently(disablesServers, MEMORY_MS)
+    // what is deleted is kept for the sessions that have it open, as long as they last
+    case 'ESTALE':
+      return during === READ_OF_DELETED ? nemesis.recently(endsSessions, MEMORY_MS) : null
     case 'NO_LEASE':
     case 'NO_SESSION':
       return nemesis.recently(endsSessions, MEMORY_MS)

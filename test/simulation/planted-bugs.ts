@@ -17,6 +17,7 @@ import { type DataAnswer, DataOp } from '../../core/wire/data.ts'
 import { replaceMethod } from './planted.ts'
 import type { PlantedBug } from './planted.ts'
 import { plantedRules } from './planted-rules.ts'
+import { plantedSnapshotRules } from './planted-snapshots.ts'
 
 const nothing = (): void => {}
 
@@ -77,6 +78,7 @@ function damagedRows(damage: object): () => void {
 
 export const plantedBugs: readonly PlantedBug[] = [
   ...plantedRules,
+  ...plantedSnapshotRules,
   {
     key: 'early-acknowledgement',
     name: 'a client acknowledges before all replicas have answered',

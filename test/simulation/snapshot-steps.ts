@@ -6,6 +6,7 @@
 import { codeOf } from '../../core/base/errors.ts'
 import type { Snapshots } from '../../core/client/api.ts'
 import type { SeededRandom } from '../../core/testing/simulation/seeded-random.ts'
+import { READ_OF_DELETED } from './excuses.ts'
 import type { FileModel } from './file-model.ts'
 import type { SharedState } from './shared-state.ts'
 import { type SnapshotEntry, SNAPSHOTS_MAX } from './snapshot-book.ts'
@@ -108,8 +109,9 @@ export class SnapshotSteps {
         await this.#host.pause(random.float() * BETWEEN_READS_MS)
       }
     } catch (error) {
+      const isGone = entry.state !== 'there' && codeOf(error) === 'ESTALE'
       // who opens it late finds it gone
-      if (file !== null || entry.state === 'there' || codeOf(error) !== 'ESTALE') judge(error, 'read')
+      if (file !== null || !isGone) judge(error, isGone ? READ_OF_DELETED : 'read')
     }
     if (!this.#host.isDead()) file?.close()
     conclude()

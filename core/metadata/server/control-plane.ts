@@ -106,8 +106,8 @@ export class ControlPlane {
     })
     this.sessions = sessions
     const lookFirst = (chunk: number) => void recovery.look(chunk, 'first')
-    const leases = new LeaseService({ master, sessions, waiters, lookFirst })
-    this.leases = leases
+    const isTaken = (inode: number) => this.#pauses.isTaken(inode)
+    const leases = (this.leases = new LeaseService({ master, sessions, waiters, lookFirst, isTaken }))
     const locations = (this.#locations = new Locations(master.state, view))
     const creator = (this.#creator = new ChunkCreator({
       ...{ master, view, orders, events, promises },

@@ -20,6 +20,8 @@ interface Pause {
   untilMs: number
   /** It has no intents: nobody gets any. */
   isReached: boolean
+  /** Not even a lease. */
+  takesLease: boolean
   wake: () => void
 }
 
@@ -45,6 +47,12 @@ export class Pauses {
     return pause?.isReached === true && this.#parts.master.clock.nowMs() < pause.untilMs
   }
 
+  /** No lease of this file now: who takes it back for a rollback would else do so again and again (rule T2). */
+  isTaken(inode: number): boolean {
+    const pause = this.#paused.get(inode)
+    return pause?.takesLease === true && this.#parts.master.clock.nowMs() < pause.untilMs
+  }
+
   /** An intent was given back, or a lease ended. */
   changed(): void {
     for (const pause of this.#paused.values()) pause.wake()
@@ -52,20 +60,26 @@ export class Pauses {
 
   /**
    * Proposes while nobody writes the file. TRY_AGAIN: the caller asks again, soon. EBUSY: its writer did not let go.
-   * `beforeEach`: what else has to happen first.
+   * `takeLease`: what takes the lease back first, for who needs the file to have none.
    */
   async whilePaused<Value>(
     inode: number,
     propose: () => Promise<CommandResult<Value>>,
-    beforeEach: () => Promise<void> = () => Promise.resolve(),
+    takeLease?: () => Promise<void>,
   ): Promise<Value> {
     const { master } = this.#parts
     const askedMs = master.clock.nowMs()
     const pause = this.#begin(inode, askedMs)
+    if (takeLease !== undefined) pause.takesLease = true
     const limitMs = master.parameter('mds.lease.recall_tout')
     for (;;) {
       pause.untilMs = master.clock.nowMs() + KEPT_MS
-      await beforeEach()
+      try {
+        await takeLease?.()
+      } catch (error) {
+        this.#paused.delete(inode)
+        throw error
+      }
       await this.#quiet(inode, pause)
       const result = await propose()
       if (!('error' in result) || result.error !== 'TRY_AGAIN') {
@@ -91,7 +105,13 @@ export class Pauses {
     if (known !== undefined) return known
     if (this.#paused.size >= PAUSED_COUNT_MAX)
       throw wireError('OVERLOADED', 'too many files are being paused')
-    const pause = { startedMs: nowMs, untilMs: nowMs + KEPT_MS, isReached: false, wake: () => {} }
+    const pause = {
+      startedMs: nowMs,
+      untilMs: nowMs + KEPT_MS,
+      isReached: false,
+      takesLease: false,
+      wake: () => {},
+    }
     this.#paused.set(inode, pause)
     return pause
   }

@@ -39,6 +39,8 @@ export interface LeaseServiceParts {
   readonly waiters: ChunkWaiters
   /** Chunks that somebody waits for go first. */
   readonly lookFirst: (chunk: number) => void
+  /** Nobody gets a lease of this file now. */
+  readonly isTaken: (inode: number) => boolean
 }
 
 export class LeaseService implements LeasePublisher {
@@ -51,7 +53,7 @@ export class LeaseService implements LeasePublisher {
   }
 
   async acquire(session: number, params: Params<'lease.acquire'>): Promise<Result<'lease.acquire'>> {
-    const { master } = this.#parts
+    const { master, isTaken } = this.#parts
     const holder = this.#otherHolder(params.inode, session)
     if (holder !== undefined) {
       await this.#recall(holder)
@@ -59,6 +61,7 @@ export class LeaseService implements LeasePublisher {
     }
     const file = master.state.inodes.get(params.inode)
     if (file !== undefined) await this.#awaitSize(file)
+    if (isTaken(params.inode)) throw wireError('TRY_AGAIN', 'the file is being rolled back')
     const result = await master.log.propose({ type: 'lease.acquire', session, ...params })
     // Two asked for a free lease at once, or one came while the recall was answered: the next try recalls it.
     if ('error' in result && result.error === 'EBUSY') {
