@@ -112,6 +112,7 @@ export const plantedSnapshotRules: readonly PlantedBug[] = [
     name: 'what an overlay reads through is deleted',
     rule: 'S3',
     profile: { kinds: ['cs-crash', 'partition-cs-mds'], shape },
+    showsAsHang: true,
     seedsToFind: 8,
     plant: () =>
       several(
