@@ -95,7 +95,8 @@ export class ReplicationControl {
     const troubles = (this.troubles = new Troubles(master.clock))
     const joinFailed = (chunk: number, server: number) =>
       this.recovery.memberFailed(chunk, server, 'exists', 'later')
-    const joins = (this.joins = new Joins(master, view, events, connectionOf, { joinFailed }))
+    const isBarred = (chunk: number, server: number) => troubles.barredOf(chunk).has(server)
+    const joins = (this.joins = new Joins(master, view, events, connectionOf, { joinFailed, isBarred }))
     const isInformed = () => this.health.isInformed
     const { damaged } = this
     const missingPages = (this.missingPages = new MissingPages(master.clock))

@@ -333,3 +333,26 @@ test('a chunk that comes into the list while another one is waited for is no hol
   const answer = await scene.clock.settled(locating)
   assert.deepEqual(new Set(answer.locations.map(({ index }) => index)), new Set([0, 1]))
 })
+
+test('a join that fails while its source is silent is tried again when that is back (rules J6, J10)', async () => {
+  const placement = { ...three, replicasNormal: 2, replicasMinimum: 1 }
+  const scene = await MetadataScene.open({ chunkServerCount: 2, placement })
+  const session = await scene.session('client')
+  const { chunks } = await granted(session, [0])
+  const [chunk = 0] = chunks
+  const [source, joiner] = scene.chunkServers
+  assert.ok(source !== undefined && joiner !== undefined)
+  joiner.crash()
+  await scene.until(() => scene.inSync(chunk).length === 1)
+  joiner.joinsHang = true
+  joiner.start([chunk])
+  await scene.until(() => joiner.ordersOf('replica.join').length === 1)
+  scene.network.partition(source.name, 'mds')
+  await scene.until(() => scene.mds.state.servers.get(source.server)?.state === 'inactive')
+  const { version, attempt } = joiner.ordersOf('replica.join')[0] as { version: number; attempt: number }
+  joiner.report('cs.joinFailed', { chunk, version, attempt, reason: 'DISCONNECTED' })
+  await scene.clock.advance(1000)
+  joiner.joinsHang = false
+  scene.network.heal(source.name, 'mds')
+  await scene.until(() => scene.inSync(chunk).length === 2)
+})

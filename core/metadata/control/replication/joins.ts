@@ -29,6 +29,8 @@ interface Copied {
 
 export interface JoinFailure {
   joinFailed(chunk: number, server: number, reason: string): void
+  /** It has failed so recently that it is not to be tried again yet (rule J6). */
+  isBarred(chunk: number, server: number): boolean
 }
 
 export interface Source {
@@ -52,6 +54,7 @@ export class Joins {
   /** By chunk, then server. */
   readonly #running = new Map<number, Map<number, Join>>()
   #count = 0
+  /** No order for them is under way: there was no source, or it failed and the joiner may stay in its epoch. */
   readonly #unordered = new Set<Join>()
   readonly #rejoining = new Set<string>()
   readonly #reconciling = new Map<string, { readonly version: number; readonly done: Waiting }>()
@@ -188,7 +191,13 @@ export class Joins {
     }
     const join = this.#runningJoin(report.chunk, server)
     if (join === undefined || join.version !== report.version || join.attempt !== report.attempt) return
-    this.#failure.joinFailed(report.chunk, server, report.reason)
+    this.#failed(join, report.reason)
+  }
+
+  /** Normally it leaves. When nothing can be decided, as its source is silent, it stays, and is tried again. */
+  #failed(join: Join, reason: string): void {
+    this.#unordered.add(join)
+    this.#failure.joinFailed(join.chunk, join.server, reason)
   }
 
   /** Nothing is queued any more. */
@@ -258,15 +267,14 @@ export class Joins {
       .call('replica.join', { chunk, version, attempt, sources, inSyncSince })
       .catch((error: unknown) => {
         if (this.#master.isStopped || this.#runningJoin(chunk, server) !== join) return
-        this.#failure.joinFailed(chunk, server, codeOf(error))
+        this.#failed(join, codeOf(error))
       })
   }
 
-  /** Joins that had no source when they should have begun. */
   orderAgainIfStuck(): void {
     for (const join of [...this.#unordered]) {
-      if (this.#runningJoin(join.chunk, join.server) === join) this.#order(join)
-      else this.#unordered.delete(join)
+      if (this.#runningJoin(join.chunk, join.server) !== join) this.#unordered.delete(join)
+      else if (!this.#failure.isBarred(join.chunk, join.server)) this.#order(join)
     }
   }
 
