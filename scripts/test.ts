@@ -35,6 +35,8 @@ interface FileResult {
 const rootDirectory = resolve(import.meta.dirname, '..')
 const compileCache = join(rootDirectory, 'node_modules/.cache/cairn')
 const unitTimeoutMs = 120_000
+/** They compute for minutes, beside others. */
+const simulationTimeoutMs = 400_000
 const integrationTimeoutMs = 480_000
 // `npm test` aims at 15 minutes on two idle processors; a busy machine gets slack. What has not run by then
 // is reported as failed.
@@ -45,11 +47,12 @@ const pipeGraceMs = 1000
 const testTimeoutLeadMs = 2000
 const slowestCount = 8
 const integrationPrefix = 'test/integration/'
+const simulationPrefix = 'test/simulation/'
 // Their clusters are in memory together, 1 GB each.
 const integrationsAtOnceMax = 8
 // Started first, so that nothing is left with one of them at the end. Others follow in the order of their names.
 const longestFirst = [
-  'test/simulation/',
+  simulationPrefix,
   ...['lost-processes', 'real-programs', 'damaged-disks', 'commands', 'no-quorum', 'restored-metadata'],
   ...['absent-chunk-server', 'metadata-stalls', 'by-hand', 'power-cuts', 'two-versions'],
 ].map((name) => (name.includes('/') ? name : `${integrationPrefix}${name}.test.ts`))
@@ -61,6 +64,11 @@ const ownNetwork = ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "
 
 function isIntegration(path: string): boolean {
   return path.startsWith(integrationPrefix)
+}
+
+function timeoutMsOf(path: string): number {
+  if (isIntegration(path)) return integrationTimeoutMs
+  return path.startsWith(simulationPrefix) ? simulationTimeoutMs : unitTimeoutMs
 }
 
 function runsAlone(path: string): boolean {
@@ -204,7 +212,7 @@ function report(result: FileResult): void {
 async function runInTime(path: string): Promise<FileResult> {
   const remainingMs = runLimitMs - (performance.now() - startedMs)
   const complaint = `not run: the limit of ${runLimitMs / 60_000} minutes for all tests was reached`
-  const timeoutMs = isIntegration(path) ? integrationTimeoutMs : unitTimeoutMs
+  const timeoutMs = timeoutMsOf(path)
   const result =
     remainingMs > 0
       ? await runFile(path, Math.min(timeoutMs, Math.max(remainingMs, 1000)))
