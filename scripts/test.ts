@@ -54,7 +54,7 @@ const integrationsAtOnceMax = 8
 const longestFirst = [
   simulationPrefix,
   ...['lost-processes', 'real-programs', 'damaged-disks', 'commands', 'no-quorum', 'restored-metadata'],
-  ...['absent-chunk-server', 'metadata-stalls', 'by-hand', 'power-cuts', 'two-versions'],
+  ...['absent-chunk-server', 'by-hand', 'power-cuts', 'two-versions'],
 ].map((name) => (name.includes('/') ? name : `${integrationPrefix}${name}.test.ts`))
 const runsAlonePattern = /^(?: \*|\/\/) Runs alone: \S/m
 const startedMs = performance.now()

@@ -1,8 +1,9 @@
 /**
  * What concerns very many chunks does not stop a metadata server: start, reports, a copy of the store sent and
  * installed, truncation and deletion of large files, a change of the master. As `npm run bench:memory`, with 150,000
- * chunks instead of five million: what looks at all of anything in one turn takes longer than the limit already. It
- * counts processor time of one thread, which other tests beside it do not take away.
+ * chunks instead of five million: what looks at all of anything in one turn takes longer than the limit already.
+ *
+ * Runs alone: it measures how long one thread is busy, and beside others the garbage collector has no helpers.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

@@ -4,7 +4,7 @@
  * said, after that, how many marks it has: from then on a disk without them is known to have gone back in time, and
  * the open-list entry may go. Neither writes nor flushes wait for any of this.
  */
-import type { ServerRow } from '../../state/rows.ts'
+import type { ServerRow, UnsettledRow } from '../../state/rows.ts'
 import { MARKS_LEVEL } from '../../state/feature-levels.ts'
 import type { Master } from './master.ts'
 import type { ServerConnection } from './server-connection.ts'
@@ -65,17 +65,19 @@ export class DiskMarks {
       .finally(() => (this.#isRunning = false))
   }
 
+  /** A part after the other: after a busy time, or a change of the master, many chunks are unsettled. */
   async #round(): Promise<void> {
     const { master } = this.#parts
     const through = master.log.appliedIndex
-    const waiting = [...master.state.unsettled.entries()]
-      .filter(([, { index }]) => index <= through)
-      .map(([chunk]) => chunk)
-    if (waiting.length === 0) return this.#tell(through, [])
-    const members = this.#membersOf(waiting)
-    const answered = await this.#ask(new Set([...members.values()].flat()))
-    for (let at = 0; at < waiting.length && !master.isStopped; at += SETTLED_COUNT_MAX) {
-      const part = waiting.slice(at, at + SETTLED_COUNT_MAX)
+    const answers = new Map<number, Promise<boolean>>()
+    this.#tell(through, [])
+    for (const part of partsOf(master.state.unsettled.entries(), through)) {
+      const members = this.#membersOf(part)
+      for (const server of new Set([...members.values()].flat()))
+        if (!answers.has(server)) answers.set(server, this.#ask(server))
+      const answered = new Set<number>()
+      for (const [server, answer] of answers) if (await answer) answered.add(server)
+      if (master.isStopped) return
       // Who is silent has left, or answers later: until then a disk that goes back is known by what is remembered here.
       this.#tell(
         through,
@@ -92,22 +94,18 @@ export class DiskMarks {
     )
   }
 
-  async #ask(servers: ReadonlySet<number>): Promise<Set<number>> {
-    const answered = new Set<number>()
-    const ask = async (server: number): Promise<void> => {
-      const connection = this.#parts.connections.get(server)
-      if (connection?.isReported !== true) return
-      try {
-        const { marks } = await connection.orders.call('cs.ping', {}, { timeoutMs: ASK_TIMEOUT_MS })
-        // One of an older version does not count them.
-        if (marks !== undefined) this.heard(connection, marks)
-        answered.add(server)
-      } catch {
-        // It is asked again.
-      }
+  /** False: it is asked again in the next round. */
+  async #ask(server: number): Promise<boolean> {
+    const connection = this.#parts.connections.get(server)
+    if (connection?.isReported !== true) return false
+    try {
+      const { marks } = await connection.orders.call('cs.ping', {}, { timeoutMs: ASK_TIMEOUT_MS })
+      // One of an older version does not count them.
+      if (marks !== undefined) this.heard(connection, marks)
+      return true
+    } catch {
+      return false
     }
-    await Promise.all([...servers].map(ask))
-    return answered
   }
 
   #tell(through: number, chunks: readonly number[]): void {
@@ -129,6 +127,22 @@ export class DiskMarks {
       for (const { server } of row.members) orders.close(server, chunk)
     }
   }
+}
+
+/** Chunks that were given back up to that index, as many as one commit takes. The table may change in between. */
+function* partsOf(
+  unsettled: Iterable<readonly [number, UnsettledRow]>,
+  through: number,
+): Generator<readonly number[]> {
+  let part: number[] = []
+  for (const [chunk, { index }] of unsettled) {
+    if (index > through) continue
+    part.push(chunk)
+    if (part.length < SETTLED_COUNT_MAX) continue
+    yield part
+    part = []
+  }
+  if (part.length > 0) yield part
 }
 
 function isNews(row: ServerRow | undefined, { incarnation, marks }: Heard): boolean {
