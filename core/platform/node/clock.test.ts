@@ -19,7 +19,7 @@ test('bootMs and nowMs never go back, and bootMs is the time since boot', () => 
   const before = uptime() * 1000
   boot = clock.bootMs()
   const after = uptime() * 1000
-  ok(boot > before - 25 && boot < after + 25, `${before} ${boot} ${after}`)
+  ok(boot > before - 100 && boot < after + 100, `${before} ${boot} ${after}`)
 })
 
 test('wall time agrees with Date to a millisecond and has finer fractions', () => {
