@@ -29,15 +29,10 @@ import { Scrub } from './scrub/scrub.ts'
 import type { ServerConnection } from './servers/server-connection.ts'
 import { ServerOrders } from './servers/server-orders.ts'
 import { ServerRegistry } from './server-registry.ts'
-import { ServersView } from './servers/servers-view.ts'
+import { AWAIT_SERVERS_MS, ServersView } from './servers/servers-view.ts'
 import { SpacePromises } from './servers/space-promises.ts'
 import { Troubles } from './servers/troubles.ts'
 
-/**
- * How long a new master waits for chunk servers that were active before it. They look for it all the time and are
- * there within about a second.
- */
-const AWAIT_SERVERS_MS = 5_000
 /** How often it is asked afterwards whether those that report are still there. */
 const AWAIT_REPORT_MS = 500
 

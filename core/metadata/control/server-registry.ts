@@ -18,6 +18,7 @@ import type { DiskMarks } from './servers/disk-marks.ts'
 import { ServerConnection } from './servers/server-connection.ts'
 import type { SpacePromises } from './servers/space-promises.ts'
 import type { Troubles } from './servers/troubles.ts'
+import { AWAIT_SERVERS_MS } from './servers/servers-view.ts'
 
 const TICK_MS = 250
 const HEARTBEAT_MS = 1000
@@ -267,8 +268,10 @@ export class ServerRegistry {
     }
     for (const row of master.state.servers.values()) {
       if (row.state === 'active' && !connections.has(row.server)) {
-        const sinceMs = this.#silentSinceMs.get(row.server) ?? this.#startedMs
-        if (nowMs - sinceMs > inactiveMs) this.#decide(row, 'inactive', inactiveMs)
+        const silentSinceMs = this.#silentSinceMs.get(row.server)
+        // Rules F5, J3: nobody that a new master awaits becomes inactive before the wait for it is over.
+        const patienceMs = silentSinceMs === undefined ? Math.max(inactiveMs, AWAIT_SERVERS_MS) : inactiveMs
+        if (nowMs - (silentSinceMs ?? this.#startedMs) > patienceMs) this.#decide(row, 'inactive', patienceMs)
       } else if (row.state === 'inactive' && connections.get(row.server)?.isReported !== true) {
         this.#maybeOffline(row, nowMs)
       }

@@ -63,6 +63,20 @@ test('a chunk with a writer keeps members that register with a new master a litt
   assert.ok(!stage.eventCodes().includes('ALLOCATION_FAILED'), 'nothing was short')
 })
 
+test('nobody that a new master awaits becomes inactive meanwhile, however short that time is (rules F5, J3)', async () => {
+  const { stage, session, late, changeMaster, heal, chunk, version } = await scene()
+  await session.mutate('admin.setConfig', { key: 'mds.wd.inactive_tout', value: '1s' })
+  await changeMaster()
+  await stage.clock.advance(4000)
+  assert.deepEqual(
+    late.map(({ server }) => stage.mds.state.servers.get(server)?.state),
+    ['active', 'active'],
+  )
+  await heal(late)
+  await stage.clock.advance(2000)
+  assert.deepEqual([stage.chunk(chunk).version, stage.inSync(chunk).length], [version, 3])
+})
+
 test('a new chunk is not made of the one server that a new master has heard of first', async () => {
   const { stage, session, changeMaster, chunk, grant } = await scene(1)
   await changeMaster()

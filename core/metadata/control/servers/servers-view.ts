@@ -13,6 +13,11 @@ import type { ServerConnection } from './server-connection.ts'
 const HUNG_IO_AGE_MS = 10_000
 /** Chunk servers are with a new master within about a second. */
 const EARLY_MS = 2_000
+/**
+ * How long a new master waits for chunk servers that were active before it. They look for it all the time and are
+ * there within about a second.
+ */
+export const AWAIT_SERVERS_MS = 5_000
 /** H: I/O error, h: checksum errors, R: read-only, T: time-outs; S, s: journal or cache gone. */
 const FAILURE_FLAGS = /[HRTSs]/
 
