@@ -1,6 +1,6 @@
 /**
  * How long a steady writer stands still when a chunk server of its chunk is gone (test/torture/writer-stalls.ts): the
- * loss of its connections is seen at once, silence within `mds.wd.inactive_tout` (3 s), and the chunk goes on
+ * loss of its connections is seen at once, silence within `mds.wd.inactive_tout` (3 s here), and the chunk goes on
  * without it less than a second later. A disk that hangs makes its server silent (decision 1). Rules A1, E1, J6.
  *
  * Runs alone: it measures time.

@@ -141,7 +141,7 @@ await workInOwnNamespaces('writer-stalls', import.meta.filename, values.inside, 
   const ends: (() => Promise<void>)[] = []
   const tortured = await startCluster((end) => ends.push(end), {
     directory,
-    config: {},
+    config: { 'mds.wd.inactive_tout': '3s' },
     count: { metadataServers: 3, chunkServers: CHUNK_SERVERS, clients: 0 },
   })
   await tortured.cluster.allThere()

@@ -24,8 +24,9 @@ const mebibyte = 1024 * 1024
 export const parameters = {
   'mds.wd.inactive_tout': {
     kind: 'duration',
-    // Writers stand still for that long when a chunk server falls silent.
-    defaultValue: 3 * second,
+    // Writers stand still for that long when a chunk server falls silent. With 3 s one that only finds its way to a
+    // master that had stood still is sometimes given up (test/integration/no-quorum.test.ts).
+    defaultValue: 5 * second,
     minimum: 500,
     maximum: hour,
     meaning: 'a chunk server without heartbeat for this long is inactive',
